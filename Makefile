@@ -1,0 +1,38 @@
+# A thin front of the CMake presets. `make demo` and `make test` do all the set-up on a fresh Debian 12 machine.
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+
+.PHONY: all setup build check test test-long demo bench docs install clean gpu-check
+all: build
+
+setup:
+	@tools/setup.sh
+
+build: setup
+	@tools/build.sh release
+
+check: setup
+	@tools/check.sh quick
+
+test: setup
+	@tools/check.sh full
+
+test-long: setup
+	@LARDER_LONG=1 tools/check.sh full
+
+demo: setup
+	@tools/demo.sh
+
+bench: setup
+	@tools/build.sh release
+	@for suite in index memory codec store kv; do build/release/bin/larder-bench $$suite $(BENCH_FLAGS) || exit 1; done
+
+docs: setup
+	@tools/docs.sh
+
+install: build
+	@cmake --install build/release --prefix $(PREFIX)
+
+clean:
+	@rm -rf build demo-report.html

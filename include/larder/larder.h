@@ -1,0 +1,14 @@
+/** @file larder.h
+ *  @brief The umbrella: includes every stable header of Larder.
+ */
+#ifndef LARDER_LARDER_H
+#define LARDER_LARDER_H
+
+#include "larder/base.h"
+#include "larder/context.h"
+#include "larder/job.h"
+#include "larder/layout.h"
+#include "larder/stats.h"
+#include "larder/status.h"
+
+#endif

@@ -1,0 +1,18 @@
+// Which instruction sets this processor has; the choice is made once per call site and never changes any bit of a result.
+#pragma once
+
+namespace larder {
+
+enum class IsaLevel : int { scalar = 0, avx2 = 1, avx512 = 2 };  // avx512: F, BW, DQ, VL, VBMI
+
+inline IsaLevel cpu_isa_level() noexcept {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi"))
+        return IsaLevel::avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) return IsaLevel::avx2;
+#endif
+    return IsaLevel::scalar;
+}
+
+} // namespace larder

@@ -1,0 +1,34 @@
+// What every handle of the C ABI begins with, and how the context makes and drops them.
+#pragma once
+
+#include <cstdint>
+
+#include "base/result.h"
+
+struct larder_context;
+
+namespace larder {
+
+enum class HandleType : uint32_t {
+    context = 0x4c440001, queue, layout, device, arena, index, prefix, codec, stream, store, kv, planner, worker, expert, profile
+};
+inline constexpr uint32_t dead_handle = 0x4c44dead;
+
+const char* handle_type_name(HandleType t) noexcept;
+
+struct Handle {
+    Handle(HandleType t, larder_context& c) noexcept : type(t), context(&c) {}
+    HandleType type;
+    larder_context* context;
+};
+
+// NULL, destroyed (reliable in debug builds, where dropped handles stay in quarantine), of another type, or in a forked child.
+larder_status check_handle(const Handle* h, HandleType type, const char* name) noexcept;
+
+} // namespace larder
+
+#define LARDER_API_HANDLE(h, handle_type)                                                          \
+    do {                                                                                           \
+        const larder_status larder_handle_status_ = ::larder::check_handle(h, ::larder::HandleType::handle_type, #h); \
+        if (larder_handle_status_ < 0) return larder_handle_status_;                               \
+    } while (0)

@@ -1,0 +1,164 @@
+// The OS seam: everything outside the process, except accelerators, is reached through one Os object.
+//
+// Three implementations: posix (os/posix*.cpp, with io_uring where it works), simulated (os/sim*.cpp: memory file system with
+// power cuts, virtual clock, seeded randomness) and a fault-injecting wrapper around either (os/fault.h).
+// Every failure is a status made by fail_os(), with errno kept. Paths are absolute or relative to the working directory, UTF-8, NUL-terminated.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/alloc.h"
+#include "base/result.h"
+
+namespace larder {
+
+// An open file, memfd, socket or eventfd. On posix the file descriptor.
+struct OsHandle {
+    int32_t value = -1;
+    bool valid() const noexcept { return value >= 0; }
+};
+
+namespace map_flag {
+inline constexpr uint32_t huge = 1;      // ask for huge pages; a wish, not a demand
+inline constexpr uint32_t populate = 2;  // fault the pages in now
+inline constexpr uint32_t locked = 4;    // mlock; E_NOMEM where the limit forbids
+} // namespace map_flag
+
+namespace open_flag {
+inline constexpr uint32_t read = 1;
+inline constexpr uint32_t write = 2;
+inline constexpr uint32_t create = 4;     // mode 0600
+inline constexpr uint32_t exclusive = 8;  // with create: E_EXISTS when there
+inline constexpr uint32_t truncate = 16;
+inline constexpr uint32_t direct = 32;    // O_DIRECT when the file system can; check OpenFile::direct_align
+} // namespace open_flag
+
+struct OpenFile {
+    OsHandle handle;
+    uint64_t n_bytes = 0;       // size when opened
+    uint32_t direct_align = 0;  // 0: buffered; otherwise buffers, offsets and lengths are multiples of it
+};
+
+struct DirEntry {
+    String name;
+    uint64_t n_bytes;
+    bool is_dir;
+};
+
+// One request of an IoRing. The caller keeps op and buffer until the op was reaped.
+struct IoOp {
+    enum class Kind : uint8_t { read, write, sync_data };
+    Kind kind = Kind::read;
+    OsHandle file;
+    void* buffer = nullptr;
+    uint32_t n_bytes = 0;
+    uint64_t offset = 0;
+    uint64_t tag = 0;           // the caller's
+    int64_t result = 0;         // after reaping: bytes done (may be short), or -errno
+};
+
+// A private ring of one thread at a time (not synchronised).
+class IoRing {
+  public:
+    virtual ~IoRing() = default;
+    // Queue requests and hand them to the kernel. At most depth() are in flight; returns how many of `ops` were taken (a prefix), 0 when full.
+    virtual Result<size_t> submit(std::span<IoOp* const> ops) = 0;
+    // Collect finished requests; waits until at least min_done (0: does not wait) have finished.
+    virtual Result<size_t> reap(std::span<IoOp*> out, size_t min_done) = 0;
+    virtual uint32_t depth() const noexcept = 0;
+    virtual bool is_io_uring() const noexcept = 0;
+};
+
+struct Topology {
+    uint32_t n_cpus = 1;        // usable by this process
+    uint32_t n_numa_nodes = 1;
+    uint64_t page_bytes = 4096;
+    uint64_t memory_bytes = 0;  // physical or cgroup limit, the lesser
+    uint64_t memlock_bytes = 0; // UINT64_MAX: no limit
+    bool huge_pages = false;
+    bool memfd = false;
+};
+
+using ThreadFn = void (*)(void* arg);
+
+// A process that can be watched: pid plus what makes a reused pid different.
+struct ProcessRef {
+    int32_t pid = 0;
+    uint64_t start_time = 0;
+};
+
+class Os {
+  public:
+    virtual ~Os() = default;
+
+    // --- memory ---------------------------------------------------------------------------------
+    // Address space without memory, aligned (power of two, at least a page).
+    virtual Result<std::byte*> reserve(size_t n_bytes, size_t align) = 0;
+    // Make part of a reservation usable, zero-filled.
+    virtual larder_status commit(std::byte* p, size_t n_bytes, uint32_t map_flags) = 0;
+    // Give the memory back, keep the address space reserved.
+    virtual larder_status decommit(std::byte* p, size_t n_bytes) = 0;
+    // Give a whole reservation back.
+    virtual void release(std::byte* p, size_t n_bytes) noexcept = 0;
+    // Shared memory by handle, sealed against shrinking.
+    virtual Result<OsHandle> memfd(const char* name, size_t n_bytes) = 0;
+    // Map part of a memfd over part of a reservation (or anywhere with p NULL); writable or read-only.
+    virtual Result<std::byte*> map_handle(std::byte* p, size_t n_bytes, OsHandle h, uint64_t offset, bool writable) = 0;
+
+    // --- files ----------------------------------------------------------------------------------
+    virtual Result<OpenFile> open(const char* path, uint32_t open_flags) = 0;
+    virtual void close(OsHandle h) noexcept = 0;
+    virtual Result<uint64_t> size(OsHandle h) = 0;
+    virtual larder_status truncate(OsHandle h, uint64_t n_bytes) = 0;
+    // Reserve disk space so that later writes inside cannot meet a full disk.
+    virtual larder_status allocate(OsHandle h, uint64_t offset, uint64_t n_bytes) = 0;
+    // Synchronous whole transfers: short reads and writes and EINTR are retried inside; end of file is E_TRUNCATED.
+    virtual larder_status read_all(OsHandle h, void* buffer, size_t n_bytes, uint64_t offset) = 0;
+    virtual larder_status write_all(OsHandle h, const void* buffer, size_t n_bytes, uint64_t offset) = 0;
+    virtual larder_status sync(OsHandle h) = 0;
+    virtual larder_status sync_dir(const char* path) = 0;
+    virtual larder_status make_dir(const char* path) = 0;  // OK when it is there already
+    virtual Result<Vec<DirEntry>> list_dir(const char* path) = 0;
+    virtual larder_status unlink(const char* path) = 0;    // OK when it is gone already
+    virtual larder_status rename(const char* from, const char* to) = 0;
+    // Exclusive advisory lock, held until the handle is closed; E_IN_USE when another holds it.
+    virtual larder_status lock(OsHandle h) = 0;
+    virtual Result<uint64_t> free_bytes(const char* path) = 0;
+    virtual Result<Owned<IoRing>> io_ring(const Allocator& a, uint32_t depth, bool want_io_uring) = 0;
+
+    // --- time, randomness, threads --------------------------------------------------------------
+    virtual uint64_t now_ns() noexcept = 0;       // monotonic
+    virtual uint64_t wall_ns() noexcept = 0;      // since 1970
+    virtual void sleep_ns(uint64_t ns) noexcept = 0;
+    virtual larder_status random(void* out, size_t n_bytes) = 0;
+    // All signals blocked in the new thread.
+    virtual Result<uint64_t> thread_start(ThreadFn fn, void* arg, const char* name) = 0;
+    virtual void thread_join(uint64_t thread) noexcept = 0;
+
+    // --- processes and sockets ------------------------------------------------------------------
+    virtual Result<OsHandle> event_fd() = 0;
+    virtual void event_set(OsHandle h) noexcept = 0;
+    virtual void event_clear(OsHandle h) noexcept = 0;
+    virtual ProcessRef self() noexcept = 0;
+    virtual bool alive(const ProcessRef& p) noexcept = 0;
+    // True in a child process after fork (cheap: a page that fork wipes).
+    virtual bool forked() noexcept = 0;
+    // Unix sockets (SOCK_SEQPACKET); a path beginning with '@' is abstract.
+    virtual Result<OsHandle> socket_listen(const char* path) = 0;
+    virtual Result<OsHandle> socket_accept(OsHandle listener, uint64_t timeout_ns) = 0;
+    virtual Result<OsHandle> socket_connect(const char* path) = 0;
+    virtual larder_status socket_send(OsHandle s, const void* data, size_t n_bytes, std::span<const OsHandle> pass) = 0;
+    // Returns bytes received, 0 when the peer closed. Received descriptors go to `got` (as many as fit, the rest is closed).
+    virtual Result<size_t> socket_receive(OsHandle s, void* data, size_t capacity, std::span<OsHandle> got, size_t* n_got, uint64_t timeout_ns) = 0;
+    virtual Result<ProcessRef> socket_peer(OsHandle s) = 0;
+
+    virtual const Topology& topology() noexcept = 0;
+    virtual bool is_simulated() const noexcept { return false; }
+};
+
+// The process's own system. Lives for ever, has no state that needs destruction.
+Os& posix_os() noexcept;
+
+} // namespace larder

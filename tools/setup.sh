@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Install what building, testing and the demo need, through apt-get. Says what it installs; silent when all is there.
+set -euo pipefail
+packages=(g++ cmake ninja-build ccache pkg-config python3 libzstd-dev libsodium-dev liburing-dev libcmocka-dev
+  libcli11-dev nlohmann-json3-dev libtbb-dev libhtscodecs-dev fio clang-14 libclang-rt-14-dev abigail-tools doxygen)
+missing=()
+for p in "${packages[@]}"; do
+  dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+sudo=
+if [ "$(id -u)" != 0 ]; then
+  command -v sudo >/dev/null || { echo "Missing packages: ${missing[*]}; run as root, or install sudo."; exit 1; }
+  sudo=sudo
+fi
+echo "Installing with apt-get: ${missing[*]}"
+log=$(mktemp)
+{ $sudo apt-get update && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 ||
+  { tail -20 "$log"; echo "apt-get failed; the whole log is $log"; exit 1; }
+rm -f "$log"
