@@ -15,6 +15,7 @@ class SlabPool {
   public:
     static constexpr size_t slab_bytes = size_t(2) << 20;
 
+    // Internally synchronised. The context's LARDER_PARAM_HUGE_PAGES is read once, here.
     // At most max_bytes (rounded down to slabs, at least one) are held at any time.
     SlabPool(larder_context& c, uint64_t max_bytes);
     ~SlabPool();
@@ -36,10 +37,16 @@ class SlabPool {
         std::byte* p;
         size_t n_slabs;
     };
+    std::byte* pop_idle(size_t n_slabs) noexcept;
+    void drop_newest_idle() noexcept;
+    Result<std::byte*> map_run(uint64_t n_bytes);
+
     larder_context& context_;
     const uint64_t max_bytes_;
+    const uint32_t map_flags_;
     mutable std::mutex mutex_;
-    Vec<Run> idle_;
+    Vec<Run> idle_;        // has capacity for every live run
+    size_t n_runs_ = 0;    // live: taken and idle
     uint64_t held_bytes_ = 0, idle_bytes_ = 0;
 };
 
