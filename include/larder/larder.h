@@ -7,6 +7,7 @@
 #include "larder/base.h"
 #include "larder/context.h"
 #include "larder/job.h"
+#include "larder/kv.h"
 #include "larder/layout.h"
 #include "larder/stats.h"
 #include "larder/status.h"
