@@ -7,6 +7,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -89,17 +90,29 @@ using HashMap = std::unordered_map<K, V, H, E, StdAlloc<std::pair<const K, V>>>;
 template <class K, class V, class C = std::less<K>>
 using TreeMap = std::map<K, V, C, StdAlloc<std::pair<const K, V>>>;
 
-// Owns one object made by Allocator::create.
+// Owns one object made by Allocator::create. Remembers the size, so that an owner of a base class gives back the whole object.
 template <class T>
 struct AllocDelete {
+    AllocDelete() noexcept = default;
+    AllocDelete(const Allocator& allocator) noexcept : a(allocator) {}
+    template <class U>
+        requires std::is_base_of_v<T, U>
+    AllocDelete(const AllocDelete<U>& o) noexcept : a(o.a), n_bytes(o.n_bytes), align(o.align) {
+        static_assert(std::has_virtual_destructor_v<T>, "an owner of a base class needs a virtual destructor");
+    }
+    void operator()(T* p) const noexcept {
+        p->~T();
+        a.free(p, n_bytes, align);
+    }
+
     Allocator a;
-    void operator()(T* p) const noexcept { a.destroy(p); }
+    size_t n_bytes = sizeof(T), align = alignof(T);
 };
 template <class T>
 using Owned = std::unique_ptr<T, AllocDelete<T>>;
 template <class T, class... Args>
 Owned<T> make_owned(const Allocator& a, Args&&... args) {
-    return Owned<T>(a.create<T>(std::forward<Args>(args)...), AllocDelete<T>{a});
+    return Owned<T>(a.create<T>(std::forward<Args>(args)...), AllocDelete<T>(a));
 }
 
 } // namespace larder

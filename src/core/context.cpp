@@ -45,7 +45,7 @@ larder_status check_handle(const Handle* h, HandleType type, const char* name) n
         if (uint32_t(h->type) == dead_handle) return fail(LARDER_E_CLOSED, name, "%s was destroyed", name);
         return fail(LARDER_E_CLOSED, name, "%s is not a %s handle", name, handle_type_name(type));
     }
-    if (h->context->os.forked()) [[unlikely]]
+    if (h->context->in_forked_child()) [[unlikely]]
         return fail(LARDER_E_FORKED, name, "%s was made before fork and cannot be used in the child", name);
     return LARDER_OK;
 }
@@ -70,7 +70,7 @@ larder_status param_bounds(larder_param p, uint64_t* out_min, uint64_t* out_max,
 using namespace larder;
 
 larder_context::larder_context(const larder_context_options& o, const Allocator& a, Os& system)
-    : Handle(HandleType::context, *this), alloc(a), os(system), scheduler(a, system), log_(o.log),
+    : Handle(HandleType::context, *this), alloc(a), os(system), scheduler(a, system), fork_epoch_(system.fork_epoch()), log_(o.log),
       log_level_(o.log_level ? larder_log_level(o.log_level) : LARDER_LOG_WARNING), rng_(o.seed)
 #if defined(LARDER_DEBUG)
       ,

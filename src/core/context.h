@@ -40,6 +40,7 @@ struct larder_context final : larder::Handle {
         drop_memory(h, sizeof(T), alignof(T));
     }
     larder_status check_no_handles() const noexcept;
+    bool in_forked_child() const noexcept { return os.fork_epoch() != fork_epoch_; }
 
     uint64_t random_u64() noexcept;
     uint32_t random_generation() noexcept { return uint32_t(random_u64()) | 1; }
@@ -57,6 +58,7 @@ struct larder_context final : larder::Handle {
     void read_environment() noexcept;
     bool probe_io_uring() noexcept;
 
+    const uint64_t fork_epoch_;
     larder_log_sink log_;
     larder_log_level log_level_;
     std::array<larder::atomic<uint64_t>, n_params> params_{};
