@@ -9,6 +9,7 @@
 #include "larder/job.h"
 #include "larder/kv.h"
 #include "larder/layout.h"
+#include "larder/plan.h"
 #include "larder/stats.h"
 #include "larder/status.h"
 
