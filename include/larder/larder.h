@@ -6,10 +6,12 @@
 
 #include "larder/base.h"
 #include "larder/context.h"
+#include "larder/index.h"
 #include "larder/job.h"
 #include "larder/kv.h"
 #include "larder/layout.h"
 #include "larder/plan.h"
+#include "larder/prefix.h"
 #include "larder/stats.h"
 #include "larder/status.h"
 

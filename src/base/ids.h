@@ -7,7 +7,7 @@
 
 namespace larder {
 
-enum class IdKind : uint32_t { sequence = 1, block = 2, job = 3, lease = 4, plan = 5, object = 6, transfer = 7, expert = 8, state = 9 };
+enum class IdKind : uint32_t { sequence = 1, block = 2, job = 3, lease = 4, plan = 5, object = 6, transfer = 7, expert = 8, state = 9, prefix_entry = 10 };
 
 struct Id {
     static constexpr uint32_t max_index = (1u << 28) - 1;
