@@ -5,6 +5,7 @@
 #define LARDER_LARDER_H
 
 #include "larder/base.h"
+#include "larder/codec.h"
 #include "larder/context.h"
 #include "larder/index.h"
 #include "larder/job.h"
@@ -14,5 +15,6 @@
 #include "larder/prefix.h"
 #include "larder/stats.h"
 #include "larder/status.h"
+#include "larder/stream.h"
 
 #endif

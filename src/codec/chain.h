@@ -1,0 +1,67 @@
+// The chain of stages that a codec applies, as a struct, as one line of text, and as the stage list of a stream.
+//
+//   source -> [transform] -> quantize -> [sparsify] -> entropy-code -> frame
+//
+// A preset is a named chain. The stage list of a stream holds one record per stage, so a reader can refuse a stage that it does not know.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "larder/codec.h"
+
+namespace larder {
+
+enum class Quant : uint8_t {
+    exact = 1,    // every bit kept
+    affine = 2,   // q = round((x - min) / step) for groups along channels or tokens
+    block = 3,    // block floating point: a shared scale and small floats or mantissas
+    step = 4,     // a fixed step per channel, from a profile
+    token = 5,    // a step per token, from its largest magnitude
+    sparse = 6    // the largest magnitudes of each token and head, the rest zero
+};
+
+enum class Entropy : uint8_t { none = 0, rans = 1, zstd = 2 };
+
+// Which neighbours share a scale: channels of one token, or tokens of one channel.
+enum class Axis : uint8_t { token = 0, channel = 1 };
+
+enum class BlockFormat : uint8_t { none = 0, bfp = 1, mxfp4 = 2, nvfp4 = 3, fp8 = 4 };
+
+struct Chain {
+    Quant quant = Quant::exact;
+    Entropy entropy = Entropy::none;
+    BlockFormat format = BlockFormat::none;
+    uint8_t bits[2] = {0, 0};            // K, V: bits per code before entropy coding
+    Axis axis[2] = {Axis::token, Axis::token};
+    uint16_t group = 32;                 // values that share a scale
+    uint8_t symmetric = 0;
+    uint8_t level = 0;                   // precision level of a profile, or of cachegen
+    uint8_t keep_percent = 100;          // sparse: magnitudes kept
+    uint8_t salient_percent = 0;         // mixed precision: tokens that get salient_bits
+    uint8_t salient_bits = 0;
+    uint32_t exact_tail = 0;             // the last chunks that hold so many tokens are kept exact
+    uint32_t chunk_tokens = 256;
+};
+
+constexpr bool is_exact(const Chain& c) noexcept { return c.quant == Quant::exact; }
+constexpr larder_quality chain_quality(const Chain& c) noexcept {
+    return is_exact(c) ? LARDER_QUALITY_EXACT : LARDER_QUALITY_APPROXIMATE;
+}
+constexpr bool needs_profile(const Chain& c) noexcept { return c.quant == Quant::step; }
+
+// "int4 group=64" -> Chain. The message of a failure names the word at fault.
+larder_status parse_chain(const char* text, Chain& out) noexcept;
+// The canonical text; always terminated.
+void print_chain(const Chain& c, char* out, size_t capacity) noexcept;
+// The preset list. False past its end.
+bool preset_at(uint32_t index, larder_codec_info& out) noexcept;
+
+// The stage list of a stream. write returns the bytes used (at most max_stage_bytes); read is total.
+inline constexpr size_t max_stage_bytes = 256;
+size_t write_stages(const Chain& c, const larder_key* profile_hash, std::byte* out) noexcept;
+larder_status read_stages(ByteSpan stages, Chain& out, larder_key& profile_hash, bool& names_profile) noexcept;
+
+} // namespace larder
