@@ -20,13 +20,6 @@ LARDER_EXTERN_C_BEGIN
 typedef struct larder_codec larder_codec;
 typedef struct larder_profile larder_profile;
 
-/** How faithful stored K and V are to what was computed. What was computed on top of approximate data is approximate too. */
-typedef int32_t larder_quality;
-enum {
-    LARDER_QUALITY_EXACT = 1,       /**< bit-identical, NaN payloads and signed zeros included */
-    LARDER_QUALITY_APPROXIMATE = 2  /**< went through a lossy codec, or was computed after such a prefix */
-};
-
 /** What one layer of a stream holds: K and V of n_tokens tokens, [token][head][dim]. */
 typedef struct larder_stream_shape {
     uint32_t struct_size;

@@ -33,13 +33,6 @@ LARDER_EXTERN_C_BEGIN
 
 typedef struct larder_kv larder_kv;
 
-/** How faithful stored K and V are to what was computed. What was computed on top of approximate data is approximate too. */
-typedef int32_t larder_quality;
-enum {
-    LARDER_QUALITY_EXACT = 1,       /**< bit-identical */
-    LARDER_QUALITY_APPROXIMATE = 2  /**< went through a lossy codec, or was computed after such a prefix */
-};
-
 /** When sealed blocks are written to the tiers below the arena. */
 typedef int32_t larder_kv_write_policy;
 enum {

@@ -63,6 +63,13 @@ typedef struct larder_layer_group {
 
 #define LARDER_LAYER_GROUP_INIT { sizeof(larder_layer_group), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
+/** How faithful stored K and V are to what was computed. What was computed on top of approximate data is approximate too. */
+typedef int32_t larder_quality;
+enum {
+    LARDER_QUALITY_EXACT = 1,       /**< bit-identical, NaN payloads and signed zeros included */
+    LARDER_QUALITY_APPROXIMATE = 2  /**< went through a lossy codec, or was computed after such a prefix */
+};
+
 typedef int32_t larder_rope;
 enum { LARDER_ROPE_POST = 1 /**< keys are cached after rotation */, LARDER_ROPE_PRE = 2 /**< before */, LARDER_ROPE_NONE = 3 };
 
