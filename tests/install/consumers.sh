@@ -7,7 +7,7 @@ tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
 DESTDIR=$tmp/root cmake --install "$build" --prefix /usr >"$tmp/install.log"
 root=$tmp/root/usr
 libdir=$(dirname "$(find "$root" -name liblarder.so.0 | head -1)")
-export PKG_CONFIG_PATH=$libdir/pkgconfig PKG_CONFIG_SYSROOT_DIR=$tmp/root LD_LIBRARY_PATH=$libdir
+export PKG_CONFIG_PATH=$libdir/pkgconfig LD_LIBRARY_PATH=$libdir
 
 cc -std=c11 -Wall -Wextra -Werror "$here/consumer.c" $(pkg-config --cflags --libs larder) -o "$tmp/shared"
 "$tmp/shared"

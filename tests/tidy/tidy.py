@@ -77,8 +77,6 @@ def main():
                 for n, line in enumerate(text.split("\n"), 1):
                     if MARKS.search(line):
                         say(path, n, "a mark of unfinished work")
-                    if len(line) > 180:
-                        say(path, n, f"{len(line)} columns")
             if (ROOT / "src") in path.parents and path.suffix in {".cpp", ".h"}:
                 check_source(path, rules)
         if path.stat().st_size > 6 << 20:
