@@ -4,6 +4,7 @@
 #ifndef LARDER_LARDER_H
 #define LARDER_LARDER_H
 
+#include "larder/arena.h"
 #include "larder/base.h"
 #include "larder/codec.h"
 #include "larder/context.h"

@@ -23,7 +23,8 @@ larder_stats stats_snapshot(const Stats& stats) noexcept {
     larder_stats s{};
     s.struct_size = sizeof s;
     s.version = 1;
-#define LARDER_STATS_GET(name, kind, help) s.name = stats.get(Stat::name);
+    const StatSums sums = stats.sums();
+#define LARDER_STATS_GET(name, kind, help) s.name = sums[size_t(Stat::name)];
     LARDER_STATS_MAP(LARDER_STATS_GET)
 #undef LARDER_STATS_GET
     return s;

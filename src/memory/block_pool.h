@@ -1,0 +1,90 @@
+// The blocks of one layer group: free lists, reference counts and generations. Knows nothing of bytes.
+#pragma once
+
+#include "base/ids.h"
+#include "memory/slot_pool.h"
+
+namespace larder {
+
+// A block's word: generation in the upper half, sealed bit, references. Free blocks have no references.
+class BlockPool {
+  public:
+    static constexpr uint32_t max_refs = 1u << 30;
+    static constexpr uint32_t null_block = 0;
+
+    // Blocks 1 .. n_blocks-1 can be taken; 0 is the null block. The id of block b has index first_index + b. Generations run from first_generation;
+    // after n_generations uses (0: 2^32) a block is retired.
+    BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation, uint32_t n_cpus, uint32_t n_generations = 0);
+
+    uint32_t n_blocks() const noexcept { return n_blocks_; }
+    uint32_t first_index() const noexcept { return first_index_; }
+    larder_block id(uint32_t block) const noexcept {
+        return block == null_block ? 0 : Id::make(IdKind::block, first_index_ + block, generation_of(words_[block].load(relaxed)));
+    }
+    uint32_t refs(uint32_t block) const noexcept { return refs_of(words_[block].load(acquire)); }
+    bool sealed(uint32_t block) const noexcept { return words_[block].load(acquire) & sealed_bit; }
+    bool live(uint32_t block, uint32_t generation) const noexcept {
+        const uint64_t w = words_[block].load(acquire);
+        return generation_of(w) == generation && refs_of(w);
+    }
+
+    // One reference each; all or nothing.
+    bool alloc(std::span<uint32_t> out) noexcept;
+    // For an id that may be stale.
+    larder_status try_ref(uint32_t block, uint32_t generation) noexcept;
+    larder_status try_unref(uint32_t block, uint32_t generation, bool& out_last) noexcept;
+    larder_status try_seal(uint32_t block, uint32_t generation) noexcept;
+    // For a block that the caller holds. unref returns true for the last reference: the caller then recycles the block.
+    void ref(uint32_t block) noexcept;
+    bool unref(uint32_t block) noexcept;
+    // Hand blocks without references back to the free lists.
+    void recycle(std::span<const uint32_t> blocks) noexcept;
+
+    uint64_t n_allocs() const noexcept { return slots_.n_taken(); }
+    uint64_t n_retired() const noexcept { return n_retired_.load(relaxed); }
+    uint64_t n_free() const noexcept { return slots_.n_free(); }
+    uint64_t n_used() const noexcept { return n_blocks_ - 1 - slots_.n_free() - n_retired(); }
+    const SlotPool& slots() const noexcept { return slots_; }
+
+  private:
+    static constexpr uint64_t sealed_bit = uint64_t(1) << 31;
+    static uint32_t generation_of(uint64_t w) noexcept { return uint32_t(w >> 32); }
+    static uint32_t refs_of(uint64_t w) noexcept { return uint32_t(w) & 0x7fffffff; }
+
+    const uint32_t first_index_, n_blocks_, retire_generation_;
+    atomic<uint64_t> n_retired_{0};
+    AtomicArray<uint64_t> words_;
+    SlotPool slots_;
+};
+
+// Collects blocks whose last reference went, and hands them back in batches.
+class Recycler {
+  public:
+    // clear (may be NULL) wipes a block's bytes before it can be taken again.
+    using ClearFn = void (*)(void* ctx, uint32_t block);
+    Recycler(BlockPool& pool, ClearFn clear, void* ctx) noexcept : pool_(pool), clear_(clear), ctx_(ctx) {}
+    ~Recycler() { flush(); }
+    Recycler(const Recycler&) = delete;
+    void unref(uint32_t block) noexcept {
+        if (block != BlockPool::null_block && pool_.unref(block)) add(block);
+    }
+    void add(uint32_t block) noexcept {
+        if (clear_) clear_(ctx_, block);
+        blocks_[n_++] = block;
+        if (n_ == capacity) flush();
+    }
+    void flush() noexcept {
+        if (n_) pool_.recycle({blocks_, n_});
+        n_ = 0;
+    }
+
+  private:
+    static constexpr uint32_t capacity = 64;
+    BlockPool& pool_;
+    ClearFn clear_;
+    void* ctx_;
+    uint32_t n_ = 0;
+    uint32_t blocks_[capacity];
+};
+
+} // namespace larder
