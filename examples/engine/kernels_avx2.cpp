@@ -1,3 +1,4 @@
+#define ENGINE_WIDTH 8
 #define ENGINE_TILE 4
 #include "kernels_body.h"
 

@@ -1,3 +1,4 @@
+#define ENGINE_WIDTH 16
 #define ENGINE_TILE 8
 #include "kernels_body.h"
 

@@ -1,3 +1,4 @@
+#define ENGINE_WIDTH 4
 #define ENGINE_TILE 2
 #include "kernels_body.h"
 

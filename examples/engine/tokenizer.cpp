@@ -121,7 +121,7 @@ class ScoredPieces final : public Tokenizer {
         for (uint32_t i = 0; i < n; ++i) {
             float score = 0;
             int32_t length = 0;
-            if (file.size() < 8) throw Error(name + ": truncated: it ends before token " + std::to_string(i));
+            if (file.size() < 8) throw Error(name + ": not a tokenizer, or truncated: it ends before token " + std::to_string(i));
             std::memcpy(&score, file.data(), 4);
             std::memcpy(&length, file.data() + 4, 4);
             file.remove_prefix(8);
