@@ -14,8 +14,10 @@
 #include "larder/layout.h"
 #include "larder/plan.h"
 #include "larder/prefix.h"
+#include "larder/replay.h"
 #include "larder/stats.h"
 #include "larder/status.h"
+#include "larder/store.h"
 #include "larder/stream.h"
 
 #endif

@@ -1,0 +1,72 @@
+/** @file replay.h
+ *  @brief What would this policy have done? Replays a trace of block references through the library's own eviction policies.
+ */
+#ifndef LARDER_REPLAY_H
+#define LARDER_REPLAY_H
+
+#include "larder/context.h"
+
+LARDER_EXTERN_C_BEGIN
+
+/** Eviction policies: rows of one table, the same code in the store's tiers and in replay. */
+typedef uint32_t larder_policy;
+enum {
+    LARDER_POLICY_LRU = 1,       /**< least recently used */
+    LARDER_POLICY_LRU_TAIL = 2,  /**< LRU that touches a request's last block first, so that tails go before the prefixes they need */
+    LARDER_POLICY_FIFO = 3,      /**< oldest first */
+    LARDER_POLICY_LFU = 4,       /**< least often used, counts kept for ever; ties: least recently used. Replay only. */
+    LARDER_POLICY_BELADY = 5     /**< farthest next use, with the right not to admit: the best possible, knows the future. Replay only. */
+};
+
+/** One row of the policy table. */
+typedef struct larder_policy_info {
+    uint32_t struct_size;
+    larder_policy policy;
+    const char* name;        /**< such as "lru"; static */
+    const char* description; /**< one line; static */
+    uint32_t online;         /**< 1: may serve as a store's host_policy */
+    uint32_t reserved0;
+} larder_policy_info;
+
+#define LARDER_POLICY_INFO_INIT { sizeof(larder_policy_info), 0, 0, 0, 0, 0 }
+
+/** Row `index` of the policy table.
+ *  @return LARDER_OK; LARDER_E_NOT_FOUND (past the last row); LARDER_E_INVALID.  @threads any  @since 0.1 */
+LARDER_API larder_status larder_policy_get(uint32_t index, larder_policy_info* out) LARDER_NOEXCEPT;
+
+/** A trace: requests in order of time, each a list of block ids. Equal ids are the same block. */
+typedef struct larder_replay_trace {
+    uint32_t struct_size;
+    uint32_t reserved0;
+    const uint64_t* blocks;   /**< the ids of all requests one behind the other */
+    const uint64_t* ends;     /**< [n_requests]: request r is blocks[ends[r-1]] to blocks[ends[r]-1], ends[-1] taken as 0; ascending */
+    uint64_t n_requests;
+} larder_replay_trace;
+
+#define LARDER_REPLAY_TRACE_INIT { sizeof(larder_replay_trace), 0, 0, 0, 0 }
+
+/** Counts of one replay. */
+typedef struct larder_replay_result {
+    uint32_t struct_size;
+    uint32_t reserved0;
+    uint64_t n_references;    /**< blocks asked for */
+    uint64_t n_unique;        /**< different blocks */
+    uint64_t n_hits;          /**< blocks found */
+    uint64_t n_prefix_hits;   /**< blocks in the leading run of hits of their request: what a prefix cache can reuse */
+    uint64_t n_evictions;
+    uint64_t elapsed_ns;
+} larder_replay_result;
+
+#define LARDER_REPLAY_RESULT_INIT { sizeof(larder_replay_result), 0, 0, 0, 0, 0, 0, 0 }
+
+/** Replay a trace. Requests are atomic: the hits of all blocks of a request are judged first, then its blocks are touched or admitted in order, and the capacity
+ *  is enforced when the request ends.
+ *  @param capacity_blocks  at least 1
+ *  @return LARDER_OK; LARDER_E_INVALID (NULL, ends not ascending); LARDER_E_NOT_FOUND (no such policy); LARDER_E_RANGE (capacity_blocks, more than 2^32-2 different
+ *          blocks); LARDER_E_NOMEM.
+ *  @threads any; traces may be shared  @blocking computes  @cost about 10 million references per second and core for LRU  @since 0.1 */
+LARDER_API larder_status larder_replay_run(larder_context* context, const larder_replay_trace* trace, larder_policy policy, uint64_t capacity_blocks,
+                                           larder_replay_result* out_result) LARDER_NOEXCEPT;
+
+LARDER_EXTERN_C_END
+#endif
