@@ -14,6 +14,7 @@
 #define LARDER_STORE_H
 
 #include "larder/job.h"
+#include "larder/layout.h"
 
 LARDER_EXTERN_C_BEGIN
 
@@ -25,9 +26,6 @@ enum {
     LARDER_TIER_FILE = 4u  /**< a directory on a local disk */
 };
 
-/** How exact a payload is. 0: bit for bit what the engine computed. 1 to 255: approximate, larger is coarser; the scale is the caller's. */
-enum { LARDER_QUALITY_EXACT = 0, LARDER_QUALITY_ANY = 255 };
-
 /** What is known about an object besides its payload. Stored with it, checksummed, returned by lookup and scan. */
 typedef struct larder_object_meta {
     uint32_t struct_size;
@@ -35,7 +33,7 @@ typedef struct larder_object_meta {
     larder_key layout;    /**< identity of model, shapes and types: larder_layout_identity() */
     larder_key parent;    /**< key of the block before it in its sequence; all zero: none */
     uint32_t n_tokens;    /**< tokens that the payload covers */
-    uint32_t quality;     /**< 0 (exact) to 255 */
+    larder_quality quality; /**< how faithful the payload is: 1 to 255, larger is coarser; 0 counts as LARDER_QUALITY_EXACT */
     uint32_t codec;       /**< how the payload is encoded, 0 to 65535; the store does not look inside */
     uint32_t user_flags;  /**< the caller's own */
 } larder_object_meta;
@@ -47,7 +45,7 @@ typedef struct larder_object_want {
     uint32_t struct_size;
     uint32_t tenant;      /**< the object's tenant must be this one */
     larder_key layout;    /**< the object's layout must be this one */
-    uint32_t max_quality; /**< the coarsest quality accepted; 0: exact only */
+    larder_quality min_quality; /**< the least that will do: 1 to 255; default LARDER_QUALITY_EXACT */
     uint32_t reserved0;
 } larder_object_want;
 
