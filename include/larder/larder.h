@@ -8,6 +8,7 @@
 #include "larder/base.h"
 #include "larder/codec.h"
 #include "larder/context.h"
+#include "larder/device.h"
 #include "larder/index.h"
 #include "larder/job.h"
 #include "larder/kv.h"

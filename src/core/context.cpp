@@ -9,6 +9,7 @@
 #include "base/cpu.h"
 #include "base/crc32c.h"
 #include "base/options.h"
+#include "device/device.h"
 
 namespace {
 
@@ -159,6 +160,7 @@ void larder_context::capabilities(larder_capabilities& out) noexcept {
     out.huge_pages = t.huge_pages;
     out.memfd = t.memfd;
     out.crc32c_hardware = crc32c_is_hardware();
+    out.cuda_plugin = n_cuda_devices() > 0;
 #if defined(LARDER_DEBUG)
     out.debug_handles = 1;
 #endif

@@ -1,0 +1,116 @@
+#include <cstdio>
+#include <cstring>
+
+#include "base/atomic.h"
+#include "device/copy_blocks.h"
+#include "device/device.h"
+
+namespace larder {
+namespace {
+
+// Plain memory of the system. Work is done when its call returns, so streams and events order by themselves.
+class HostDevice final : public Device {
+  public:
+    explicit HostDevice(Os& os) noexcept : os_(os) {
+        const Topology& t = os.topology();
+        info_.kind = DeviceKind::host;
+        info_.memory_bytes = t.memory_bytes;
+        info_.granularity_bytes = t.page_bytes;
+        info_.host_visible = true;
+        info_.can_map = t.memfd;
+        std::snprintf(info_.name, sizeof info_.name, "host memory");
+    }
+    const DeviceInfo& info() const noexcept override { return info_; }
+
+    Result<DevicePtr> alloc(uint64_t n_bytes) override {
+        const size_t n = round_up(n_bytes);
+        if (n < n_bytes) return fail(LARDER_E_DEVICE_NOMEM, "n_bytes", "%llu bytes do not fit the address space", (unsigned long long)n_bytes);
+        Result<std::byte*> p = os_.reserve(n, info_.granularity_bytes);
+        if (!p.ok()) return no_memory(p.status());
+        if (const larder_status s = os_.commit(*p, n, 0); s < 0) {
+            os_.release(*p, n);
+            return no_memory(s);
+        }
+        return reinterpret_cast<DevicePtr>(*p);
+    }
+    void free(DevicePtr p, uint64_t n_bytes) noexcept override { os_.release(pointer(p), round_up(n_bytes)); }
+
+    Result<DevicePtr> reserve(uint64_t n_bytes) override {
+        Result<std::byte*> p = os_.reserve(n_bytes, info_.granularity_bytes);
+        if (!p.ok()) return p.status();
+        return reinterpret_cast<DevicePtr>(*p);
+    }
+    void unreserve(DevicePtr p, uint64_t n_bytes) noexcept override { os_.release(pointer(p), n_bytes); }
+    Result<uint64_t> page_create(uint64_t n_bytes) override {
+        Result<OsHandle> h = os_.memfd("larder-page", n_bytes);
+        if (!h.ok()) return h.status() == LARDER_E_NOMEM ? no_memory(h.status()) : h.status();
+        return uint64_t(h->value);
+    }
+    void page_release(uint64_t page) noexcept override { os_.close(OsHandle{int32_t(page)}); }
+    larder_status map(DevicePtr p, uint64_t n_bytes, uint64_t page, uint64_t page_offset) override {
+        return os_.map_handle(pointer(p), n_bytes, OsHandle{int32_t(page)}, page_offset, true).status();
+    }
+    larder_status unmap(DevicePtr p, uint64_t n_bytes) override { return os_.decommit(pointer(p), n_bytes); }
+
+    Result<StreamId> stream_create() override { return next_.fetch_add(1, relaxed); }
+    void stream_destroy(StreamId) noexcept override {}
+    Result<EventId> event_create() override { return next_.fetch_add(1, relaxed); }
+    void event_destroy(EventId) noexcept override {}
+    larder_status event_record(EventId e, StreamId s) override { return check(e && known(e) && known(s)); }
+    larder_status stream_wait(StreamId s, EventId e) override { return check(e && known(e) && known(s)); }
+    larder_status event_query(EventId e) override { return check(e && known(e)); }
+    larder_status event_wait(EventId e) override { return check(e && known(e)); }
+
+    larder_status copy_in(DevicePtr dst, const void* src, uint64_t n_bytes, StreamId s) override {
+        LARDER_TRY(check(known(s)));
+        if (n_bytes) std::memcpy(pointer(dst), src, n_bytes);
+        return LARDER_OK;
+    }
+    larder_status copy_out(void* dst, DevicePtr src, uint64_t n_bytes, StreamId s) override {
+        LARDER_TRY(check(known(s)));
+        if (n_bytes) std::memcpy(dst, pointer(src), n_bytes);
+        return LARDER_OK;
+    }
+    larder_status copy(DevicePtr dst, DevicePtr src, uint64_t n_bytes, StreamId s) override {
+        return copy_in(dst, pointer(src), n_bytes, s);
+    }
+    larder_status fill_zero(DevicePtr dst, uint64_t n_bytes, StreamId s) override {
+        LARDER_TRY(check(known(s)));
+        if (n_bytes) std::memset(pointer(dst), 0, n_bytes);
+        return LARDER_OK;
+    }
+    larder_status gather(const BlockGather& g, StreamId s) override {
+        LARDER_TRY(check(known(s)));
+        LARDER_TRY(check_gather(g));
+        for (uint32_t i = 0; i < g.n_blocks; ++i)
+            if (const BlockMove m = block_move(g, i, reinterpret_cast<const int32_t*>(g.table)[i]); m.n_bytes)
+                std::memcpy(pointer(m.to), pointer(m.from), m.n_bytes);
+        return LARDER_OK;
+    }
+
+  private:
+    static std::byte* pointer(DevicePtr p) noexcept { return reinterpret_cast<std::byte*>(p); }
+    size_t round_up(uint64_t n) const noexcept { return (n + info_.granularity_bytes - 1) / info_.granularity_bytes * info_.granularity_bytes; }
+    bool known(uint64_t id) const noexcept { return id < next_.load(relaxed); }
+    static larder_status check(bool good) noexcept {
+        return good ? LARDER_OK : fail(LARDER_E_INVALID, "stream", "no such stream or event of this device");
+    }
+    // The caller asked a device: its budget is what ran out.
+    static larder_status no_memory(larder_status s) noexcept {
+        if (s != LARDER_E_NOMEM) return s;
+        larder_error_info e = last_error();
+        e.status = LARDER_E_DEVICE_NOMEM;
+        set_last_error(e);
+        return LARDER_E_DEVICE_NOMEM;
+    }
+
+    Os& os_;
+    DeviceInfo info_;
+    atomic<uint64_t> next_{1};  // streams and events share one row of numbers
+};
+
+} // namespace
+
+Owned<Device> make_host_device(const Allocator& a, Os& os) { return make_owned<HostDevice>(a, os); }
+
+} // namespace larder
