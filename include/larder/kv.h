@@ -67,8 +67,8 @@ typedef struct larder_kv_options {
  *  @param layout  kept alive by the kv. Groups must share one block_tokens; WINDOW groups keep all their blocks.
  *  @return LARDER_OK; LARDER_E_INVALID, LARDER_E_RANGE (field named; an arena of fewer than two blocks); LARDER_E_TOO_NEW;
  *          LARDER_E_UNSUPPORTED (RECURRENT groups: state slots are not built; groups of different block_tokens); LARDER_E_NOT_FOUND (codec);
- *          LARDER_E_NOMEM; of the directory: LARDER_E_IN_USE, LARDER_E_READ_ONLY, LARDER_E_DISK_FULL, LARDER_E_IO, LARDER_E_FORMAT, LARDER_E_VERSION,
- *          LARDER_E_IDENTITY (it belongs to another layout).
+ *          LARDER_E_NOMEM; of the directory: LARDER_E_IN_USE, LARDER_E_READ_ONLY, LARDER_E_PERMISSION, LARDER_E_DISK_FULL, LARDER_E_IO, LARDER_E_FORMAT, LARDER_E_VERSION,
+ *          LARDER_E_CORRUPT, LARDER_E_NOT_FOUND (its parent). Records of other layouts in it are left alone and never found.
  *  @threads internally synchronised  @blocking reads the file tier's segments  @cost O(arena + stored records)  @since 0.1 */
 LARDER_API larder_status larder_kv_open(larder_context* context, larder_layout* layout, const larder_kv_options* options, larder_kv** out_kv) LARDER_NOEXCEPT;
 
@@ -99,7 +99,7 @@ typedef struct larder_kv_query {
     const larder_kv_extra* extras;  /**< [n_extras], ascending by first, not overlapping */
     uint32_t n_extras;
     larder_quality min_quality;     /**< the least that will do; default EXACT */
-    uint64_t max_match_tokens;      /**< match at most so many; default: all but the last token, whose logits the engine needs. Give UINT64_MAX for all */
+    uint64_t max_match_tokens;      /**< match at most so many; default: all but the last token, whose logits the engine needs (with keys: all). UINT64_MAX: all */
     uint64_t deadline_ns;           /**< loads that would begin later than so long after begin are not started; 0: none */
     uint32_t priority;              /**< 0 to 100 of the sequence's blocks, higher stays longer; default 50 */
     uint32_t reserved0;
@@ -153,8 +153,8 @@ typedef struct larder_kv_begin_options {
  *    LARDER_PARTIAL, and the engine computes the difference.
  *  @param options  NULL: defaults.  @param queue  may be NULL: then loads are done before the call returns (blocking).
  *  @param out_seq  owned by the caller until larder_kv_end().  @param out_job  may be NULL.
- *  @return LARDER_OK; LARDER_PENDING; LARDER_E_STALE (lease); LARDER_E_BUSY (max_sequences are open, or the queue is full); LARDER_E_NOMEM.
- *          An arena too full for loading is not an error: fewer tokens are computed.
+ *  @return LARDER_OK; LARDER_PENDING; LARDER_E_STALE (lease); LARDER_E_BUSY (max_sequences are open); LARDER_E_NOMEM.
+ *          An arena too full for loading is not an error: fewer tokens are computed. Nor is a full queue: the loads are done before the call returns.
  *  @threads internally synchronised  @blocking only without queue, and as larder_kv_reserve() when blocks must be evicted  @since 0.1 */
 LARDER_API larder_status larder_kv_begin(larder_kv* kv, larder_lease lease, const larder_kv_begin_options* options, larder_queue* queue, uint64_t user_data, larder_seq* out_seq, larder_job* out_job) LARDER_NOEXCEPT;
 
@@ -257,7 +257,7 @@ LARDER_API larder_status larder_kv_end(larder_kv* kv, larder_seq seq) LARDER_NOE
 /* ------------------------------------------------------------------ what the kernels see --- */
 
 /** Where one layer's K and V lie. K of token t of a sequence whose block table is `table`:
- *  k + table[t / block_tokens] * block_stride_bytes + (t % block_tokens) * k_token_stride_bytes, then [n_kv_heads][k_dim] dense. */
+ *  k + table[t / block_tokens] * k_block_stride_bytes + (t % block_tokens) * k_token_stride_bytes, then [n_kv_heads][k_dim] dense; V and scales likewise. */
 typedef struct larder_kv_layer_view {
     uint32_t struct_size;
     uint32_t block_tokens;
@@ -265,7 +265,9 @@ typedef struct larder_kv_layer_view {
     void* v;                        /**< NULL where v_dim is 0 */
     void* scales;                   /**< NULL where scale_bytes is 0 */
     uint64_t n_blocks;              /**< the null block counted: block numbers are 0 .. n_blocks-1 */
-    uint64_t block_stride_bytes;    /**< between two blocks, the same for k, v and scales */
+    uint64_t k_block_stride_bytes;  /**< between two blocks */
+    uint64_t v_block_stride_bytes;
+    uint64_t scale_block_stride_bytes;
     uint64_t k_token_stride_bytes;
     uint64_t v_token_stride_bytes;
     uint64_t scale_token_stride_bytes;
@@ -273,7 +275,7 @@ typedef struct larder_kv_layer_view {
     uint32_t reserved0;
 } larder_kv_layer_view;
 
-#define LARDER_KV_LAYER_VIEW_INIT { sizeof(larder_kv_layer_view), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define LARDER_KV_LAYER_VIEW_INIT { sizeof(larder_kv_layer_view), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** Addresses of one layer. They do not change while the kv is open.
  *  @param group  index into the layout's groups.  @param layer  index into the group's layers, 0 .. n_layers-1.

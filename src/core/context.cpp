@@ -35,7 +35,7 @@ const ParamInfo* find_param(larder_param p) { return p >= 1 && size_t(p) < n_kno
 namespace larder {
 
 const char* handle_type_name(HandleType t) noexcept {
-    static constexpr const char* names[] = {"", "context", "queue", "layout", "device", "arena", "index", "prefix index",
+    static constexpr const char* names[] = {"plan", "context", "queue", "layout", "device", "arena", "index", "prefix index",
                                             "codec", "stream", "store", "kv", "planner", "worker", "expert cache", "profile"};
     return names[uint32_t(t) & 15];
 }

@@ -10,7 +10,8 @@ struct larder_context;
 namespace larder {
 
 enum class HandleType : uint32_t {
-    context = 0x4c440001, queue, layout, device, arena, index, prefix, codec, stream, store, kv, planner, worker, expert, profile
+    context = 0x4c440001, queue, layout, device, arena, index, prefix, codec, stream, store, kv, planner, worker, expert, profile,
+    plan  // the sixteenth: slot 0 of the tables that are indexed by type
 };
 inline constexpr uint32_t dead_handle = 0x4c44dead;
 
