@@ -118,7 +118,10 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     };
     larder_status set_up(const larder_arena_import_options* import_options);
     larder_status set_up_paged(const larder_arena_import_options* import_options);
-    larder_status size_groups(larder::Vec<uint32_t>& out) const;
+    static larder_status make(larder_context& c, larder_layout& layout, const larder_arena_options* options, const larder_arena_import_options* import_options,
+                              larder_arena** out);
+    larder_status size_groups();
+    larder_status divide_budget();
     larder::Result<SeqRef> find(larder_seq seq) noexcept;
     larder::Result<SeqRef> new_seq() noexcept;
     void free_seq(uint32_t index) noexcept;
@@ -130,11 +133,16 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder_status no_entries() const noexcept;
     larder_status grow(SeqRef s, uint32_t group, uint64_t n_blocks) noexcept;
     larder_status copy_on_write(SeqRef s, uint32_t group, uint64_t entry, uint32_t n_tokens, larder::CopyList& copies) noexcept;
+    template <class EntryOf>
+    void settle(SeqRef s, larder::CopyList& copies, bool keep, EntryOf entry_of) noexcept;
+    larder_status append_paged(SeqRef s, uint64_t n_tokens, larder::CopyList& copies) noexcept;
+    larder_status truncate_tables(SeqRef s, uint64_t n_tokens) noexcept;
+    larder_status fork_into(SeqRef from, SeqRef to, uint64_t n_tokens) noexcept;
+    larder_status hold(uint32_t group, larder_block block, uint32_t& number) noexcept;
+    larder_status check_rows(uint32_t group, std::span<const larder_seq> seqs, uint32_t n_rows, uint64_t row_stride) noexcept;
     larder_status check_group(uint32_t group) const noexcept;
     larder_status check_paged() const noexcept;
     larder_status check_plane(uint32_t group, uint32_t layer, larder_plane plane) const noexcept;
-    larder_status verify_group(uint32_t group, larder::Vec<uint32_t>& node_seen);
-    larder_status verify_node(uint32_t group, uint32_t node, uint32_t height, larder::Vec<uint32_t>& node_seen, larder::Vec<uint32_t>& block_seen);
 
     larder_layout* layout_;
     larder_arena_options options_;
@@ -147,4 +155,5 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder::Deque<larder::ArenaSeq> seqs_;                 // [max_seqs]
     std::mutex seq_mutex_;
     larder::Vec<uint32_t> free_seqs_;
+    bool counted_ = false;                                 // attached to the context's statistics
 };

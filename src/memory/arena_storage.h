@@ -18,6 +18,7 @@ struct GroupShape {
     uint32_t n_layers = 0;
     uint32_t block_tokens = 1;  // tokens whose bytes one block holds; 1 for RECURRENT
     uint32_t n_kv_heads = 0;
+    bool is_state = false;      // RECURRENT
     uint64_t n_blocks = 0;
     uint64_t block_bytes = 0;
     PlaneShape planes[n_planes];
@@ -57,10 +58,11 @@ class ArenaStorage {
     bool is_zero(uint32_t group, uint32_t block) const noexcept;
 
   private:
+    void make_planes();
     larder_status lay_out(larder_arena_order order, uint64_t& out_bytes);
     Result<std::byte*> map_bytes(larder_arena_memory memory, uint64_t n_bytes, bool populate);
     larder_status check_import() const;
-    Plane& plane(uint32_t group, uint32_t layer, uint32_t p) noexcept { return planes_[first_plane_[group] + size_t(layer) * n_planes + p]; }
+    Plane& plane_at(uint32_t group, uint32_t layer, uint32_t p) noexcept { return planes_[first_plane_[group] + size_t(layer) * n_planes + p]; }
 
     larder_context& context_;
     Vec<GroupShape> shapes_;

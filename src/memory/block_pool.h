@@ -6,7 +6,7 @@
 
 namespace larder {
 
-// A block's word: generation in the upper half, sealed bit, references. Free blocks have no references.
+// A block's word: generation (counted from 0) in the upper half, sealed bit, references. Free blocks have no references.
 class BlockPool {
   public:
     static constexpr uint32_t max_refs = 1u << 30;
@@ -15,6 +15,8 @@ class BlockPool {
     // Blocks 1 .. n_blocks-1 can be taken; 0 is the null block. The id of block b has index first_index + b. Generations run from first_generation;
     // after n_generations uses (0: 2^32) a block is retired.
     BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation, uint32_t n_cpus, uint32_t n_generations = 0);
+
+    BlockPool(const BlockPool&) = delete;
 
     uint32_t n_blocks() const noexcept { return n_blocks_; }
     uint32_t first_index() const noexcept { return first_index_; }
@@ -48,10 +50,12 @@ class BlockPool {
 
   private:
     static constexpr uint64_t sealed_bit = uint64_t(1) << 31;
-    static uint32_t generation_of(uint64_t w) noexcept { return uint32_t(w >> 32); }
+    uint32_t generation_of(uint64_t w) const noexcept { return uint32_t(w >> 32) + first_generation_; }
+    // Without references, of the next generation, not sealed.
+    static uint64_t freed(uint64_t w) noexcept { return ((w >> 32) + 1) << 32; }
     static uint32_t refs_of(uint64_t w) noexcept { return uint32_t(w) & 0x7fffffff; }
 
-    const uint32_t first_index_, n_blocks_, retire_generation_;
+    const uint32_t first_index_, n_blocks_, first_generation_, n_generations_;
     atomic<uint64_t> n_retired_{0};
     AtomicArray<uint64_t> words_;
     SlotPool slots_;
@@ -65,6 +69,7 @@ class Recycler {
     Recycler(BlockPool& pool, ClearFn clear, void* ctx) noexcept : pool_(pool), clear_(clear), ctx_(ctx) {}
     ~Recycler() { flush(); }
     Recycler(const Recycler&) = delete;
+    BlockPool& pool() noexcept { return pool_; }
     void unref(uint32_t block) noexcept {
         if (block != BlockPool::null_block && pool_.unref(block)) add(block);
     }

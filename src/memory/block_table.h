@@ -12,6 +12,7 @@ struct TableRoot {
     uint32_t node = SlotPool::none;
     uint32_t height = 0;    // 0: empty; 1: the root is a leaf
     uint64_t n_blocks = 0;
+    uint64_t n_released = 0; // entries below, behind the sinks of a window, are the null block already
 };
 
 class BlockTables {

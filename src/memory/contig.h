@@ -21,7 +21,7 @@ class ContigStorage {
     larder_status reserve();
 
     std::byte* base(uint32_t slot, uint32_t group, uint32_t layer, uint32_t plane) const noexcept;
-    uint64_t range_bytes(uint32_t group, uint32_t plane) const noexcept { return pools_[group * n_planes + plane]->range_bytes; }
+    uint64_t range_bytes(uint32_t group, uint32_t plane) const noexcept;  // 0 for a plane that the group has not
     uint64_t granule_bytes() const noexcept { return granule_; }
     uint64_t mapped_bytes(uint32_t group) const noexcept;
 
@@ -39,8 +39,8 @@ class ContigStorage {
   private:
     // One plane of one group.
     struct Pool {
-        Pool(const Allocator& a, uint32_t n_rows, uint32_t n_cpus, bool shared)
-            : free_rows(a, 0, shared ? n_rows : 0, n_cpus), refs(a, shared ? n_rows : 0), rows(a), n_mapped(a) {}
+        Pool(const Allocator& a, uint32_t n, uint32_t n_cpus, bool shared)
+            : free_rows(a, 0, shared ? n : 0, n_cpus), refs(a, shared ? n : 0), rows(a), n_mapped(a), n_solid(a) {}
         std::byte* region = nullptr;      // [n_layers][max_seqs] ranges
         uint64_t token_bytes = 0;
         uint64_t range_bytes = 0;
@@ -53,7 +53,8 @@ class ContigStorage {
         SlotPool free_rows;               // MEMFD
         AtomicArray<uint32_t> refs;       // MEMFD: ranges that show a row
         Vec<uint32_t> rows;               // MEMFD: [max_seqs][range_granules], SlotPool::none: nothing of ours is there
-        Vec<uint32_t> n_mapped;           // [max_seqs] granules from the start that are mapped
+        Vec<uint32_t> n_mapped;           // [max_seqs] granules from the start that are mapped, holes included
+        Vec<uint32_t> n_solid;            // [max_seqs] granules from the start without a hole
         atomic<uint64_t> mapped_rows{0};  // with memory behind them
     };
 
@@ -61,27 +62,29 @@ class ContigStorage {
     std::byte* range(const Pool& p, uint32_t slot, uint32_t layer) const noexcept { return p.region + (uint64_t(layer) * max_seqs_ + slot) * p.range_bytes; }
     uint32_t& row_at(Pool& p, uint32_t slot, uint32_t granule) noexcept { return p.rows[size_t(slot) * p.range_granules + granule]; }
 
+    uint64_t row_offset(const Pool& p, uint32_t layer, uint32_t row) const noexcept { return p.file_offset + (uint64_t(layer) * p.n_rows + row) * granule_; }
+
+    larder_status reserve_pool(const GroupShape& s, uint32_t plane, uint64_t& file_bytes);
     larder_status grow(Pool& p, uint32_t slot, uint32_t n_granules) noexcept;
     larder_status grow_anon(Pool& p, uint32_t slot, uint32_t n_granules) noexcept;
     larder_status grow_shared(Pool& p, uint32_t slot, uint32_t n_granules) noexcept;
     larder_status map_rows(Pool& p, uint32_t slot, uint32_t granule, uint32_t row, uint32_t n) noexcept;
     larder_status make_private(Pool& p, uint32_t slot, uint32_t granule) noexcept;
     larder_status fork_plane(Pool& p, uint32_t src, uint32_t dst, uint64_t n_bytes) noexcept;
-    larder_status copy_bytes(Pool& p, uint32_t src, uint32_t dst, uint64_t first, uint64_t n) noexcept;
     larder_status new_row(Pool& p, uint32_t& out) noexcept;
     void drop_row(Pool& p, uint32_t row) noexcept;
     larder_status charge(uint64_t n_bytes) noexcept;
-    void refund(Pool& p, uint64_t n_rows) noexcept;
-    bool reclaim_slot(uint32_t slot) noexcept;
-    uint64_t idle_bytes_locked() const noexcept;
-    larder_status verify_pool(const Pool& p, uint64_t& bytes);
+    void discard(Pool& p, uint32_t slot, uint32_t layer, uint32_t granule, uint32_t n) noexcept;
+    bool reclaim_idle(uint64_t n_bytes) noexcept;
+    void reclaim_slot(uint32_t slot) noexcept;
+    larder_status verify_pool(Pool& p, uint64_t& bytes);
 
     larder_context& context_;
     const bool shared_;
     const uint32_t max_seqs_, n_lookahead_, map_flags_;
     const uint64_t max_seq_tokens_, budget_bytes_, granule_;
+    const Vec<GroupShape>& shapes_;
     Vec<Owned<Pool>> pools_;     // [group][plane]; NULL where a group has no such plane
-    Vec<uint32_t> group_of_;
     atomic<uint64_t> mapped_bytes_{0};
     std::byte* scratch_ = nullptr;   // MEMFD: where a new row is filled before it replaces a shared one
     std::mutex scratch_mutex_;

@@ -1,0 +1,69 @@
+#include "memory/block_pool.h"
+
+#include <algorithm>
+
+namespace larder {
+
+BlockPool::BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation, uint32_t n_cpus, uint32_t n_generations)
+    : first_index_(first_index), n_blocks_(n_blocks), first_generation_(first_generation), n_generations_(n_generations), words_(a, n_blocks),
+      slots_(a, 1, n_blocks, n_cpus) {}
+
+bool BlockPool::alloc(std::span<uint32_t> out) noexcept {
+    if (!slots_.take(out)) return false;
+    // Free blocks are nobody's: a plain store suffices, and a stale try_ref() meets either no references or another generation.
+    for (uint32_t b : out) words_[b].store(words_[b].load(relaxed) | 1, release);
+    return true;
+}
+
+larder_status BlockPool::try_ref(uint32_t block, uint32_t generation) noexcept {
+    uint64_t w = words_[block].load(acquire);
+    do {
+        if (generation_of(w) != generation || !refs_of(w)) return LARDER_E_STALE;
+        if (refs_of(w) >= max_refs) return LARDER_E_RANGE;
+    } while (!words_[block].compare_exchange_weak(w, w + 1, acq_rel, acquire));
+    return LARDER_OK;
+}
+
+larder_status BlockPool::try_unref(uint32_t block, uint32_t generation, bool& out_last) noexcept {
+    uint64_t w = words_[block].load(acquire);
+    do {
+        if (generation_of(w) != generation || !refs_of(w)) return LARDER_E_STALE;
+        out_last = refs_of(w) == 1;
+    } while (!words_[block].compare_exchange_weak(w, out_last ? freed(w) : w - 1, acq_rel, acquire));
+    return LARDER_OK;
+}
+
+larder_status BlockPool::try_seal(uint32_t block, uint32_t generation) noexcept {
+    uint64_t w = words_[block].load(acquire);
+    do {
+        if (generation_of(w) != generation || !refs_of(w)) return LARDER_E_STALE;
+    } while (!words_[block].compare_exchange_weak(w, w | sealed_bit, acq_rel, acquire));
+    return LARDER_OK;
+}
+
+void BlockPool::ref(uint32_t block) noexcept {
+    [[maybe_unused]] const uint64_t w = words_[block].fetch_add(1, relaxed);
+    LARDER_ASSERT(refs_of(w) > 0 && refs_of(w) < 2 * max_refs - 1);
+}
+
+bool BlockPool::unref(uint32_t block) noexcept {
+    const uint64_t w = words_[block].fetch_sub(1, acq_rel);
+    LARDER_ASSERT(refs_of(w) > 0);
+    if (refs_of(w) != 1) return false;
+    words_[block].store(freed(w), release);
+    return true;
+}
+
+void BlockPool::recycle(std::span<const uint32_t> blocks) noexcept {
+    size_t from = 0;
+    for (size_t i = 0; i < blocks.size(); ++i) {
+        if (uint32_t(words_[blocks[i]].load(relaxed) >> 32) != n_generations_) [[likely]] continue;
+        // This block has used all its generations: an id handed out now could repeat an old one.
+        slots_.give(blocks.subspan(from, i - from));
+        n_retired_.fetch_add(1, relaxed);
+        from = i + 1;
+    }
+    slots_.give(blocks.subspan(from));
+}
+
+} // namespace larder
