@@ -44,6 +44,18 @@ class atomic {
     std::atomic<T> v_{};
 };
 
+// Plain memory that is read while others may write it (nodes of optimistic structures): every such access goes through these.
+template <class T>
+inline T load_at(const T* p, std::memory_order o = relaxed) noexcept {
+    return std::atomic_ref<T>(*const_cast<T*>(p)).load(o);
+}
+template <class T>
+inline void store_at(T* p, T v, std::memory_order o = relaxed) noexcept {
+    std::atomic_ref<T>(*p).store(v, o);
+}
+
+inline void prefetch(const void* p) noexcept { __builtin_prefetch(p); }
+
 inline void fence(std::memory_order o) noexcept { std::atomic_thread_fence(o); }
 
 inline void cpu_relax() noexcept {

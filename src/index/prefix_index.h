@@ -29,11 +29,14 @@ using PrefixPublished = larder_prefix_published;
 
 class PrefixIndex {
   public:
-    // flags, block_tokens and max_entries of larder_prefix_options, defaults filled in.
+    // Checked, with the defaults filled in.
+    static larder_status read_prefix_options(const larder_prefix_options* user, larder_prefix_options& out) noexcept;
+    static larder_status create(larder_context& c, const larder_prefix_options* options, Owned<PrefixIndex>& out);
+    // For owners that hold it as a member: construct, then init() once.
     PrefixIndex(larder_context& c, uint32_t flags, uint32_t block_tokens, uint64_t max_entries);
+    larder_status init() noexcept;
     ~PrefixIndex();
     PrefixIndex(const PrefixIndex&) = delete;
-    static larder_status create(larder_context& c, const larder_prefix_options* options, Owned<PrefixIndex>& out);
 
     // How many leading keys are published now. Pins and touches nothing.
     size_t match_length(std::span<const larder_key> keys) noexcept;

@@ -1,0 +1,232 @@
+// The node of the B-skiplist: 1 KiB, one header line, then columns.
+//
+//   0   version   uint64  {reuse 24, changes 39, locked 1}: odd while a writer is inside; `reuse` counts the node's lives
+//   8   next      uint32  the right neighbour on the same level, 0: none
+//   12  info      uint32  {level 8, count 16}
+//   16  pivots    6 x uint64  heads of every step-th entry: one look at the header line tells which key line to fetch
+//   64  heads     the first eight bytes of each key; then tails (the rest of wider keys), then values or child ids, then the high key
+//
+// Everything but the version is read while others may write; such reads mean something only once the version was found unchanged.
+#pragma once
+
+#include <array>
+#include <cstring>
+
+#include "base/atomic.h"
+
+namespace larder::bskip {
+
+inline constexpr uint32_t node_bytes = 1024;
+inline constexpr uint32_t header_bytes = 64;
+inline constexpr uint32_t n_pivots = 6;
+inline constexpr uint32_t max_levels = 8;
+
+// A key as W numbers, compared from the first on.
+template <uint32_t W>
+struct Key {
+    std::array<uint64_t, W> w;
+    friend auto operator<=>(const Key&, const Key&) = default;
+};
+template <uint32_t W>
+struct Value {
+    std::array<uint64_t, W> w;
+    friend bool operator==(const Value&, const Value&) = default;
+};
+using ChildId = uint32_t;
+
+template <class P>
+inline constexpr uint32_t payload_bytes = sizeof(P);
+
+struct Node {
+    uint64_t version;
+    uint32_t next;
+    uint32_t info;
+    uint64_t pivots[n_pivots];
+    unsigned char columns[node_bytes - header_bytes];
+
+    uint32_t count() const noexcept { return load_at(&info) & 0xffff; }
+    uint32_t level() const noexcept { return load_at(&info) >> 24; }
+    void set_info(uint32_t level, uint32_t count) noexcept { store_at(&info, level << 24 | count); }
+    uint32_t right() const noexcept { return load_at(&next); }
+    void set_right(uint32_t id) noexcept { store_at(&next, id); }
+};
+static_assert(sizeof(Node) == node_bytes);
+
+// ---- the version lock ------------------------------------------------------------------------------------------------
+
+inline constexpr uint64_t one_reuse = uint64_t(1) << 40;
+
+// The version, once no writer is inside.
+inline uint64_t stable(const Node* x) noexcept {
+    for (;;) {
+        schedule_point();
+        const uint64_t v = load_at(&x->version, acquire);
+        if (!(v & 1)) [[likely]] return v;
+        cpu_relax();
+    }
+}
+// Everything read from x since stable() belongs to one state.
+inline bool unchanged(const Node* x, uint64_t v) noexcept {
+    fence(acquire);
+    schedule_point();
+    return load_at(&x->version) == v;
+}
+// The node has not been freed since version v was read: its level and lower bound are still the same.
+inline bool same_life(uint64_t v, uint64_t now) noexcept { return (v ^ now) < one_reuse; }
+
+inline bool try_lock(Node* x, uint64_t v) noexcept {
+    schedule_point();
+    if (!std::atomic_ref<uint64_t>(x->version).compare_exchange_strong(v, v + 1, acquire, relaxed)) return false;
+    fence(release);  // no change may become visible before the version is odd
+    return true;
+}
+inline void lock(Node* x) noexcept {
+    while (!try_lock(x, stable(x))) {}
+}
+inline void unlock(Node* x) noexcept {
+    schedule_point();
+    store_at(&x->version, load_at(&x->version) + 1, release);
+}
+// Nothing was changed under the lock: readers need not notice.
+inline void unlock_unchanged(Node* x) noexcept {
+    schedule_point();
+    store_at(&x->version, load_at(&x->version) - 1, release);
+}
+inline void unlock_dead(Node* x) noexcept {
+    schedule_point();
+    store_at(&x->version, load_at(&x->version) + 1 + one_reuse, release);
+}
+
+// ---- columns ---------------------------------------------------------------------------------------------------------
+
+// W key words and one P (a Value or a ChildId) per entry.
+template <uint32_t W, class P>
+struct Columns {
+    static constexpr uint32_t high_bytes = 8 * W;
+    static constexpr uint32_t entry_bytes = 8 * W + payload_bytes<P>;
+    static constexpr uint32_t capacity = (node_bytes - header_bytes - high_bytes) / entry_bytes;
+    static constexpr uint32_t step = capacity / (n_pivots + 1);
+    static constexpr uint32_t tails_at = 8 * capacity;
+    static constexpr uint32_t payloads_at = 8 * W * capacity;
+    static constexpr uint32_t high_at = node_bytes - header_bytes - high_bytes;
+    static constexpr uint32_t payload_words = sizeof(P) < 8 ? 1 : sizeof(P) / 8;
+    using Word = std::conditional_t<(sizeof(P) < 8), uint32_t, uint64_t>;
+    static_assert(payloads_at + capacity * payload_bytes<P> <= high_at && step >= 1);
+
+    static uint64_t* heads(Node* x) noexcept { return reinterpret_cast<uint64_t*>(x->columns); }
+    static const uint64_t* heads(const Node* x) noexcept { return heads(const_cast<Node*>(x)); }
+    static uint64_t* tails(Node* x) noexcept { return reinterpret_cast<uint64_t*>(x->columns + tails_at); }
+    static const uint64_t* tails(const Node* x) noexcept { return tails(const_cast<Node*>(x)); }
+    static Word* payloads(Node* x) noexcept { return reinterpret_cast<Word*>(x->columns + payloads_at); }
+    static const Word* payloads(const Node* x) noexcept { return payloads(const_cast<Node*>(x)); }
+
+    static uint32_t count(const Node* x) noexcept { return std::min(x->count(), capacity); }  // garbage stays in bounds
+
+    static Key<W> key(const Node* x, uint32_t i) noexcept {
+        Key<W> k;
+        k.w[0] = load_at(heads(x) + i);
+        for (uint32_t j = 1; j < W; ++j) k.w[j] = load_at(tails(x) + i * (W - 1) + j - 1);
+        return k;
+    }
+    static void set_key(Node* x, uint32_t i, const Key<W>& k) noexcept {
+        store_at(heads(x) + i, k.w[0]);
+        for (uint32_t j = 1; j < W; ++j) store_at(tails(x) + i * (W - 1) + j - 1, k.w[j]);
+    }
+    static P payload(const Node* x, uint32_t i) noexcept {
+        Word w[payload_words];
+        for (uint32_t j = 0; j < payload_words; ++j) w[j] = load_at(payloads(x) + i * payload_words + j);
+        P p;
+        std::memcpy(&p, w, sizeof p);
+        return p;
+    }
+    static void set_payload(Node* x, uint32_t i, const P& p) noexcept {
+        Word w[payload_words];
+        std::memcpy(w, &p, sizeof p);
+        for (uint32_t j = 0; j < payload_words; ++j) store_at(payloads(x) + i * payload_words + j, w[j]);
+    }
+    static Key<W> high(const Node* x) noexcept {
+        auto* h = reinterpret_cast<const uint64_t*>(x->columns + high_at);
+        Key<W> k;
+        for (uint32_t j = 0; j < W; ++j) k.w[j] = load_at(h + j);
+        return k;
+    }
+    static void set_high(Node* x, const Key<W>& k) noexcept {
+        auto* h = reinterpret_cast<uint64_t*>(x->columns + high_at);
+        for (uint32_t j = 0; j < W; ++j) store_at(h + j, k.w[j]);
+    }
+
+    // Which stretch of `step` entries holds the last entry not above `head`; from the header line alone.
+    static uint32_t stretch(const Node* x, uint32_t n, uint64_t head) noexcept {
+        uint32_t s = 0;
+        for (uint32_t i = 0; i < n_pivots; ++i) s += uint32_t((i + 1) * step < n) & uint32_t(load_at(x->pivots + i) <= head);
+        return s;
+    }
+    // How many of the n keys are <= key (Strict: < key).
+    template <bool Strict>
+    static uint32_t rank(const Node* x, uint32_t n, const Key<W>& k) noexcept {
+        const uint32_t s = stretch(x, n, k.w[0]);
+        const uint32_t begin = s * step;
+        const uint32_t end = s == n_pivots ? n : std::min(n, begin + step);
+        uint32_t r = begin;
+        for (uint32_t i = begin; i < end; ++i) r += load_at(heads(x) + i) <= k.w[0];
+        if constexpr (Strict || W > 1)
+            while (r > 0 && load_at(heads(x) + r - 1) == k.w[0] && (Strict ? key(x, r - 1) >= k : key(x, r - 1) > k)) --r;
+        return r;
+    }
+    static void prefetch_stretch(const Node* x, uint64_t head) noexcept {
+        const uint32_t n = count(x);
+        const uint32_t i = stretch(x, n, head) * step;
+        prefetch(heads(x) + i);
+        prefetch(heads(x) + std::min(i + step, capacity) - 1);
+        if constexpr (W > 1) prefetch(tails(x) + i * (W - 1));
+        prefetch(payloads(x) + i * payload_words);
+    }
+
+    // ---- changes, under the lock -------------------------------------------------------------------------------------
+
+    static void refresh_pivots(Node* x, uint32_t from, uint32_t n) noexcept {
+        for (uint32_t i = from <= step ? 0 : (from - 1) / step; i < n_pivots && (i + 1) * step < n; ++i)
+            if ((i + 1) * step >= from) store_at(x->pivots + i, load_at(heads(x) + (i + 1) * step));
+    }
+    static void insert(Node* x, uint32_t at, const Key<W>& k, const P& p) noexcept {
+        const uint32_t n = x->count();
+        move_up(heads(x), at, n, 1);
+        if constexpr (W > 1) move_up(tails(x), at, n, W - 1);
+        move_up(payloads(x), at, n, payload_words);
+        set_key(x, at, k);
+        set_payload(x, at, p);
+        x->set_info(x->level(), n + 1);
+        refresh_pivots(x, at, n + 1);
+    }
+    static void remove(Node* x, uint32_t at) noexcept {
+        const uint32_t n = x->count();
+        move_down(heads(x), at, n, 1);
+        if constexpr (W > 1) move_down(tails(x), at, n, W - 1);
+        move_down(payloads(x), at, n, payload_words);
+        x->set_info(x->level(), n - 1);
+        refresh_pivots(x, at, n - 1);
+    }
+    // Append entries [from, to) of src to dst.
+    static void append(Node* dst, const Node* src, uint32_t from, uint32_t to) noexcept {
+        const uint32_t n = dst->count();
+        for (uint32_t i = from; i < to; ++i) {
+            set_key(dst, n + i - from, key(src, i));
+            set_payload(dst, n + i - from, payload(src, i));
+        }
+        dst->set_info(dst->level(), n + to - from);
+        refresh_pivots(dst, n, n + to - from);
+    }
+    static void truncate(Node* x, uint32_t n) noexcept { x->set_info(x->level(), n); }
+
+  private:
+    template <class T>
+    static void move_up(T* a, uint32_t at, uint32_t n, uint32_t words) noexcept {
+        for (uint32_t i = n * words; i-- > at * words;) store_at(a + i + words, load_at(a + i));
+    }
+    template <class T>
+    static void move_down(T* a, uint32_t at, uint32_t n, uint32_t words) noexcept {
+        for (uint32_t i = at * words; i < (n - 1) * words; ++i) store_at(a + i, load_at(a + i + words));
+    }
+};
+
+} // namespace larder::bskip
