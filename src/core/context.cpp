@@ -78,6 +78,7 @@ larder_context::larder_context(const larder_context_options& o, const Allocator&
       quarantine_(a)
 #endif
 {
+    static_assert(n_known == n_params);
     for (size_t i = 1; i < n_known; ++i) params_[i].store(params[i].initial, relaxed);
 }
 
@@ -109,12 +110,10 @@ larder_status larder_context::create(const larder_context_options* user, Os& os,
     if (sodium_init() < 0) return fail(LARDER_E_SYSTEM, "", "libsodium could not be initialised");
     if (!o.seed) LARDER_TRY(os.random(&o.seed, sizeof o.seed));
     Owned<larder_context> c = make_owned<larder_context>(a, o, a, os);
+    c->log_.drop = nullptr;  // the caller keeps its sink when creation fails
     c->read_environment();
-    const larder_status started = c->scheduler.start(o.n_workers);
-    if (started < 0) {
-        c->log_.drop = nullptr;  // the caller keeps its sink when creation fails
-        return started;
-    }
+    LARDER_TRY(c->scheduler.start(o.n_workers));
+    c->log_.drop = o.log.drop;
     *out = c.release();
     return LARDER_OK;
 }

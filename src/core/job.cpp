@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 
 using namespace larder;
@@ -49,11 +50,21 @@ void larder_queue::layers_done(larder_job job, uint32_t n) noexcept {
     changed_.notify_all();
 }
 
+// The thread's last error tells more, when it is about this failure.
+static void note_failure(JobState& j, larder_status status) noexcept {
+    j.detail = last_error();
+    if (j.detail.status == status) return;
+    j.detail = LARDER_ERROR_INFO_INIT;
+    j.detail.status = status;
+    std::snprintf(j.detail.message, sizeof j.detail.message, "%s",
+                  status == LARDER_E_CANCELLED ? "the job was cancelled" : "the job failed");
+}
+
 void larder_queue::item_failed(larder_job job, uint64_t item, larder_status status) noexcept {
     std::lock_guard lock(mutex_);
     JobState* j = jobs_.find(job);
     if (!j) return;
-    if (j->n_failed++ == 0) j->detail = last_error();
+    if (j->n_failed++ == 0) note_failure(*j, status);
     try {
         if (j->errors.size() < JobState::max_errors) j->errors.push_back({item, status, 0});
     } catch (const std::bad_alloc&) {
@@ -67,7 +78,7 @@ void larder_queue::finish(larder_job job, larder_status status) noexcept {
     LARDER_ASSERT(j && !j->finished);
     if (!j || j->finished) return;
     if (is_error(status)) {
-        if (j->n_failed == 0) j->detail = last_error();
+        if (j->n_failed == 0) note_failure(*j, status);
     } else if (j->n_failed) {
         status = LARDER_PARTIAL;
     } else {
@@ -85,34 +96,40 @@ void larder_queue::finish(larder_job job, larder_status status) noexcept {
     changed_.notify_all();
 }
 
+// Another thread may be in the middle of the last task, or a clock may be virtual: sleeps are short, and there is always a next one.
+static constexpr uint64_t idle_slice_ns = 1000000, worker_slice_ns = 100000000;
+
+void larder_queue::sleep_locked(std::unique_lock<std::mutex>& lock, uint64_t ns) {
+    if (context->os.is_simulated()) {
+        lock.unlock();
+        context->os.sleep_ns(std::min(ns, idle_slice_ns));
+        lock.lock();
+        if (context->scheduler.n_workers() == 0) return;
+        ns = idle_slice_ns;  // real threads work on: give them real time as well
+    }
+    changed_.wait_for(lock, std::chrono::nanoseconds(ns));
+}
+
 // With worker threads: sleep. Without: the waiting thread does the work.
 template <class Done>
 bool larder_queue::wait_until(std::unique_lock<std::mutex>& lock, uint64_t timeout_ns, Done done) {
-    const uint64_t start = timeout_ns && timeout_ns != UINT64_MAX ? context->os.now_ns() : 0;
+    const bool alone = context->scheduler.n_workers() == 0, bounded = timeout_ns != UINT64_MAX;
+    const uint64_t start = timeout_ns && bounded ? context->os.now_ns() : 0;
     while (!done()) {
-        uint64_t left = timeout_ns;
-        if (timeout_ns && timeout_ns != UINT64_MAX) {
-            const uint64_t spent = context->os.now_ns() - start;
-            if (spent >= timeout_ns) return false;
-            left = timeout_ns - spent;
-        }
-        if (context->scheduler.n_workers() == 0) {
+        bool worked = false;
+        if (alone) {
             lock.unlock();
-            const bool more = context->scheduler.progress(1);
+            worked = context->scheduler.progress(timeout_ns ? 1 : 0);
             lock.lock();
             if (done()) return true;
-            if (!more && left == 0) return false;
-            if (!more && timeout_ns != UINT64_MAX && !more) {
-                // Another thread may be running the last task; give it a moment.
-                changed_.wait_for(lock, std::chrono::nanoseconds(std::min<uint64_t>(left, 1000000)));
-            } else if (!more) {
-                changed_.wait_for(lock, std::chrono::milliseconds(1));
-            }
-            continue;
+        }
+        uint64_t left = timeout_ns;
+        if (timeout_ns && bounded) {
+            const uint64_t spent = context->os.now_ns() - start;
+            left = spent < timeout_ns ? timeout_ns - spent : 0;
         }
         if (left == 0) return false;
-        // Slices, so that a virtual clock and very long time-outs work alike.
-        changed_.wait_for(lock, std::chrono::nanoseconds(std::min<uint64_t>(left, 100000000)));
+        if (!worked) sleep_locked(lock, std::min(left, alone ? idle_slice_ns : worker_slice_ns));
     }
     return true;
 }
@@ -127,7 +144,8 @@ larder_status larder_queue::poll(larder_completion* out, uint32_t stride, uint32
     *out_n = 0;
     std::unique_lock lock(mutex_);
     if (timeout_ns && n_alive_ == 0) return fail(LARDER_E_NOT_FOUND, "queue", "the queue has no job to wait for");
-    const bool any = wait_until(lock, timeout_ns, [&] { return done_head_ != done_tail_; });
+    const bool any = wait_until(lock, timeout_ns, [&] { return done_head_ != done_tail_ || (timeout_ns && n_alive_ == 0); });
+    if (any && done_head_ == done_tail_) return fail(LARDER_E_NOT_FOUND, "queue", "another thread took the last job");
     if (!any) return timeout_ns ? fail(LARDER_E_TIMEOUT, "timeout_ns", "no job finished in time") : LARDER_OK;
     auto* bytes = reinterpret_cast<unsigned char*>(out);
     while (*out_n < n && done_head_ != done_tail_) {
@@ -141,6 +159,7 @@ larder_status larder_queue::poll(larder_completion* out, uint32_t stride, uint32
         retire_locked(id);
     }
     if (done_head_ == done_tail_) context->os.event_clear(event_);
+    if (n_alive_ == 0) changed_.notify_all();  // who still waits for a job would wait for ever
     return LARDER_OK;
 }
 

@@ -56,6 +56,7 @@ struct larder_queue final : larder::Handle {
   private:
     template <class Done>
     bool wait_until(std::unique_lock<std::mutex>& lock, uint64_t timeout_ns, Done done);
+    void sleep_locked(std::unique_lock<std::mutex>& lock, uint64_t ns);
     void retire_locked(larder_job job) noexcept;
 
     std::mutex mutex_;

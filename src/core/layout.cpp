@@ -66,8 +66,10 @@ larder_status check_group(const larder_layer_group& g) noexcept {
 
 using namespace larder;
 
-larder_status larder_layout::add_group(const larder_layer_group* user, uint32_t index) {
+larder_status larder_layout::add_group(const larder_layer_group* user, uint32_t stride, uint32_t index) {
     LayerGroup g{{}, Vec<uint32_t>(context->alloc)};
+    if (user->struct_size > stride)
+        return fail(LARDER_E_INVALID, "group_stride", "group_stride %u is less than the size of a group, %u", stride, user->struct_size);
     LARDER_TRY(read_options(user, g.info, "larder_layer_group"));
     LARDER_TRY(fill_defaults(g.info));
     LARDER_TRY(check_group(g.info));
@@ -101,7 +103,7 @@ larder_status larder_layout::create(larder_context& c, const larder_layout_optio
         l->groups.reserve(o.n_groups);
         for (uint32_t i = 0; i < o.n_groups && s >= 0; ++i)
             s = l->add_group(reinterpret_cast<const larder_layer_group*>(
-                                 reinterpret_cast<const char*>(o.groups) + size_t(i) * o.group_stride), i);
+                                 reinterpret_cast<const char*>(o.groups) + size_t(i) * o.group_stride), o.group_stride, i);
     } catch (...) {
         l->unref();
         throw;

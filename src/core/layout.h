@@ -35,7 +35,7 @@ struct larder_layout final : larder::Handle {
     uint32_t vocab_size = 0;
 
   private:
-    larder_status add_group(const larder_layer_group* user, uint32_t index);
+    larder_status add_group(const larder_layer_group* user, uint32_t stride, uint32_t index);
     void make_identity(const larder_layout_options& o) noexcept;
     larder::atomic<uint32_t> refs_{1};
 };

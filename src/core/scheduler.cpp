@@ -31,6 +31,7 @@ void Scheduler::submit(Task* t) noexcept {
         Fifo& f = fifos_[size_t(t->priority)];
         (f.tail ? f.tail->next : f.head) = t;
         f.tail = t;
+        ++n_ready_;
     }
     ready_.notify_one();
 }
@@ -40,6 +41,7 @@ Task* Scheduler::pop_locked() noexcept {
         if (Task* t = f.head) {
             f.head = t->next;
             if (!f.head) f.tail = nullptr;
+            --n_ready_;
             return t;
         }
     }
@@ -47,19 +49,15 @@ Task* Scheduler::pop_locked() noexcept {
 }
 
 bool Scheduler::progress(uint32_t max) noexcept {
-    for (uint32_t done = 0; max == 0 || done < max; ++done) {
-        Task* t;
-        {
-            std::lock_guard lock(mutex_);
-            t = pop_locked();
-        }
-        if (!t) return false;
+    std::unique_lock lock(mutex_);
+    // Tasks that submit themselves again, to look for I/O, must not keep the caller here: only what is ready now counts.
+    for (size_t n = max ? max : n_ready_; n && n_ready_; --n) {
+        Task* t = pop_locked();
+        lock.unlock();
         t->run(t);
+        lock.lock();
     }
-    std::lock_guard lock(mutex_);
-    for (Fifo& f : fifos_)
-        if (f.head) return true;
-    return false;
+    return n_ready_ != 0;
 }
 
 void Scheduler::thread_main(void* self) noexcept {

@@ -32,7 +32,7 @@ class Scheduler {
     bool stopping() const noexcept { return stopping_.load(acquire); }
 
     void submit(Task* t) noexcept;
-    // Run up to max ready tasks (0: all) on this thread. True when work was left.
+    // Run up to max ready tasks (0: as many as are ready now) on this thread. True when work was left.
     bool progress(uint32_t max) noexcept;
     uint32_t n_workers() const noexcept { return uint32_t(threads_.size()); }
 
@@ -48,6 +48,7 @@ class Scheduler {
     std::mutex mutex_;
     std::condition_variable ready_;
     Fifo fifos_[n_priorities];
+    size_t n_ready_ = 0;
     bool quit_ = false;
     atomic<bool> stopping_{false};
     Vec<uint64_t> threads_;
