@@ -14,6 +14,14 @@ constexpr uint64_t make_head(uint64_t tag, uint32_t index) { return tag << 32 | 
 
 // At least two, so that a thread which was put to sleep inside a stripe does not stop the others.
 uint32_t stripes_for(uint32_t n_cpus) { return std::bit_ceil(std::clamp(n_cpus, 2u, 64u)); }
+
+uint32_t home_stripe() noexcept {
+#if defined(LARDER_SCHEDULE_EXPLORER)
+    return 0;  // the same in every replay
+#else
+    return current_cpu();
+#endif
+}
 } // namespace
 
 SlotPool::SlotPool(const Allocator& a, uint32_t first, uint32_t end, uint32_t n_cpus)
@@ -61,7 +69,7 @@ uint64_t SlotPool::n_given() const noexcept {
 }
 
 SlotPool::Stripe& SlotPool::lock_stripe() noexcept {
-    const uint32_t start = current_cpu() & stripe_mask_;
+    const uint32_t start = home_stripe() & stripe_mask_;
     for (uint32_t i = start;;) {
         Stripe& s = stripes_[i];
         if (!s.locked.load(relaxed) && !s.locked.exchange(1, acquire)) return s;

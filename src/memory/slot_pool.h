@@ -36,7 +36,11 @@ class AtomicArray {
 class SlotPool {
   public:
     static constexpr uint32_t none = UINT32_MAX;
+#if defined(LARDER_SCHEDULE_EXPLORER)
+    static constexpr uint32_t chain_slots = 2;  // so that a few steps reach the global stack
+#else
     static constexpr uint32_t chain_slots = 64;
+#endif
 
     // Hands out first .. end-1.
     SlotPool(const Allocator& a, uint32_t first, uint32_t end, uint32_t n_cpus);
