@@ -64,8 +64,10 @@ larder_status check_choices(const larder_arena_options& o, bool imported, uint32
 } // namespace
 
 larder_arena::larder_arena(larder_context& c, larder_layout& l, const larder_arena_options& o)
-    : Handle(HandleType::arena, c), layout_(l.ref()), options_(o), shapes_(c.alloc), groups_(c.alloc), storage_(nullptr, {c.alloc}), tables_(nullptr, {c.alloc}), roots_(c.alloc),
-      contig_(nullptr, {c.alloc}), seqs_(c.alloc), free_seqs_(c.alloc) {}
+    : Handle(HandleType::arena, c), layout_(&l), options_(o), shapes_(c.alloc), groups_(c.alloc), storage_(nullptr, {c.alloc}), tables_(nullptr, {c.alloc}), roots_(c.alloc),
+      contig_(nullptr, {c.alloc}), seqs_(c.alloc), free_seqs_(c.alloc) {
+    l.ref();  // last: a constructor that throws runs no destructor
+}
 
 larder_arena::~larder_arena() {
     if (counted_) {
