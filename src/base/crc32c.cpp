@@ -3,14 +3,13 @@
 #include <array>
 #include <cstring>
 
-#if defined(__x86_64__)
-#include <nmmintrin.h>
-#endif
+#include "base/crc32c_math.h"
+#include "base/crc32c_x86.h"
 
 namespace larder {
 namespace {
 
-constexpr uint32_t polynomial = 0x82f63b78u;
+using crc32c_math::polynomial;
 
 constexpr auto make_tables() {
     std::array<std::array<uint32_t, 256>, 8> t{};
@@ -25,27 +24,14 @@ constexpr auto make_tables() {
 }
 constexpr auto tables = make_tables();
 
-// Product of two polynomials modulo the CRC's, both bit-reflected.
-uint32_t multiply(uint32_t a, uint32_t b) noexcept {
-    uint32_t p = 0;
-    for (uint32_t m = 1u << 31; m; m >>= 1) {
-        if (a & m) p ^= b;
-        b = b >> 1 ^ (b & 1 ? polynomial : 0);
-    }
-    return p;
-}
+// Copies of this size and more would only push other things out of the cache.
+constexpr size_t bypass_bytes = size_t(1) << 20;
 
 #if defined(__x86_64__)
-[[gnu::target("sse4.2")]] uint32_t crc32c_sse42(uint32_t crc, const void* data, size_t n) noexcept {
-    auto* p = static_cast<const unsigned char*>(data);
-    uint64_t c = ~crc;
-    for (; n >= 8; n -= 8, p += 8) {
-        uint64_t v;
-        std::memcpy(&v, p, 8);
-        c = _mm_crc32_u64(c, v);
-    }
-    for (; n; --n) c = _mm_crc32_u8(uint32_t(c), *p++);
-    return ~uint32_t(c);
+bool has_instruction() noexcept { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul"); }
+bool has_fold() noexcept {
+    return __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && has_instruction();
 }
 #endif
 
@@ -68,7 +54,7 @@ uint32_t crc32c_portable(uint32_t crc, const void* data, size_t n) noexcept {
 
 bool crc32c_is_hardware() noexcept {
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("sse4.2");
+    return has_instruction();
 #else
     return false;
 #endif
@@ -76,33 +62,46 @@ bool crc32c_is_hardware() noexcept {
 
 uint32_t crc32c(uint32_t crc, const void* data, size_t n) noexcept {
 #if defined(__x86_64__)
-    if (crc32c_is_hardware()) return crc32c_sse42(crc, data, n);
+    auto* p = static_cast<const unsigned char*>(data);
+    if (n >= 2 * crc32c_x86::fold_bytes && has_fold()) return ~crc32c_x86::update_fold(~crc, p, n);
+    if (has_instruction()) return ~crc32c_x86::update_streams(~crc, p, n);
 #endif
     return crc32c_portable(crc, data, n);
 }
 
 uint32_t crc32c_copy(uint32_t crc, void* dst, const void* src, size_t n) noexcept {
-    // In pieces that stay in the first-level cache, so that memory is read once.
     auto* d = static_cast<unsigned char*>(dst);
     auto* s = static_cast<const unsigned char*>(src);
+    const bool bypass = n >= bypass_bytes;
+    if (bypass) {
+        // Stores past the cache want whole lines.
+        const size_t head = size_t(-reinterpret_cast<uintptr_t>(d)) & 63;
+        crc = crc32c(crc, s, head);
+        std::memcpy(d, s, head);
+        s += head, d += head, n -= head;
+    }
+#if defined(__x86_64__)
+    if (has_fold()) return ~crc32c_x86::copy_fold(~crc, d, s, n, bypass);
+#endif
+    // In pieces that stay in the first-level cache, so that memory is read once.
     while (n) {
-        const size_t piece = n < 16384 ? n : 16384;
+        const size_t piece = n < 12288 ? n : 12288;
         crc = crc32c(crc, s, piece);
-        std::memcpy(d, s, piece);
+#if defined(__x86_64__)
+        if (bypass)
+            crc32c_x86::copy_bypass(d, s, piece);
+        else
+#endif
+            std::memcpy(d, s, piece);
         s += piece, d += piece, n -= piece;
     }
     return crc;
 }
 
 uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t n_bytes_b) noexcept {
-    uint32_t power = 1u << 30;  // x^1
-    for (int i = 0; i < 3; ++i) power = multiply(power, power);  // x^8: one byte
-    uint32_t shift = 1u << 31;  // x^0
-    for (uint64_t n = n_bytes_b; n; n >>= 1) {
-        if (n & 1) shift = multiply(shift, power);
-        power = multiply(power, power);
-    }
-    return multiply(shift, crc_a) ^ crc_b;
+    uint32_t shift = crc32c_math::x_power(n_bytes_b);
+    for (int i = 0; i < 3; ++i) shift = crc32c_math::multiply(shift, shift);  // (x^n)^8: bytes, not bits
+    return crc32c_math::multiply(shift, crc_a) ^ crc_b;
 }
 
 } // namespace larder
