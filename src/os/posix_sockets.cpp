@@ -77,8 +77,8 @@ void keep_descriptors(msghdr& m, std::span<OsHandle> got, size_t& n_got) noexcep
 } // namespace
 
 Result<OsHandle> PosixOs::socket_listen(const char* path) {
-    sockaddr_un address;
-    socklen_t len;
+    sockaddr_un address{};
+    socklen_t len = 0;
     LARDER_TRY(make_address(path, address, len));
     LARDER_ASSIGN(const OsHandle s, make_socket());
     if (::bind(s.value, reinterpret_cast<sockaddr*>(&address), len) == 0 && ::listen(s.value, 64) == 0) return s;
@@ -98,8 +98,8 @@ Result<OsHandle> PosixOs::socket_accept(OsHandle listener, uint64_t timeout_ns) 
 }
 
 Result<OsHandle> PosixOs::socket_connect(const char* path) {
-    sockaddr_un address;
-    socklen_t len;
+    sockaddr_un address{};
+    socklen_t len = 0;
     LARDER_TRY(make_address(path, address, len));
     LARDER_ASSIGN(const OsHandle s, make_socket());
     int r;
