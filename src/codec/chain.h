@@ -10,17 +10,16 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
-#include "larder/codec.h"
+#include "larder/stream.h"
 
 namespace larder {
 
 enum class Quant : uint8_t {
-    exact = 1,    // every bit kept
-    affine = 2,   // q = round((x - min) / step) for groups along channels or tokens
-    block = 3,    // block floating point: a shared scale and small floats or mantissas
-    step = 4,     // a fixed step per channel, from a profile
-    token = 5,    // a step per token, from its largest magnitude
-    sparse = 6    // the largest magnitudes of each token and head, the rest zero
+    exact = 1,   // every bit kept
+    affine = 2,  // q = round((x - offset) / step), offset and step shared by a group along channels or tokens
+    block = 3,   // block floating point: a shared scale and small floats or mantissas
+    step = 4,    // a fixed step per channel, from a profile
+    sparse = 5   // the largest magnitudes of each token and head, the rest zero
 };
 
 enum class Entropy : uint8_t { none = 0, rans = 1, zstd = 2 };
@@ -34,15 +33,16 @@ struct Chain {
     Quant quant = Quant::exact;
     Entropy entropy = Entropy::none;
     BlockFormat format = BlockFormat::none;
-    uint8_t bits[2] = {0, 0};            // K, V: bits per code before entropy coding
+    uint8_t bits[2] = {0, 0};                   // K, V: bits per code before entropy coding
     Axis axis[2] = {Axis::token, Axis::token};
-    uint16_t group = 32;                 // values that share a scale
-    uint8_t symmetric = 0;
-    uint8_t level = 0;                   // precision level of a profile, or of cachegen
-    uint8_t keep_percent = 100;          // sparse: magnitudes kept
-    uint8_t salient_percent = 0;         // mixed precision: tokens that get salient_bits
+    uint16_t group = 32;                        // values that share a scale; 0: all channels of a token
+    bool symmetric = false;
+    uint8_t taper = 0;                          // 1 to 3: fewer levels in deeper layers, as CacheGen's quality levels do
+    uint8_t level = 0;                          // precision level of the profile
+    uint8_t keep_percent = 100;                 // sparse: magnitudes kept
+    uint8_t salient_percent = 0;                // mixed precision: tokens that get salient_bits
     uint8_t salient_bits = 0;
-    uint32_t exact_tail = 0;             // the last chunks that hold so many tokens are kept exact
+    uint32_t exact_tail = 0;                    // chunks that hold one of the last so many tokens are kept exact
     uint32_t chunk_tokens = 256;
 };
 
@@ -51,6 +51,14 @@ constexpr larder_quality chain_quality(const Chain& c) noexcept {
     return is_exact(c) ? LARDER_QUALITY_EXACT : LARDER_QUALITY_APPROXIMATE;
 }
 constexpr bool needs_profile(const Chain& c) noexcept { return c.quant == Quant::step; }
+
+// Largest code of a symmetric quantizer, or of an asymmetric one (smallest 0), in this layer.
+uint32_t code_limit(const Chain& c, uint32_t kv, uint32_t layer, uint32_t n_layers) noexcept;
+
+// Combinations that make sense; E_INVALID or E_RANGE with the setting's name otherwise.
+larder_status check_chain(const Chain& c) noexcept;
+// Whether data of this shape can go through: dtype, widths.
+larder_status check_chain_shape(const Chain& c, const larder_stream_shape& s) noexcept;
 
 // "int4 group=64" -> Chain. The message of a failure names the word at fault.
 larder_status parse_chain(const char* text, Chain& out) noexcept;

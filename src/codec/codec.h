@@ -18,6 +18,7 @@ struct larder_codec final : larder::Handle {
     larder::Result<uint64_t> encode(const larder_stream_source& source, larder::MutByteSpan out, larder::MutByteSpan workspace) const;
 
     larder::Chain chain{};
+    larder::IsaLevel isa{};
     const larder_profile* profile = nullptr;
     bool embed_profile = false;
 };

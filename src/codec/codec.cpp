@@ -1,0 +1,75 @@
+#include "codec/codec.h"
+
+#include <cstring>
+
+#include "base/options.h"
+#include "codec/encoder.h"
+
+using namespace larder;
+
+larder_codec::~larder_codec() {
+    if (profile) profile->unref();
+}
+
+larder_status larder_codec::create(larder_context& c, const larder_codec_options* options, larder_codec** out) {
+    larder_codec_options o;
+    LARDER_TRY(read_options(options, o, "larder_codec_options"));
+    LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
+    LARDER_TRY(check_range(o.embed_profile, 0, 1, "embed_profile"));
+    Chain chain;
+    LARDER_TRY(parse_chain(o.chain, chain));
+    if (o.chunk_tokens) {
+        LARDER_TRY(check_range(o.chunk_tokens, 1, max_chunk_tokens, "chunk_tokens"));
+        chain.chunk_tokens = o.chunk_tokens;
+    }
+    if (o.profile) {
+        LARDER_TRY(check_handle(o.profile, HandleType::profile, "profile"));
+        if (!o.profile->finished()) return fail(LARDER_E_STATE, "profile", "the profile's calibration is not finished");
+    }
+    if (needs_profile(chain) && !o.profile) return fail(LARDER_E_MISSING_PROFILE, "profile", "this chain needs a calibrated profile");
+    auto* codec = c.make_handle<larder_codec>(c);
+    codec->chain = chain;
+    codec->isa = IsaLevel(c.param(LARDER_PARAM_ISA_LEVEL));
+    if (o.profile && needs_profile(chain)) codec->profile = o.profile->ref();
+    codec->embed_profile = o.embed_profile;
+    *out = codec;
+    return LARDER_OK;
+}
+
+larder_status larder_codec::sizes(const larder_stream_shape& user, uint64_t& bound, uint64_t& workspace) const noexcept {
+    larder_stream_shape shape;
+    LARDER_TRY(read_options(&user, shape, "larder_stream_shape"));
+    LARDER_TRY(check_shape(shape, chain.chunk_tokens));
+    LARDER_TRY(check_chain_shape(chain, shape));
+    EncodePlan plan(*this, shape);
+    bound = plan.bound();
+    workspace = plan.workspace();
+    return LARDER_OK;
+}
+
+Result<uint64_t> larder_codec::encode(const larder_stream_source& user, MutByteSpan out, MutByteSpan workspace) const {
+    larder_stream_source source;
+    LARDER_TRY(read_options(&user, source, "larder_stream_source"));
+    larder_stream_shape shape;
+    LARDER_TRY(read_options(&source.shape, shape, "larder_stream_shape"));
+    LARDER_TRY(check_shape(shape, chain.chunk_tokens));
+    LARDER_TRY(check_chain_shape(chain, shape));
+    source.shape = shape;
+    if (!source.identity.rope) source.identity.rope = LARDER_ROPE_POST;
+    LARDER_TRY(check_range(uint32_t(source.identity.rope), LARDER_ROPE_POST, LARDER_ROPE_NONE, "identity.rope"));
+    LARDER_TRY(check_reserved(source.identity.reserved0, "identity.reserved0"));
+    if (!source.planes) return fail(LARDER_E_INVALID, "planes", "planes is NULL");
+    EncodePlan plan(*this, shape);
+    if (out.size() < plan.bound())
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the buffer has %zu bytes; this shape needs %llu", out.size(), (unsigned long long)plan.bound());
+    if (!workspace.empty()) {
+        if (workspace.size() < plan.workspace())
+            return fail(LARDER_E_BUFFER_TOO_SMALL, "workspace_bytes", "the workspace has %zu bytes; this shape needs %llu", workspace.size(),
+                        (unsigned long long)plan.workspace());
+        return plan.encode(source, out.data(), workspace.data());
+    }
+    auto* memory = static_cast<std::byte*>(context->alloc.alloc(plan.workspace(), scratch_align));
+    const Result<uint64_t> n = plan.encode(source, out.data(), memory);
+    context->alloc.free(memory, plan.workspace(), scratch_align);
+    return n;
+}

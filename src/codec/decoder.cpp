@@ -1,0 +1,142 @@
+#include "codec/decoder.h"
+
+#include <algorithm>
+
+#include "codec/planes.h"
+#include "core/layout.h"
+
+namespace larder {
+
+namespace {
+
+struct Slot {
+    ExtentScratch scratch[2];  // for K and for V, in the same memory
+    ExtentDecoder decoder;
+    PlaneView view;
+    uint32_t kv, first_token, n_tokens;  // of the extent, relative to the stream
+};
+
+class Selection {
+  public:
+    Selection(const Kernels& k, const Frame& f, const larder_stream_target& t) noexcept
+        : f_(f), t_(t), k_(k), width_{plane_width(f.shape, 0), plane_width(f.shape, 1)} {}
+
+    void carve_all(std::byte*& at) noexcept;
+    larder_status run() noexcept;
+
+  private:
+    ExtentShape extent(uint32_t layer, uint32_t kv, uint32_t n_tokens) const noexcept;
+    larder_status run_plane(uint32_t layer, uint32_t kv, uint64_t offset) noexcept;
+    larder_status open(Slot& slot, uint32_t layer, uint32_t kv, uint32_t chunk, uint64_t offset) noexcept;
+    larder_status flush() noexcept;
+
+    const Frame& f_;
+    const larder_stream_target& t_;
+    const Kernels& k_;
+    uint32_t width_[2];
+    RansTable* expanded_ = nullptr;
+    TableSet tables_;
+    Slot slots_[rans_ways];
+    uint32_t n_slots_ = 0, n_open_ = 0;
+};
+
+ExtentShape Selection::extent(uint32_t layer, uint32_t kv, uint32_t n_tokens) const noexcept {
+    const larder_dtype t = plane_dtype(f_.shape, kv);
+    return {&f_.chain, layer, f_.shape.n_layers, kv, n_tokens, width_[kv], t, dtype_bytes(t), false};
+}
+
+void Selection::carve_all(std::byte*& at) noexcept {
+    if (f_.chain.entropy == Entropy::rans) expanded_ = carve<RansTable>(at, table_set_count(f_.profile));
+    n_slots_ = uint32_t(std::min<uint64_t>(rans_ways, f_.at.n_extents));
+    for (uint32_t i = 0; i < n_slots_; ++i) {
+        Slot& s = slots_[i];
+        std::byte* end = at;
+        for (uint32_t kv = 0; kv < f_.at.n_sides; ++kv) {
+            std::byte* p = at;
+            s.scratch[kv] = carve_extent_scratch(p, extent(0, kv, f_.chunk_length(0)), false);
+            end = std::max(end, p);
+        }
+        at = end;
+    }
+}
+
+larder_status Selection::run() noexcept {
+    if (f_.chain.entropy == Entropy::rans) LARDER_TRY(read_table_set(f_.profile, f_.shape.n_layers, width_, expanded_, tables_));
+    uint64_t i = f_.at.extent_number(t_.first_layer, 0, 0), offset = f_.extent_offset(i);
+    for (uint32_t layer = t_.first_layer; layer < t_.first_layer + t_.n_layers; ++layer)
+        for (uint32_t kv = 0; kv < f_.at.n_sides; ++kv) {
+            LARDER_TRY(run_plane(layer, kv, offset));
+            for (uint32_t chunk = 0; chunk < f_.at.n_chunks; ++chunk) offset += Frame::padded(f_.extent_bytes(i++));
+        }
+    return flush();
+}
+
+larder_status Selection::run_plane(uint32_t layer, uint32_t kv, uint64_t offset) noexcept {
+    PlaneView view;
+    const uint64_t n = 2 * uint64_t(layer - t_.first_layer) + kv;
+    LARDER_TRY(read_plane(t_.planes, t_.plane_stride, n, f_.shape.n_kv_heads, kv ? f_.shape.v_dim : f_.shape.k_dim,
+                          dtype_bytes(plane_dtype(f_.shape, kv)), t_.n_tokens, view));
+    if (!view.given()) return LARDER_OK;
+    const uint32_t last = t_.first_token + t_.n_tokens - 1;
+    for (uint32_t chunk = 0; chunk <= last / f_.chain.chunk_tokens; ++chunk) {
+        const uint64_t i = f_.at.extent_number(layer, kv, chunk);
+        if (chunk >= t_.first_token / f_.chain.chunk_tokens) {
+            Slot& slot = slots_[n_open_];
+            slot.view = view;
+            LARDER_TRY(open(slot, layer, kv, chunk, offset));
+            if (++n_open_ == n_slots_) LARDER_TRY(flush());
+        }
+        offset += Frame::padded(f_.extent_bytes(i));
+    }
+    return LARDER_OK;
+}
+
+larder_status Selection::open(Slot& slot, uint32_t layer, uint32_t kv, uint32_t chunk, uint64_t offset) noexcept {
+    ByteSpan bytes;
+    LARDER_TRY(read_extent(f_, f_.at.extent_number(layer, kv, chunk), offset, bytes));
+    slot.kv = kv;
+    slot.first_token = chunk * f_.chain.chunk_tokens;
+    slot.n_tokens = f_.chunk_length(chunk);
+    return slot.decoder.open(k_, extent(layer, kv, slot.n_tokens), slot.scratch[kv], &tables_, nullptr, bytes);
+}
+
+larder_status Selection::flush() noexcept {
+    RansJob* jobs[rans_ways];
+    uint32_t n_jobs = 0;
+    for (uint32_t i = 0; i < n_open_; ++i)
+        if (RansJob* job = slots_[i].decoder.job()) jobs[n_jobs++] = job;
+    if (n_jobs) k_.rans_decode(jobs, n_jobs);
+    for (uint32_t i = 0; i < n_open_; ++i) {
+        Slot& s = slots_[i];
+        LARDER_TRY(s.decoder.finish());
+        const uint32_t from = std::max(s.first_token, t_.first_token);
+        const uint32_t to = std::min(s.first_token + s.n_tokens, t_.first_token + t_.n_tokens);
+        const size_t row = size_t(s.view.n_heads) * s.view.head_bytes;
+        s.view.scatter(from - t_.first_token, to - from, s.decoder.elems() + (from - s.first_token) * row);
+    }
+    n_open_ = 0;
+    return LARDER_OK;
+}
+
+} // namespace
+
+uint64_t decode_workspace(const Frame& f) noexcept {
+    std::byte* at = nullptr;
+    static constexpr larder_stream_target nothing = LARDER_STREAM_TARGET_INIT;
+    Selection(kernels_scalar, f, nothing).carve_all(at);
+    return carved(at) + scratch_align;
+}
+
+larder_status decode_selection(larder_context& c, const Frame& f, const larder_stream_target& t, std::byte* workspace) noexcept {
+    std::byte* at = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(workspace) + scratch_align - 1) / scratch_align * scratch_align);
+    Selection s(kernels(IsaLevel(c.param(LARDER_PARAM_ISA_LEVEL))), f, t);
+    s.carve_all(at);
+    LARDER_TRY(s.run());
+    uint64_t out = 0;
+    for (uint32_t kv = 0; kv < 2; ++kv) out += uint64_t(plane_width(f.shape, kv)) * dtype_bytes(plane_dtype(f.shape, kv));
+    c.stats.add(Stat::codec_decoded_bytes_in, f.total_bytes);
+    c.stats.add(Stat::codec_decoded_bytes_out, out * t.n_layers * t.n_tokens);
+    return LARDER_OK;
+}
+
+} // namespace larder

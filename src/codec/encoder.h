@@ -1,0 +1,47 @@
+// Encoding one stream: sizes first, then sections, extents, index and seal, in one buffer.
+#pragma once
+
+#include "base/result.h"
+#include "codec/arena.h"
+#include "codec/codec.h"
+#include "codec/extent.h"
+#include "codec/frame.h"
+#include "codec/measure.h"
+
+namespace larder {
+
+class EncodePlan {
+  public:
+    // shape and chain are valid already.
+    EncodePlan(const larder_codec& codec, const larder_stream_shape& shape) noexcept;
+    uint64_t bound() const noexcept;
+    uint64_t workspace() const noexcept;
+    Result<uint64_t> encode(const larder_stream_source& source, std::byte* out, std::byte* workspace) const noexcept;
+
+  private:
+    struct Scratch {
+        ExtentScratch extent[2];  // K and V take turns in the same memory
+        RansTable* tables;
+        std::byte* measure;       // of TableMeasure
+    };
+    Scratch carve_scratch(std::byte*& at) const noexcept;
+    ExtentShape extent(uint32_t layer, uint32_t kv, uint32_t first_token, uint32_t n_tokens) const noexcept;
+    bool measures() const noexcept { return chain_.entropy == Entropy::rans && !needs_profile(chain_); }
+    // Writes what goes between stage list and index, and makes the tables ready. Returns its size.
+    Result<uint64_t> profile_section(const larder_stream_source& source, const Scratch& s, std::byte* out, TableSet& tables) const noexcept;
+    Result<uint64_t> write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables, const FrameLayout& at, std::byte* out) const noexcept;
+    larder_status measure(const larder_stream_source& source, const Scratch& s, TableMeasure& m) const noexcept;
+    larder_status measure_plane(const larder_stream_source& source, const ExtentScratch& s, uint32_t layer, uint32_t kv, TableMeasure& m) const noexcept;
+    larder_status plane(const larder_stream_source& source, uint32_t layer, uint32_t kv, PlaneView& out) const noexcept;
+
+    uint64_t shape_bytes() const noexcept;
+
+    const larder_codec& codec_;
+    const Chain& chain_;
+    larder_stream_shape shape_;
+    const Kernels& k_;
+    uint32_t width_[2];
+    uint32_t longest_;  // tokens of the longest chunk
+};
+
+} // namespace larder

@@ -1,0 +1,189 @@
+#include "codec/extent.h"
+
+#include <algorithm>
+
+#include "base/result.h"
+#include "codec/affine.h"
+#include "codec/arena.h"
+#include "codec/numeric.h"
+#include "codec/planes_zstd.h"
+
+namespace larder {
+
+namespace {
+
+constexpr uint8_t method_raw = 0, method_coded = 1;
+constexpr size_t head_bytes = 4;
+
+void write_head(std::byte* out, uint8_t method) noexcept { store_le<uint32_t>(out, method); }
+
+size_t encode_raw(const ExtentShape& e, const std::byte* elems, std::byte* out) noexcept {
+    write_head(out, method_raw);
+    std::memcpy(out + head_bytes, elems, e.raw_bytes());
+    return head_bytes + e.raw_bytes();
+}
+
+bool codes_are_packed(const Chain& c) noexcept { return c.quant == Quant::affine && c.entropy == Entropy::none; }
+
+} // namespace
+
+bool ExtentShape::is_coded() const noexcept {
+    if (keep_exact) return false;
+    if (chain->quant != Quant::exact) return true;
+    return chain->entropy == Entropy::zstd || (chain->entropy == Entropy::rans && is_float_dtype(dtype));
+}
+
+size_t ExtentShape::side_bytes() const noexcept { return chain->quant == Quant::affine ? affine_side_bytes(*this, n_tokens) : 0; }
+
+size_t ExtentShape::extra_bytes() const noexcept {
+    if (chain->quant == Quant::exact && chain->entropy == Entropy::rans) {
+        const size_t full = n_tokens / tile_tokens, tail = n_tokens % tile_tokens;
+        return full * rest_bytes(dtype, size_t(tile_tokens) * width) + (tail ? rest_bytes(dtype, tail * width) : 0);
+    }
+    return codes_are_packed(*chain) ? n_tokens * ((size_t(width) * chain->bits[kv] + 7) / 8) : 0;
+}
+
+ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool encode) noexcept {
+    const size_t tile = size_t(std::min(tile_tokens, e.n_tokens)) * e.width;
+    ExtentScratch s{};
+    s.elems = carve<std::byte>(at, e.raw_bytes());
+    if (!e.is_coded()) return s;
+    s.x = carve<float>(at, tile);
+    s.q = carve<int16_t>(at, tile);
+    s.lo = carve<float>(at, e.width);
+    s.hi = carve<float>(at, e.width);
+    s.scale = carve<float>(at, e.width);
+    s.inverse = carve<float>(at, e.width);
+    if (encode) {
+        s.side = carve<std::byte>(at, e.side_bytes());
+        s.extra = carve<std::byte>(at, std::max(e.extra_bytes(), e.raw_bytes()));
+    } else {
+        s.raw = carve<std::byte>(at, e.uses_symbols() ? max_raw_bytes(e.n_tokens, e.width, e.side_bytes()) : e.raw_bytes());
+    }
+    if (e.uses_symbols()) s.symbols = carve_symbol_scratch(at, e.n_tokens, e.width, encode);
+    return s;
+}
+
+void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model, const std::byte* elems, uint32_t n,
+                   std::byte*& side, std::byte*& extra) noexcept {
+    const size_t values = size_t(n) * e.width;
+    if (e.chain->quant == Quant::exact) {
+        k.split(elems, e.dtype, s.q, extra, values);
+        extra += rest_bytes(e.dtype, values);
+        return;
+    }
+    k.to_f32(elems, e.dtype, s.x, values);
+    if (e.chain->quant == Quant::affine) return affine_quantize(k, e, s, n, side);
+    for (uint32_t t = 0; t < n; ++t)
+        k.quantize(s.x + size_t(t) * e.width, model->mean, model->inverse, 1, -32767, 32767, s.q + size_t(t) * e.width, e.width);
+}
+
+size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables, const PlaneModel* model, std::byte* out) noexcept {
+    const size_t room = e.raw_bytes();  // a coded extent must be smaller
+    if (!e.is_coded()) return encode_raw(e, s.elems, out);
+    if (e.chain->entropy == Entropy::zstd) {
+        const size_t n = zstd_encode(s.elems, e.elem_bytes, e.raw_bytes() / e.elem_bytes, s.extra, out + head_bytes, room - 1);
+        if (!n) return encode_raw(e, s.elems, out);
+        write_head(out, method_coded);
+        return head_bytes + n;
+    }
+    std::byte *side = s.side, *extra = s.extra;
+    const bool symbols = e.uses_symbols();
+    static constexpr TableSet no_tables{};
+    SymbolEncoder encoder(k, s.symbols, symbols ? *tables : no_tables, e.layer, e.kv, symbols ? e.n_tokens : 0, symbols ? e.width : 0);
+    for (uint32_t t = 0; t < e.n_tokens; t += tile_tokens) {
+        const uint32_t n = std::min(tile_tokens, e.n_tokens - t);
+        quantize_tile(k, e, s, model, s.elems + size_t(t) * e.width * e.elem_bytes, n, side, extra);
+        if (symbols)
+            encoder.put(s.q, n);
+        else
+            affine_pack(k, e, s, n, extra);
+    }
+    const ByteSpan side_data(s.side, size_t(side - s.side));
+    const size_t n_extra = size_t(extra - s.extra);
+    if (n_extra + side_data.size() + 1 > room) return encode_raw(e, s.elems, out);
+    size_t at = head_bytes;
+    if (symbols) {
+        const size_t n = encoder.finish(side_data, out + at, room - n_extra - 1);
+        if (!n) return encode_raw(e, s.elems, out);
+        at += n;
+    } else {
+        std::memcpy(out + at, side_data.data(), side_data.size());
+        at += side_data.size();
+    }
+    if (n_extra) std::memcpy(out + at, s.extra, n_extra);
+    write_head(out, method_coded);
+    return at + n_extra;
+}
+
+larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables, const PlaneModel* model, ByteSpan bytes) noexcept {
+    k_ = &k;
+    e_ = e;
+    s_ = s;
+    model_ = model;
+    elems_ = s.elems;
+    side_at_ = extra_at_ = 0;
+    has_job_ = raw_ = false;
+    const auto damaged = [](const char* why) { return fail(LARDER_E_CORRUPT, "extent", "%s", why); };
+    if (bytes.size() < head_bytes) return damaged("an extent is shorter than its head");
+    const uint32_t head = load_le<uint32_t>(bytes.data());
+    const ByteSpan body = bytes.subspan(head_bytes);
+    if (head == method_raw) {
+        if (body.size() != e.raw_bytes()) return damaged("a raw extent does not have the size of its elements");
+        raw_ = true;
+        elems_ = body.data();
+        return LARDER_OK;
+    }
+    if (head != method_coded || !e.is_coded() || body.size() >= e.raw_bytes()) return damaged("an extent's method does not go with the stream's stages");
+    if (e.chain->entropy == Entropy::zstd) {
+        packed_ = body;
+        return LARDER_OK;
+    }
+    const size_t n_extra = e.extra_bytes(), n_side = e.side_bytes();
+    if (body.size() < n_extra) return damaged("an extent ends before its planes");
+    extra_ = body.last(n_extra);
+    const ByteSpan rest = body.first(body.size() - n_extra);
+    if (e.uses_symbols()) {
+        has_job_ = true;
+        return symbols_.open(k, s.symbols, *tables, e.layer, e.kv, e.n_tokens, e.width, n_side, rest, s.raw);
+    }
+    if (rest.size() != n_side) return damaged("an extent does not have the size of its scales and codes");
+    side_ = rest;
+    return LARDER_OK;
+}
+
+larder_status ExtentDecoder::finish_tile(uint32_t n, std::byte* out) noexcept {
+    const size_t values = size_t(n) * e_.width;
+    if (has_job_)
+        LARDER_TRY(symbols_.get(s_.q, n));
+    else
+        affine_unpack(*k_, e_, s_, n, extra_.data() + extra_at_);
+    if (e_.chain->quant == Quant::exact) {
+        k_->join(s_.q, extra_.data() + extra_at_, e_.dtype, out, values);
+        extra_at_ += rest_bytes(e_.dtype, values);
+        return LARDER_OK;
+    }
+    if (e_.chain->quant == Quant::affine) {
+        if (!has_job_) extra_at_ += n * ((size_t(e_.width) * e_.chain->bits[e_.kv] + 7) / 8);
+        LARDER_TRY(affine_dequantize(*k_, e_, s_, n, side_, side_at_));
+    } else {
+        for (uint32_t t = 0; t < n; ++t)
+            k_->dequantize(s_.q + size_t(t) * e_.width, model_->mean, model_->step, 1, s_.x + size_t(t) * e_.width, e_.width);
+    }
+    k_->from_f32(s_.x, e_.dtype, out, values);
+    return LARDER_OK;
+}
+
+larder_status ExtentDecoder::finish() noexcept {
+    if (raw_) return LARDER_OK;
+    if (e_.chain->entropy == Entropy::zstd) return zstd_decode(packed_, e_.elem_bytes, e_.raw_bytes() / e_.elem_bytes, s_.raw, s_.elems);
+    if (has_job_) {
+        LARDER_TRY(symbols_.close_job());
+        side_ = symbols_.side();
+    }
+    for (uint32_t t = 0; t < e_.n_tokens; t += tile_tokens)
+        LARDER_TRY(finish_tile(std::min(tile_tokens, e_.n_tokens - t), s_.elems + size_t(t) * e_.width * e_.elem_bytes));
+    return has_job_ ? symbols_.end() : LARDER_OK;
+}
+
+} // namespace larder

@@ -1,0 +1,81 @@
+// One extent: K or V of one layer for the tokens of one chunk, gathered as [token][channel], to bytes and back.
+//
+//   u8 method (0: the elements as they are, 1: coded), u8 zero[3], then
+//   coded by rANS:    coded part of symbols.h (which holds the side data), rest planes
+//   coded, unpacked:  side data, then codes packed token by token
+//   coded by zstd:    one zstd frame over byte planes
+// A coded extent is always smaller than a raw one.
+#pragma once
+
+#include "codec/chain.h"
+#include "codec/symbols.h"
+
+namespace larder {
+
+// What a profile says about one plane.
+struct PlaneModel {
+    const float* mean = nullptr;
+    const float* step = nullptr;
+    const float* inverse = nullptr;
+};
+
+struct ExtentShape {
+    const Chain* chain;
+    uint32_t layer, n_layers, kv;
+    uint32_t n_tokens, width;
+    larder_dtype dtype;
+    uint32_t elem_bytes;
+    bool keep_exact;
+
+    size_t raw_bytes() const noexcept { return size_t(n_tokens) * width * elem_bytes; }
+    bool is_coded() const noexcept;
+    bool uses_symbols() const noexcept { return is_coded() && chain->entropy == Entropy::rans; }
+    uint32_t groups() const noexcept { return chain->group ? width / chain->group : 1; }
+    uint32_t group() const noexcept { return chain->group ? chain->group : width; }
+    size_t side_bytes() const noexcept;   // scales and offsets
+    size_t extra_bytes() const noexcept;  // rest planes, or packed codes
+};
+
+struct ExtentScratch {
+    std::byte* elems;   // [n_tokens][width], plus room for one vector
+    float* x;           // [tile_tokens][width]
+    int16_t* q;         // [tile_tokens][width]
+    float *lo, *hi, *scale, *inverse;  // [width]
+    std::byte* side;    // encode
+    std::byte* extra;   // encode
+    std::byte* raw;     // decode: carried raw bytes
+    SymbolScratch symbols;
+};
+// Carves for the larger of the given sizes; with at starting from NULL it only counts.
+ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& largest, bool encode) noexcept;
+
+// The quantizer of one tile: n tokens of elements to q, side data and rest planes appended at the given places.
+void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model, const std::byte* elems, uint32_t n,
+                   std::byte*& side, std::byte*& extra) noexcept;
+
+// Encode what lies in scratch.elems. Writes at most 4 + raw_bytes(). tables and model as the chain needs them.
+size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables, const PlaneModel* model, std::byte* out) noexcept;
+
+class ExtentDecoder {
+  public:
+    // Checks the extent. job() is set when rows are to be decoded before finish().
+    larder_status open(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables, const PlaneModel* model, ByteSpan bytes) noexcept;
+    RansJob* job() noexcept { return has_job_ ? &symbols_.job() : nullptr; }
+    // Elements to scratch.elems.
+    larder_status finish() noexcept;
+    const std::byte* elems() const noexcept { return elems_; }
+
+  private:
+    larder_status finish_tile(uint32_t n, std::byte* out) noexcept;
+    const Kernels* k_ = nullptr;
+    ExtentShape e_{};
+    ExtentScratch s_{};
+    const PlaneModel* model_ = nullptr;
+    SymbolDecoder symbols_;
+    ByteSpan side_, extra_, packed_;
+    const std::byte* elems_ = nullptr;
+    size_t side_at_ = 0, extra_at_ = 0;
+    bool has_job_ = false, raw_ = false;
+};
+
+} // namespace larder
