@@ -47,6 +47,9 @@ size_t TableMeasure::max_bytes(uint32_t n_layers, const uint32_t width[2]) noexc
 }
 
 void TableMeasure::begin() noexcept {
+    // Planes that are not float are never measured; their tables are never used, but must be there.
+    std::fill_n(map_, table_map_bytes(TableMap::per_channel, n_layers_, width_), uint8_t(0));
+    std::fill_n(plane_specs_, max_tables, TableSpec{0, 0, 1, {128}});
     std::fill_n(total_, n_bins, 0);
     std::fill_n(cells_, size_t(n_cells) * n_bins, 0);
 }
@@ -133,12 +136,12 @@ size_t TableMeasure::write(std::byte* out) noexcept {
     TableMap kind = TableMap::one;
     uint32_t division = 0;
     const uint32_t n_sides = width_[1] ? 2 : 1;
-    if (n_sides * n_layers_ <= max_tables) {
+    if (n_sampled_ && n_sides * n_layers_ <= max_tables) {
         const uint64_t bits = scaled(plane_bits_) + table_section_bits(2 * size_t(n_layers_), plane_bytes_);
         if (bits < best) best = bits, kind = TableMap::per_plane;
     }
     const size_t map_bytes = table_map_bytes(TableMap::per_channel, n_layers_, width_);
-    for (uint32_t d = 0; per_channel_ && d < n_divisions; ++d) {
+    for (uint32_t d = 0; n_sampled_ && per_channel_ && d < n_divisions; ++d) {
         const uint64_t coded = scaled(fit_cells(d));
         const uint64_t bits = coded + table_section_bits(map_bytes, size_t(n_cell_specs_) * TableSpec::max_bytes);
         if (bits < best) best = bits, kind = TableMap::per_channel, division = d;
