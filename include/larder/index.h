@@ -31,15 +31,15 @@ enum {
 typedef struct larder_index_options {
     uint32_t struct_size;
     uint32_t key_bytes;          /**< 8 (default), 16 or 32 */
-    uint32_t value_bytes;        /**< 8 (default), 16 or 32; 16 and 32 only with keys of as many bytes or fewer */
+    uint32_t value_bytes;        /**< 8 (default), 16 or 32 */
     larder_index_order order;    /**< default INTEGER */
-    uint64_t max_bytes;          /**< memory that the index may take, in whole slabs of 2 MiB; default 1 TiB, which is no limit */
+    uint64_t max_bytes;          /**< memory that the index may take, in whole slabs of 2 MiB; 2 MiB to 4 TiB; default 1 TiB */
 } larder_index_options;
 
 #define LARDER_INDEX_OPTIONS_INIT { sizeof(larder_index_options), 0, 0, 0, 0 }
 
 /** Create an empty index. It takes its first slab of 2 MiB at once.
- *  @return LARDER_OK; LARDER_E_INVALID (field named); LARDER_E_UNSUPPORTED (this pair of key_bytes and value_bytes); LARDER_E_TOO_NEW; LARDER_E_NOMEM.
+ *  @return LARDER_OK; LARDER_E_INVALID or LARDER_E_RANGE (field named); LARDER_E_TOO_NEW; LARDER_E_NOMEM; LARDER_E_NOSPACE.
  *  @threads internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_index_create(larder_context* context, const larder_index_options* options, larder_index** out_index) LARDER_NOEXCEPT;
 
@@ -159,7 +159,8 @@ typedef struct larder_index_info {
 /** @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised; exact while nobody writes  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_index_get_info(larder_index* index, larder_index_info* out_info) LARDER_NOEXCEPT;
 
-/** Remove everything and give all slabs but one back.  @threads no other call on this index may run  @since 0.1 */
+/** Remove everything and give all slabs but one back.
+ *  @return LARDER_OK; LARDER_E_NOMEM: then the handle can only be destroyed.  @threads no other call on this index may run  @since 0.1 */
 LARDER_API larder_status larder_index_clear(larder_index* index) LARDER_NOEXCEPT;
 
 /** Check every invariant: order inside and between nodes, separators, levels, links, counts, that every node is used or free exactly once.

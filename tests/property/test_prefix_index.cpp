@@ -264,7 +264,6 @@ void do_evict(World& w) {
         can.push_back(n);
     }
     std::sort(can.begin(), can.end(), [](Node* a, Node* b) { return a->last_use < b->last_use; });
-    if (n_out != std::min(can.size(), want)) print_error("verify: %d %s\n", w.index->verify(), last_error().message);
     assert_int_equal(n_out, std::min(can.size(), want));
     for (uint64_t i = 0; i < n_out; ++i) assert_int_equal(out[i].entry, can[i]->entry);
     for (uint64_t i = 0; i < n_out && w.rng.below(2); ++i) {
