@@ -70,7 +70,8 @@ size_t PrefixIndex::Impl::match_blocks(std::span<const larder_key> keys, bool pi
 // After the last full block: which published block begins with the most of the tokens that follow?
 void PrefixIndex::Impl::match_partial(const larder_prefix_query& q, size_t n_blocks, uint64_t last, larder_prefix_match_info& info) noexcept {
     const int32_t* tokens = n_blocks < q.n_keys ? (q.tokens ? q.tokens + n_blocks * block_tokens_ : nullptr) : q.next_tokens;
-    uint64_t n = n_blocks < q.n_keys ? block_tokens_ : q.n_next;
+    // Never a whole block: one that was published a moment ago will be found as such next time.
+    uint64_t n = std::min<uint64_t>(n_blocks < q.n_keys ? block_tokens_ : q.n_next, block_tokens_ - 1);
     if (q.max_partial_tokens) n = std::min(n, q.max_partial_tokens);
     if (!tokens || !n || (flags_ & LARDER_PREFIX_NO_TOKENS) || (q.no_partial && q.no_partial[n_blocks])) return;
     const uint64_t parent = n_blocks ? last : find(q.root);
