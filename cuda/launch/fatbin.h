@@ -1,0 +1,3 @@
+#pragma once
+
+extern "C" __attribute__((visibility("hidden"))) const unsigned char larder_cuda_fatbin[];
