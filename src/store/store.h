@@ -1,7 +1,7 @@
 // The store: objects under content keys over a host tier and a file tier.
 //
-// One mutex guards the bookkeeping (object table, policies, segment table); payloads are copied and files are read and written outside of it,
-// while readers hold counts on what they use. Appends to the file are ordered by the file tier's own mutex, which is taken first.
+// One mutex guards the bookkeeping (object table, policies, segment books); payloads are copied and files are read and written outside of it, while
+// whoever does so holds a count on what it uses. Appends to the file are ordered by the file tier's own mutex, which is taken first.
 #pragma once
 
 #include <condition_variable>
@@ -11,9 +11,14 @@
 #include "core/context.h"
 #include "core/job.h"
 #include "larder/store.h"
+#include "store/departures.h"
+#include "store/object_table.h"
+#include "store/policy/policy.h"
+#include "store/tiers/file_reader.h"
+#include "store/tiers/file_tier.h"
 
-struct larder_store final : larder::Handle {
-    // `o` was read and checked for its size; defaults are filled in here.
+struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
+    // `o` was read by read_options(); ranges are checked and defaults filled in here.
     static larder_status open(larder_context& c, const larder_store_options& o, larder_store** out);
     larder_store(larder_context& c, const larder_store_options& o);
     ~larder_store();
@@ -21,7 +26,7 @@ struct larder_store final : larder::Handle {
 
     // --- verbs, each as its namesake in larder/store.h; they do their work on the calling thread -----------------------------
     larder_status put(const larder_store_put_item& item);
-    // progress (may be empty) is told how many items at the front of the array are done, and may stop the rest by returning false.
+    // Told how many items at the front of the array are done and how many bytes that were; returns false to stop the rest.
     struct Progress {
         bool (*fn)(void* ctx, size_t n_done, uint64_t n_bytes);
         void* ctx;
@@ -46,4 +51,130 @@ struct larder_store final : larder::Handle {
     larder_status get_async(const larder_store_get_item* items, uint32_t stride, uint32_t n, larder_store_get_result* results,
                             larder_queue& queue, uint64_t user_data, larder_job* out_job);
     larder_status flush_async(larder_queue& queue, uint64_t user_data, larder_job* out_job);
+
+  private:
+    using Object = larder::Object;
+    using Lock = std::unique_lock<std::mutex>;
+    using AppendLock = larder::FileTier::AppendLock;
+    struct Tenant {
+        larder::ObjectList<&Object::in_tenant> objects;  // in the order they were put
+        uint64_t host_bytes = 0, file_bytes = 0;
+        uint64_t host_quota = 0, file_quota = 0;         // 0: none
+    };
+    // What lives in a segment.
+    struct SegmentBook {
+        larder::ObjectList<&Object::in_segment> objects;
+        uint32_t n_objects = 0;
+        uint32_t n_removals = 0;
+        uint64_t live_bytes = 0, pinned_bytes = 0;  // of records
+        bool in_policy = false;
+    };
+    // A recorded removal that still has something to remove in an older segment of the file.
+    struct Removal {
+        larder::format::Record record;
+        uint32_t segment;
+    };
+    struct Job;
+    struct GetBatch;
+    struct Kept;
+    struct DrainTask : larder::Task {
+        larder_store* store;
+    };
+
+    // store.cpp
+    larder_status open_tiers(const larder_store_options& o);
+    void segment(larder::SegmentScan& scan) override;
+    void recover_object(larder::SegmentScan& scan, larder::ScannedRecord& r);
+    void recover_removal(larder::SegmentScan& scan, const larder::ScannedRecord& r);
+    void close() noexcept;
+
+    // store_lists.cpp: all under the table mutex
+    Tenant& tenant(uint32_t id) { return tenants_[id]; }
+    uint32_t add_object(const larder_key& key, const larder::ObjectMeta& meta, uint32_t n_bytes, larder::ExtentSums sums);
+    void attach_host(uint32_t slot, larder::HostExtent extent) noexcept;
+    void detach_host(uint32_t slot) noexcept;
+    void attach_file(uint32_t slot, larder::RecordPlace place) noexcept;
+    void detach_file(uint32_t slot) noexcept;
+    void update_host_policy(uint32_t slot) noexcept;
+    void touch(uint32_t slot) noexcept;
+    void set_dirty(uint32_t slot, bool dirty) noexcept;
+    void remove_object(uint32_t slot, larder_absence why, uint32_t tier) noexcept;
+    void remove_if_nowhere(uint32_t slot, larder_absence why, uint32_t tier) noexcept;
+    void end_host_read(uint32_t slot) noexcept;
+    void end_file_read(uint32_t segment, bool buffer) noexcept;
+    larder_status pin_slot(uint32_t slot) noexcept;
+    void note_departure(const larder_key& key, larder_absence why, uint32_t tier) noexcept;
+    void drop_failed_segments(AppendLock& append);
+
+    // store_put.cpp
+    larder_status check_put(const larder_store_put_item& item, larder::ObjectMeta& meta) const noexcept;
+    // E_EXISTS stands for "nothing is left to do".
+    larder_status meet_existing(const larder_key& key, const larder::ObjectMeta& meta, uint32_t flags, uint32_t* out_pins);
+    larder_status put_host(const larder_store_put_item& item, const larder::ObjectMeta& meta);
+    larder_status put_file(const larder_store_put_item& item, const larder::ObjectMeta& meta);
+    larder_status reserve_host(const larder_store_put_item& item, const larder::ObjectMeta& meta, uint32_t pins, larder::ExtentSums& sums,
+                               uint32_t* out_slot);
+    bool make_host_room(uint64_t n_bytes) noexcept;
+    bool make_host_quota(Tenant& t, uint64_t n_bytes) noexcept;
+    bool file_takes(uint32_t flags) const noexcept;
+
+    // store_writeback.cpp
+    bool write_back_one();
+    void settle_write_back(AppendLock& append, uint32_t slot, const larder::Result<larder::RecordPlace>& placed, larder_absence why);
+    bool make_file_quota(Tenant& t, uint64_t n_bytes) noexcept;
+    larder_status make_file_room(AppendLock& append, const larder::format::Record& r);
+    uint32_t choose_victim();
+    larder_status evict_segment(AppendLock& append, uint32_t victim);
+    larder_status keep_records(AppendLock& append, uint32_t victim);
+    larder_status keep_removals(AppendLock& append, uint32_t victim);
+    larder_status append_removal(AppendLock& append, larder::format::RecordKind kind, const larder_key& key, uint32_t tenant);
+    void schedule_drain() noexcept;
+    static void drain(larder::Task* task) noexcept;
+
+    // store_get.cpp
+    larder_status check_want(const Object& o, const larder_object_want* want) const noexcept;
+    void resolve(GetBatch& batch, size_t i);
+    bool copy_host(const Object& o, uint64_t offset, uint64_t n_bytes, std::byte* out) const noexcept;
+    void read_host(GetBatch& batch, size_t h);
+    void drop_bad_host(uint32_t slot) noexcept;
+    void read_files(GetBatch& batch);
+    void file_read_done(GetBatch& batch, size_t i, larder::FileRead& read);
+    void promote(const larder::FileRead& read);
+    void drop_bad_record(const larder::FileRead& read);
+    void fill_file_read(uint32_t slot, larder::FileRead& read);
+
+    // store_admin.cpp
+    bool verify_host(const larder_key& key, bool* out_there);
+    larder_status verify_host_books();
+    larder_status verify_file_books();
+
+    // store_jobs.cpp
+    larder_status submit(Job* job, larder_queue& queue, uint64_t user_data, uint32_t n_layers, larder_job* out_job);
+    void finish_job() noexcept;
+
+    std::mutex mutex_;
+    std::condition_variable idle_;          // no job is left
+    std::condition_variable readers_gone_;  // of a segment
+    larder_store_options options_;
+    larder::ObjectTable objects_;
+    larder::HashMap<uint32_t, Tenant> tenants_;
+    larder::Departures departures_;
+    larder::Owned<larder::HostTier> host_;
+    larder::Owned<larder::Policy> host_policy_;
+    larder::ObjectList<&Object::in_dirty> dirty_;
+    uint64_t dirty_bytes_ = 0, n_host_objects_ = 0, n_file_objects_ = 0, n_pinned_ = 0;
+    uint64_t clock_ = 0;            // counts references
+
+    larder::Owned<larder::FileTier> file_;
+    larder::Owned<larder::FileReader> reader_;
+    larder::Owned<larder::Policy> file_policy_;
+    larder::Vec<SegmentBook> books_;
+    larder::Vec<Removal> removals_;            // under the append mutex
+    uint64_t put_bytes_ = 0, reinserted_bytes_ = 0, n_recovered_ = 0, recovery_ns_ = 0;
+    uint64_t n_unplaced_ = 0;       // objects that found no room in the file since the last flush
+
+    DrainTask drain_{};
+    bool drain_scheduled_ = false;
+    bool closing_ = false;
+    uint32_t n_jobs_ = 0;           // submitted and not finished, the drain task included
 };

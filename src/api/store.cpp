@@ -1,0 +1,205 @@
+#include "larder/store.h"
+
+#include "api/guard.h"
+#include "store/fsck.h"
+#include "store/store.h"
+
+using namespace larder;
+
+namespace {
+
+template <class T>
+const T* at(const T* items, uint32_t stride, uint32_t i) noexcept {
+    return reinterpret_cast<const T*>(reinterpret_cast<const unsigned char*>(items) + size_t(stride) * i);
+}
+template <class T>
+T* at(T* items, uint32_t stride, uint32_t i) noexcept {
+    return reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(items) + size_t(stride) * i);
+}
+
+// Each key by itself; OK when each was, otherwise PARTIAL.
+template <class F>
+larder_status for_each_key(const larder_key* keys, uint32_t n, larder_status* statuses, F f) {
+    larder_status all = LARDER_OK;
+    for (uint32_t i = 0; i < n; ++i) {
+        const larder_status status = f(keys[i]);
+        if (statuses) statuses[i] = status;
+        if (status != LARDER_OK) all = LARDER_PARTIAL;
+    }
+    return all;
+}
+
+} // namespace
+
+larder_status larder_store_open(larder_context* context, const larder_store_options* options, larder_store** out_store) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(context, context);
+    LARDER_API_NONNULL(out_store);
+    *out_store = nullptr;
+    larder_store_options o;
+    LARDER_TRY(read_options(options, o, "larder_store_options"));
+    return larder_store::open(*context, o, out_store);
+    LARDER_API_END
+}
+
+void larder_store_close(larder_store* store) noexcept {
+    if (store && check_handle(store, HandleType::store, "store") >= 0) store->context->drop_handle(store);
+}
+
+larder_status larder_store_put(larder_store* store, const larder_store_put_item* items, uint32_t stride, uint32_t n, larder_status* statuses,
+                               larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    LARDER_TRY(check_range(stride, 8, 65536, "stride"));
+    LARDER_TRY(check_range(n, 1, UINT32_MAX, "n"));
+    LARDER_API_NONNULL(items);
+    if (queue) {
+        LARDER_API_HANDLE(queue, queue);
+        return store->put_async(items, stride, n, statuses, *queue, user_data, out_job);
+    }
+    larder_status all = LARDER_OK;
+    for (uint32_t i = 0; i < n; ++i) {
+        larder_store_put_item item;
+        larder_status status = read_options(at(items, stride, i), item, "larder_store_put_item");
+        if (status >= 0) status = store->put(item);
+        if (statuses) statuses[i] = status;
+        if (status < 0) all = LARDER_PARTIAL;
+    }
+    return all;
+    LARDER_API_END
+}
+
+larder_status larder_store_get(larder_store* store, const larder_store_get_item* items, uint32_t stride, uint32_t n,
+                               larder_store_get_result* results, larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    LARDER_TRY(check_range(stride, 8, 65536, "stride"));
+    LARDER_TRY(check_range(n, 1, UINT32_MAX, "n"));
+    LARDER_API_NONNULL(items);
+    LARDER_API_NONNULL(results);
+    if (queue) {
+        LARDER_API_HANDLE(queue, queue);
+        return store->get_async(items, stride, n, results, *queue, user_data, out_job);
+    }
+    Vec<larder_store_get_item> read(n, larder_store_get_item{}, store->context->alloc);
+    for (uint32_t i = 0; i < n; ++i) LARDER_TRY(read_options(at(items, stride, i), read[i], "larder_store_get_item"));
+    store->get(read, results);
+    return LARDER_OK;
+    LARDER_API_END
+}
+
+larder_status larder_store_lookup(larder_store* store, const larder_key* keys, uint32_t n, const larder_object_want* want,
+                                  larder_object_info* infos, uint32_t info_stride) noexcept {
+    LARDER_API_HANDLE(store, store);
+    if (n == 0) return LARDER_OK;
+    LARDER_API_NONNULL(keys);
+    LARDER_API_NONNULL(infos);
+    LARDER_TRY(check_range(info_stride, 8, 65536, "info_stride"));
+    larder_object_want w;
+    if (want) LARDER_TRY(read_options(want, w, "larder_object_want"));
+    for (uint32_t i = 0; i < n; ++i)
+        LARDER_TRY(write_struct(at(infos, info_stride, i), store->lookup(keys[i], want ? &w : nullptr), "larder_object_info"));
+    return LARDER_OK;
+}
+
+larder_status larder_store_scan(larder_store* store, larder_store_scan_fn fn, void* ctx) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    LARDER_API_NONNULL(fn);
+    return store->scan(fn, ctx);
+    LARDER_API_END
+}
+
+larder_status larder_store_evict(larder_store* store, const larder_key* keys, uint32_t n, uint32_t tiers, larder_status* statuses) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    if (n) LARDER_API_NONNULL(keys);
+    LARDER_TRY(tiers && !(tiers & ~(LARDER_TIER_HOST | LARDER_TIER_FILE))
+                   ? LARDER_OK : fail(LARDER_E_RANGE, "tiers", "tiers is %#x; it must be a mask of LARDER_TIER_*", tiers));
+    return for_each_key(keys, n, statuses, [&](const larder_key& k) { return store->evict(k, tiers); });
+    LARDER_API_END
+}
+
+larder_status larder_store_pin(larder_store* store, const larder_key* keys, uint32_t n, larder_status* statuses) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    if (n) LARDER_API_NONNULL(keys);
+    return for_each_key(keys, n, statuses, [&](const larder_key& k) { return store->pin(k); });
+    LARDER_API_END
+}
+
+larder_status larder_store_unpin(larder_store* store, const larder_key* keys, uint32_t n, larder_status* statuses) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    if (n) LARDER_API_NONNULL(keys);
+    return for_each_key(keys, n, statuses, [&](const larder_key& k) { return store->unpin(k); });
+    LARDER_API_END
+}
+
+larder_status larder_store_drop_tenant(larder_store* store, uint32_t tenant, uint64_t* out_n) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    if (out_n) *out_n = 0;
+    return store->drop_tenant(tenant, out_n);
+    LARDER_API_END
+}
+
+larder_status larder_store_set_quota(larder_store* store, uint32_t tenant, uint64_t host_bytes, uint64_t file_bytes) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    return store->set_quota(tenant, host_bytes, file_bytes);
+    LARDER_API_END
+}
+
+larder_status larder_store_flush(larder_store* store, larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    if (!queue) return store->flush();
+    LARDER_API_HANDLE(queue, queue);
+    return store->flush_async(*queue, user_data, out_job);
+    LARDER_API_END
+}
+
+larder_status larder_store_scrub(larder_store* store, larder_store_report* out_report) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    LARDER_API_NONNULL(out_report);
+    larder_store_report report = LARDER_STORE_REPORT_INIT;
+    const larder_status status = store->scrub(report);
+    LARDER_TRY(status);
+    LARDER_TRY(write_struct(out_report, report, "larder_store_report"));
+    return status;
+    LARDER_API_END
+}
+
+larder_status larder_store_verify(larder_store* store) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    return store->verify();
+    LARDER_API_END
+}
+
+larder_status larder_store_explain(larder_store* store, const larder_key* key, larder_store_explanation* out) noexcept {
+    LARDER_API_HANDLE(store, store);
+    LARDER_API_NONNULL(key);
+    return write_struct(out, store->explain(*key), "larder_store_explanation");
+}
+
+larder_status larder_store_info_get(larder_store* store, larder_store_info* out) noexcept {
+    LARDER_API_HANDLE(store, store);
+    return write_struct(out, store->info(), "larder_store_info");
+}
+
+larder_status larder_store_check(larder_context* context, const char* directory, uint32_t check_flags, larder_store_record_fn fn, void* ctx,
+                                 larder_store_report* out_report) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(context, context);
+    LARDER_API_NONNULL(directory);
+    LARDER_API_NONNULL(out_report);
+    if (check_flags & ~LARDER_CHECK_REPAIR) return fail(LARDER_E_INVALID, "check_flags", "check_flags has bits that mean nothing");
+    larder_store_report report = LARDER_STORE_REPORT_INIT;
+    const larder_status status = check_store(*context, directory, check_flags & LARDER_CHECK_REPAIR, {fn, ctx}, report);
+    LARDER_TRY(write_struct(out_report, report, "larder_store_report"));
+    return status;
+    LARDER_API_END
+}

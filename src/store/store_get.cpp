@@ -1,0 +1,310 @@
+// Getting objects: from RAM by a verified copy, from the file by many reads at once.
+#include <algorithm>
+
+#include "base/assert.h"
+#include "base/crc32c.h"
+#include "base/options.h"
+#include "store/store.h"
+
+using namespace larder;
+
+namespace {
+
+// So many items are looked up under one lock and read together.
+constexpr size_t window = 128;
+
+} // namespace
+
+struct larder_store::GetBatch final : FileReader::Sink {
+    struct Host {
+        uint32_t slot = no_slot;
+        Object* object = nullptr;
+    };
+    GetBatch(larder_store& s, std::span<const larder_store_get_item> i, larder_store_get_result* r)
+        : store(s), items(i), results(r), hosts(s.context->alloc), reads(s.context->alloc), read_item(s.context->alloc) {}
+    void done(size_t i) override { store.file_read_done(*this, read_item[i], reads[i]); }
+
+    larder_store& store;
+    std::span<const larder_store_get_item> items;
+    larder_store_get_result* results;
+    Vec<std::pair<size_t, Host>> hosts;
+    Vec<FileRead> reads;
+    Vec<size_t> read_item;
+    Progress progress{nullptr, nullptr};
+    bool* finished = nullptr;   // [window]
+    size_t base = 0, n_front = 0;
+    bool stopped = false;
+
+    // Item i of the window has its result. Tell of it once everything before it is done too.
+    void finish(size_t i) {
+        finished[i] = true;
+        uint64_t n_bytes = 0;
+        const size_t before = n_front;
+        while (n_front < items.size() && finished[n_front]) {
+            if (results[n_front].status == LARDER_OK) n_bytes += results[n_front].n_bytes;
+            ++n_front;
+        }
+        if (n_front != before && progress.fn && !progress.fn(progress.ctx, base + n_front, n_bytes)) stopped = true;
+    }
+};
+
+larder_status larder_store::check_want(const Object& o, const larder_object_want* want) const noexcept {
+    if (o.meta.tenant != want->tenant || !(o.meta.layout == want->layout))
+        return fail(LARDER_E_IDENTITY, "want", "the object belongs to another layout or tenant");
+    const int32_t least = want->min_quality ? want->min_quality : LARDER_QUALITY_EXACT;
+    return o.meta.quality > least ? LARDER_MISS : LARDER_OK;
+}
+
+void larder_store::fill_file_read(uint32_t slot, FileRead& read) {
+    const Object& o = objects_[slot];
+    const FileTier::Segment& s = file_->segment(o.place.segment);
+    read.segment = o.place.segment;
+    read.sequence = s.sequence;
+    read.offset = o.place.offset;
+    read.key = o.key;
+    read.n_bytes = o.n_bytes;
+    read.sums = o.sums.copy();
+    read.buffer = s.buffer;
+}
+
+// Under the table mutex: the item's answer, or where its bytes are to come from.
+void larder_store::resolve(GetBatch& batch, size_t i) {
+    const larder_store_get_item& item = batch.items[i];
+    larder_store_get_result& result = batch.results[i];
+    result = {LARDER_MISS, 0, 0};
+    context->stats.add(Stat::store_gets);
+    larder_object_want want;
+    if (!item.want || !item.buffer) {
+        result.status = fail(LARDER_E_INVALID, item.want ? "buffer" : "want", "a get needs a want and a buffer");
+        return;
+    }
+    result.status = read_options(item.want, want, "larder_object_want");
+    if (result.status < 0) return;
+    result.status = LARDER_MISS;
+    const uint32_t slot = objects_.slot_of(item.key);
+    if (slot == no_slot) return;
+    Object& o = objects_[slot];
+    result.status = check_want(o, &want);
+    if (result.status != LARDER_OK) return;
+    if (o.writing) {
+        result.status = LARDER_RETRY;
+        return;
+    }
+    if (item.offset >= o.n_bytes || item.n_bytes > o.n_bytes - item.offset) {
+        result.status = fail(LARDER_E_RANGE, "offset", "the object has %u bytes", o.n_bytes);
+        return;
+    }
+    result.n_bytes = item.n_bytes ? item.n_bytes : o.n_bytes - item.offset;
+    if (result.n_bytes > item.capacity) {
+        result.status = fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "%llu bytes are needed", (unsigned long long)result.n_bytes);
+        return;
+    }
+    touch(slot);
+    result.status = LARDER_PENDING;
+    if (o.in_host()) {
+        batch.hosts.push_back({i, {slot, &o}});
+        ++o.n_host_readers;
+        return;
+    }
+    FileRead read;
+    fill_file_read(slot, read);
+    read.want_offset = item.offset;
+    read.want_bytes = result.n_bytes;
+    read.out = static_cast<std::byte*>(item.buffer);
+    batch.reads.push_back(std::move(read));
+    batch.read_item.push_back(i);
+    file_->hold(o.place.segment, batch.reads.back().buffer != nullptr);
+    o.hot = true;
+}
+
+namespace {
+
+// Copies [lo, hi) of a payload that comes in pieces, and checks every extent it touches.
+class VerifiedCopy {
+  public:
+    VerifiedCopy(const Object& o, uint64_t lo, uint64_t hi, std::byte* out) noexcept
+        : o_(o), lo_(lo), hi_(hi), out_(out), begin_(lo / extent_bytes * extent_bytes),
+          end_(std::min<uint64_t>(o.n_bytes, (hi + extent_bytes - 1) / extent_bytes * extent_bytes)) {}
+
+    void piece(const std::byte* p, uint64_t n) noexcept {
+        const uint64_t piece_begin = at_;
+        at_ += n;
+        uint64_t a = std::max(piece_begin, begin_);
+        const uint64_t b = std::min(at_, end_);
+        while (a < b) {
+            const uint64_t extent_end = std::min<uint64_t>((a / extent_bytes + 1) * extent_bytes, end_);
+            const uint64_t stop = std::min(b, extent_end);
+            add(p + (a - piece_begin), a, stop);
+            a = stop;
+            if (a != extent_end) continue;
+            holds_ &= sum_ == o_.sums[uint32_t((a - 1) / extent_bytes)];
+            sum_ = 0;
+        }
+    }
+    bool holds() const noexcept { return holds_; }
+
+  private:
+    void add(const std::byte* p, uint64_t a, uint64_t b) noexcept {
+        const uint64_t lo = std::clamp(lo_, a, b), hi = std::clamp(hi_, a, b);
+        sum_ = crc32c(sum_, p, lo - a);
+        if (out_)
+            sum_ = crc32c_copy(sum_, out_ + (lo - lo_), p + (lo - a), hi - lo);
+        else
+            sum_ = crc32c(sum_, p + (lo - a), hi - lo);
+        sum_ = crc32c(sum_, p + (hi - a), b - hi);
+    }
+    const Object& o_;
+    const uint64_t lo_, hi_;
+    std::byte* const out_;
+    const uint64_t begin_, end_;
+    uint64_t at_ = 0;
+    uint32_t sum_ = 0;
+    bool holds_ = true;
+};
+
+} // namespace
+
+bool larder_store::copy_host(const Object& o, uint64_t offset, uint64_t n_bytes, std::byte* out) const noexcept {
+    VerifiedCopy copy(o, offset, offset + n_bytes, out);
+    host_->for_each(o.host, o.n_bytes, [&](std::byte* p, uint64_t n) { copy.piece(p, n); });
+    return copy.holds();
+}
+
+void larder_store::read_host(GetBatch& batch, size_t h) {
+    const auto [i, from] = batch.hosts[h];
+    larder_store_get_result& result = batch.results[i];
+    const bool holds = copy_host(*from.object, batch.items[i].offset, result.n_bytes, static_cast<std::byte*>(batch.items[i].buffer));
+    {
+        Lock lock(mutex_);
+        if (!holds) drop_bad_host(from.slot);
+        end_host_read(from.slot);
+    }
+    result.status = holds ? LARDER_OK : LARDER_MISS;
+    result.tier = LARDER_TIER_HOST;
+    context->stats.add(holds ? Stat::store_hits_host : Stat::store_misses);
+    if (!holds) result.n_bytes = 0;
+    batch.finish(i);
+}
+
+// RAM that changed under us. The object goes, its copy in the file included: the next put brings it back.
+void larder_store::drop_bad_host(uint32_t slot) noexcept {
+    context->stats.add(Stat::store_corruptions);
+    if (!objects_[slot].zombie) remove_object(slot, LARDER_ABSENT_CORRUPT, LARDER_TIER_HOST);
+}
+
+void larder_store::drop_bad_record(const FileRead& read) {
+    const bool corrupt = read.status == LARDER_E_CORRUPT;
+    if (corrupt) context->stats.add(Stat::store_corruptions);
+    const uint32_t slot = objects_.slot_of(read.key);
+    if (slot == no_slot) return;
+    const Object& o = objects_[slot];
+    // Only if it is still the record that was read.
+    if (o.place.segment != read.segment || o.place.offset != read.offset || file_->segment(read.segment).sequence != read.sequence) return;
+    detach_file(slot);
+    note_departure(read.key, corrupt ? LARDER_ABSENT_CORRUPT : LARDER_ABSENT_IO, LARDER_TIER_FILE);
+    remove_if_nowhere(slot, corrupt ? LARDER_ABSENT_CORRUPT : LARDER_ABSENT_IO, LARDER_TIER_FILE);
+}
+
+void larder_store::file_read_done(GetBatch& batch, size_t i, FileRead& read) {
+    larder_store_get_result& result = batch.results[i];
+    const bool ok = read.status >= 0;
+    if (ok && host_ && !options_.no_promote && read.want_bytes == read.n_bytes) promote(read);
+    {
+        Lock lock(mutex_);
+        if (!ok) drop_bad_record(read);
+        end_file_read(read.segment, read.buffer != nullptr);
+    }
+    result.status = ok ? LARDER_OK : LARDER_MISS;
+    result.tier = LARDER_TIER_FILE;
+    context->stats.add(ok ? Stat::store_hits_file : Stat::store_misses);
+    if (!ok) result.n_bytes = 0;
+    read.segment = no_segment;
+    batch.finish(i);
+}
+
+// Bring what was read and verified into RAM, if that can be had without writing anything.
+void larder_store::promote(const FileRead& read) {
+    HostExtent extent(context->alloc);
+    try {
+        Lock lock(mutex_);
+        const Object* o = objects_.find(read.key);
+        if (!o || o->in_host() || o->writing) return;
+        Tenant& t = tenant(o->meta.tenant);
+        const uint64_t n = HostTier::rounded(read.n_bytes);
+        if (n > host_->capacity_bytes() || !make_host_quota(t, n) || !make_host_room(read.n_bytes)) return;
+        if (host_->alloc(read.n_bytes, extent) < 0) return;
+    } catch (const std::bad_alloc&) {
+        return;  // it stays where it is
+    }
+    const std::byte* from = read.out;
+    host_->for_each(extent, read.n_bytes, [&](std::byte* p, uint64_t n) {
+        std::memcpy(p, from, n);
+        from += n;
+    });
+    Lock lock(mutex_);
+    const uint32_t slot = objects_.slot_of(read.key);
+    const bool same = slot != no_slot && !objects_[slot].in_host() && !objects_[slot].writing && objects_[slot].place.segment == read.segment &&
+                      objects_[slot].place.offset == read.offset;
+    if (!same) return host_->free(extent);
+    attach_host(slot, std::move(extent));
+    update_host_policy(slot);
+}
+
+void larder_store::get(std::span<const larder_store_get_item> items, larder_store_get_result* results, Progress progress) {
+    bool finished[window];
+    for (size_t base = 0; base < items.size(); base += window) {
+        GetBatch batch(*this, items.subspan(base, std::min(window, items.size() - base)), results + base);
+        batch.progress = progress;
+        batch.finished = finished;
+        batch.base = base;
+        const size_t n = batch.items.size();
+        std::fill_n(finished, n, false);
+        // Nothing below allocates between taking a hold and giving it back.
+        batch.hosts.reserve(n);
+        batch.reads.reserve(n);
+        batch.read_item.reserve(n);
+        {
+            Lock lock(mutex_);
+            for (size_t i = 0; i < n; ++i) {
+                try {
+                    resolve(batch, i);
+                } catch (const std::bad_alloc&) {
+                    batch.results[i] = {fail(LARDER_E_NOMEM, "", "the allocator gave no memory"), 0, 0};
+                }
+            }
+        }
+        for (size_t i = 0; i < n; ++i) {
+            if (results[base + i].status == LARDER_PENDING) continue;
+            if (results[base + i].status == LARDER_MISS) context->stats.add(Stat::store_misses);
+            batch.finish(i);
+        }
+        for (size_t h = 0; h < batch.hosts.size(); ++h) read_host(batch, h);
+        read_files(batch);
+        if (!batch.stopped) continue;
+        for (size_t i = base + n; i < items.size(); ++i) results[i] = {LARDER_E_CANCELLED, 0, 0};
+        return;
+    }
+}
+
+void larder_store::read_files(GetBatch& batch) {
+    if (batch.reads.empty()) return;
+    larder_status status;
+    try {
+        status = reader_->run(batch.reads, batch);
+    } catch (const std::bad_alloc&) {
+        status = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
+    }
+    if (status >= 0) return;
+    // Not one of them was begun: the records are as good as before.
+    for (size_t k = 0; k < batch.reads.size(); ++k) {
+        FileRead& read = batch.reads[k];
+        if (read.segment == no_segment) continue;
+        {
+            Lock lock(mutex_);
+            end_file_read(read.segment, read.buffer != nullptr);
+        }
+        read.segment = no_segment;
+        batch.results[batch.read_item[k]] = {status == LARDER_E_NOMEM ? LARDER_E_NOMEM : LARDER_MISS, 0, 0};
+        batch.finish(batch.read_item[k]);
+    }
+}

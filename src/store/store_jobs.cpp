@@ -1,0 +1,161 @@
+// The verbs as jobs: one task each, run by a worker or by whoever waits.
+#include "base/options.h"
+#include "store/store.h"
+
+using namespace larder;
+
+struct larder_store::Job : Task {
+    enum class Kind { put, get, flush };
+    Job(larder_store& s, Kind k) noexcept : store(s), kind(k) {}
+    larder_store& store;
+    const Kind kind;
+    larder_queue* queue = nullptr;
+    larder_job id = 0;
+    const std::byte* items = nullptr;
+    uint32_t stride = 0, n = 0;
+    larder_status* statuses = nullptr;
+    larder_store_get_result* results = nullptr;
+
+    larder_status work();
+    larder_status work_put();
+    larder_status work_get();
+    static void run_task(Task* t) noexcept;
+    static bool progress(void* ctx, size_t n_done, uint64_t n_bytes);
+};
+
+larder_status larder_store::Job::work_put() {
+    for (uint32_t i = 0; i < n; ++i) {
+        larder_store_put_item item;
+        larder_status status = LARDER_E_CANCELLED;
+        if (!queue->cancelled(id)) {
+            status = read_options(reinterpret_cast<const larder_store_put_item*>(items + size_t(i) * stride), item, "larder_store_put_item");
+            if (status >= 0) status = store.put(item);
+            if (status >= 0) queue->add_bytes(id, item.n_bytes);
+        } else {
+            fail(status, "", "cancelled");
+        }
+        if (statuses) statuses[i] = status;
+        if (status < 0) queue->item_failed(id, i, status);
+    }
+    return queue->cancelled(id) ? LARDER_E_CANCELLED : LARDER_OK;
+}
+
+bool larder_store::Job::progress(void* ctx, size_t n_done, uint64_t n_bytes) {
+    const Job& job = *static_cast<const Job*>(ctx);
+    if (n_bytes) job.queue->add_bytes(job.id, n_bytes);
+    job.queue->layers_done(job.id, uint32_t(n_done));
+    return !job.queue->cancelled(job.id);
+}
+
+larder_status larder_store::Job::work_get() {
+    constexpr size_t turn = 256;
+    Vec<larder_store_get_item> copy(store.context->alloc);
+    copy.reserve(std::min<size_t>(turn, n));
+    struct Shifted {
+        const Job* job;
+        size_t base;
+        static bool fn(void* ctx, size_t n_done, uint64_t n_bytes) {
+            const Shifted& s = *static_cast<const Shifted*>(ctx);
+            return Job::progress(const_cast<Job*>(s.job), s.base + n_done, n_bytes);
+        }
+    } shifted{this, 0};
+    for (uint32_t base = 0; base < n; base += turn) {
+        copy.clear();
+        for (uint32_t i = base; i < n && i < base + turn; ++i) {
+            larder_store_get_item item;
+            const auto* from = reinterpret_cast<const larder_store_get_item*>(items + size_t(i) * stride);
+            // A struct that cannot be read asks for nothing, and is answered so.
+            if (read_options(from, item, "larder_store_get_item") < 0) item.want = nullptr;
+            copy.push_back(item);
+        }
+        if (queue->cancelled(id)) {
+            for (uint32_t i = base; i < n; ++i) results[i] = {LARDER_E_CANCELLED, 0, 0};
+            return fail(LARDER_E_CANCELLED, "", "cancelled");
+        }
+        shifted.base = base;
+        store.get(copy, results + base, {Shifted::fn, &shifted});
+        for (uint32_t i = base; i < n && i < base + turn; ++i)
+            if (results[i].status < 0) queue->item_failed(id, i, results[i].status);
+    }
+    return LARDER_OK;
+}
+
+larder_status larder_store::Job::work() {
+    try {
+        switch (kind) {
+        case Kind::put: return work_put();
+        case Kind::get: return work_get();
+        case Kind::flush: return store.flush();
+        }
+    } catch (const std::bad_alloc&) {
+        return fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
+    }
+    return LARDER_E_INTERNAL;
+}
+
+void larder_store::Job::run_task(Task* t) noexcept {
+    Job* job = static_cast<Job*>(t);
+    larder_store& store = job->store;
+    job->queue->finish(job->id, job->work());
+    store.context->alloc.destroy(job);
+    store.finish_job();
+}
+
+void larder_store::finish_job() noexcept {
+    Lock lock(mutex_);
+    if (--n_jobs_ == 0) idle_.notify_all();
+}
+
+larder_status larder_store::submit(Job* job, larder_queue& queue, uint64_t user_data, uint32_t n_layers, larder_job* out_job) {
+    if (queue.context != context) {
+        context->alloc.destroy(job);
+        return fail(LARDER_E_INVALID, "queue", "the queue belongs to another context");
+    }
+    Result<larder_job> id = larder_status(LARDER_E_NOMEM);
+    try {
+        id = queue.begin(user_data, n_layers);
+    } catch (...) {
+        context->alloc.destroy(job);
+        throw;
+    }
+    if (!id.ok()) {
+        context->alloc.destroy(job);
+        return id.status();
+    }
+    job->run = Job::run_task;
+    job->priority = job->kind == Job::Kind::get ? Priority::demand : Priority::write_back;
+    job->queue = &queue;
+    job->id = *id;
+    if (out_job) *out_job = *id;
+    {
+        Lock lock(mutex_);
+        ++n_jobs_;
+    }
+    context->scheduler.submit(job);
+    return LARDER_PENDING;
+}
+
+larder_status larder_store::put_async(const larder_store_put_item* items, uint32_t stride, uint32_t n, larder_status* statuses,
+                                      larder_queue& queue, uint64_t user_data, larder_job* out_job) {
+    Job* job = context->alloc.create<Job>(*this, Job::Kind::put);
+    job->items = reinterpret_cast<const std::byte*>(items);
+    job->stride = stride;
+    job->n = n;
+    job->statuses = statuses;
+    return submit(job, queue, user_data, 1, out_job);
+}
+
+larder_status larder_store::get_async(const larder_store_get_item* items, uint32_t stride, uint32_t n, larder_store_get_result* results,
+                                      larder_queue& queue, uint64_t user_data, larder_job* out_job) {
+    Job* job = context->alloc.create<Job>(*this, Job::Kind::get);
+    job->items = reinterpret_cast<const std::byte*>(items);
+    job->stride = stride;
+    job->n = n;
+    job->results = results;
+    return submit(job, queue, user_data, n, out_job);
+}
+
+larder_status larder_store::flush_async(larder_queue& queue, uint64_t user_data, larder_job* out_job) {
+    if (!file_) return fail(LARDER_E_STATE, "store", "the store has no file tier");
+    return submit(context->alloc.create<Job>(*this, Job::Kind::flush), queue, user_data, 1, out_job);
+}

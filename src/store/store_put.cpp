@@ -1,0 +1,224 @@
+// Putting objects: into RAM, from where they are written behind the caller's back, or straight into the file.
+#include "base/assert.h"
+#include "base/crc32c.h"
+#include "base/options.h"
+#include "store/store.h"
+
+using namespace larder;
+
+bool larder_store::file_takes(uint32_t flags) const noexcept {
+    return file_ && !(flags & LARDER_PUT_NO_FILE) && file_->status() >= 0;
+}
+
+larder_status larder_store::check_put(const larder_store_put_item& item, ObjectMeta& meta) const noexcept {
+    if (!item.data) return fail(LARDER_E_INVALID, "data", "data is NULL");
+    if (!item.meta) return fail(LARDER_E_INVALID, "meta", "meta is NULL");
+    if (item.flags & ~(LARDER_PUT_NO_HOST | LARDER_PUT_NO_FILE | LARDER_PUT_PIN))
+        return fail(LARDER_E_INVALID, "flags", "flags has bits that mean nothing");
+    larder_object_meta m;
+    LARDER_TRY(read_options(item.meta, m, "larder_object_meta"));
+    if (!m.quality) m.quality = LARDER_QUALITY_EXACT;
+    LARDER_TRY(check_range(uint32_t(m.quality), 1, 255, "quality"));
+    LARDER_TRY(check_range(m.codec, 0, 65535, "codec"));
+    const bool to_host = host_ && !(item.flags & LARDER_PUT_NO_HOST), to_file = file_ && !(item.flags & LARDER_PUT_NO_FILE);
+    if (!to_host && !to_file) return fail(LARDER_E_INVALID, "flags", "the flags leave no tier to put into");
+    const uint64_t max = to_file ? file_->max_payload_bytes() : std::min<uint64_t>(host_->capacity_bytes(), UINT32_MAX);
+    LARDER_TRY(check_range(item.n_bytes, 1, max, "n_bytes"));
+    meta = {m.layout, m.parent, m.tenant, m.n_tokens, m.user_flags, uint16_t(m.codec), uint8_t(m.quality)};
+    return LARDER_OK;
+}
+
+larder_status larder_store::put(const larder_store_put_item& item) {
+    ObjectMeta meta;
+    LARDER_TRY(check_put(item, meta));
+    context->stats.add(Stat::store_puts);
+    larder_status status = LARDER_E_NOSPACE;
+    if (host_ && !(item.flags & LARDER_PUT_NO_HOST)) status = put_host(item, meta);
+    // What finds no room in RAM, or is larger than RAM, goes straight to the file.
+    if ((status == LARDER_E_NOSPACE || status == LARDER_E_NOMEM) && file_takes(item.flags)) status = put_file(item, meta);
+    if (is_error(status) && status != LARDER_E_IDENTITY) {
+        context->stats.add(Stat::store_rejections);
+        Lock lock(mutex_);
+        if (!objects_.find(item.key))
+            note_departure(item.key, status == LARDER_E_QUOTA ? LARDER_ABSENT_QUOTA : LARDER_ABSENT_REJECTED, 0);
+    }
+    if (is_error(status) || !host_ || !file_takes(item.flags)) return status;
+    // Whoever fills RAM faster than the disk takes it helps to write.
+    for (;;) {
+        {
+            Lock lock(mutex_);
+            if (dirty_bytes_ <= options_.max_dirty_bytes) break;
+        }
+        if (!write_back_one()) break;
+    }
+    return status;
+}
+
+// What a put finds under its key. LARDER_E_EXISTS: it is there already. LARDER_OK: go on; pins of what was replaced are handed over.
+larder_status larder_store::meet_existing(const larder_key& key, const ObjectMeta& meta, uint32_t flags, uint32_t* out_pins) {
+    const uint32_t slot = objects_.slot_of(key);
+    *out_pins = 0;
+    if (slot == no_slot) return LARDER_OK;
+    Object& o = objects_[slot];
+    if (!o.meta.same_identity(meta)) return fail(LARDER_E_IDENTITY, "key", "the key is there with another layout or tenant");
+    if (o.writing) return LARDER_RETRY;
+    if (o.meta.quality <= meta.quality) {
+        touch(slot);
+        if (flags & LARDER_PUT_PIN) LARDER_TRY(pin_slot(slot));
+        return LARDER_E_EXISTS;
+    }
+    *out_pins = o.n_pins;
+    remove_object(slot, LARDER_ABSENT_REPLACED, (o.in_host() ? LARDER_TIER_HOST : 0) | (o.in_file() ? LARDER_TIER_FILE : 0));
+    return LARDER_OK;
+}
+
+bool larder_store::make_host_room(uint64_t n_bytes) noexcept {
+    // An object that is being copied out cannot go now; it was just used anyhow, so it moves to the young end.
+    for (uint64_t tries = 0; !host_->room(n_bytes); ++tries) {
+        if (tries > n_host_objects_) return false;
+        const uint32_t slot = host_policy_->evict();
+        if (slot == Policy::no_victim) return false;
+        Object& o = objects_[slot];
+        o.in_host_policy = false;
+        if (o.n_host_readers) {
+            update_host_policy(slot);
+            continue;
+        }
+        detach_host(slot);
+        context->stats.add(Stat::store_evictions);
+        remove_if_nowhere(slot, LARDER_ABSENT_EVICTED, LARDER_TIER_HOST);
+        tries = 0;
+    }
+    return true;
+}
+
+// A tenant over its quota gives up its own oldest objects first.
+bool larder_store::make_host_quota(Tenant& t, uint64_t n_bytes) noexcept {
+    if (!t.host_quota) return true;
+    for (uint32_t slot = t.objects.front; t.host_bytes + n_bytes > t.host_quota && slot != no_slot;) {
+        const uint32_t next = decltype(t.objects)::next(objects_, slot);
+        Object& o = objects_[slot];
+        if (o.in_host_policy && !o.n_host_readers) {
+            detach_host(slot);
+            context->stats.add(Stat::store_evictions);
+            remove_if_nowhere(slot, LARDER_ABSENT_QUOTA, LARDER_TIER_HOST);
+        }
+        slot = next;
+    }
+    return t.host_bytes + n_bytes <= t.host_quota;
+}
+
+// Under the table mutex: an object in the state `writing`, with memory.
+larder_status larder_store::reserve_host(const larder_store_put_item& item, const ObjectMeta& meta, uint32_t pins, ExtentSums& sums,
+                                         uint32_t* out_slot) {
+    if (!make_host_quota(tenant(meta.tenant), HostTier::rounded(item.n_bytes)))
+        return fail(LARDER_E_QUOTA, "tenant", "the host quota of tenant %u is used up", meta.tenant);
+    if (!make_host_room(item.n_bytes)) return fail(LARDER_E_NOSPACE, "host_bytes", "the host tier is full");
+    HostExtent extent(context->alloc);
+    LARDER_TRY(host_->alloc(item.n_bytes, extent));
+    try {
+        *out_slot = add_object(item.key, meta, uint32_t(item.n_bytes), std::move(sums));
+    } catch (...) {
+        host_->free(extent);
+        throw;
+    }
+    Object& o = objects_[*out_slot];
+    o.writing = true;
+    o.keep_in_ram = item.flags & LARDER_PUT_NO_FILE;
+    o.n_pins = pins + (item.flags & LARDER_PUT_PIN ? 1 : 0);
+    n_pinned_ += o.n_pins != 0;
+    attach_host(*out_slot, std::move(extent));
+    return LARDER_OK;
+}
+
+larder_status larder_store::put_host(const larder_store_put_item& item, const ObjectMeta& meta) {
+    if (item.n_bytes > host_->capacity_bytes()) return fail(LARDER_E_NOSPACE, "n_bytes", "the object is larger than the host tier");
+    ExtentSums sums(context->alloc, extent_count(item.n_bytes));
+    uint32_t slot = no_slot, pins = 0;
+    Object* mine = nullptr;
+    while (!mine) {
+        Lock lock(mutex_);
+        uint32_t more = 0;
+        const larder_status met = meet_existing(item.key, meta, item.flags, &more);
+        if (met == LARDER_E_EXISTS) return LARDER_OK;
+        if (met != LARDER_OK) return met;
+        pins += more;
+        const larder_status status = reserve_host(item, meta, pins, sums, &slot);
+        if (status >= 0) {
+            mine = &objects_[slot];
+            break;
+        }
+        lock.unlock();
+        // Perhaps RAM is full of what the file has not got yet.
+        const bool again = (status == LARDER_E_NOSPACE || status == LARDER_E_QUOTA) && file_ && write_back_one();
+        if (!again) return status;
+    }
+    // Nobody else looks into it until `writing` ends.
+    Object& o = *mine;
+    const std::byte* from = static_cast<const std::byte*>(item.data);
+    uint32_t extent = 0;
+    uint64_t left_in_extent = extent_bytes;
+    uint32_t sum = 0;
+    host_->for_each(o.host, item.n_bytes, [&](std::byte* to, uint64_t n) {
+        while (n) {
+            const uint64_t step = std::min(n, left_in_extent);
+            sum = crc32c_copy(sum, to, from, step);
+            to += step, from += step, n -= step, left_in_extent -= step;
+            o.sums.data()[extent] = sum;
+            if (left_in_extent == 0) ++extent, sum = 0, left_in_extent = extent_bytes;
+        }
+    });
+    Lock lock(mutex_);
+    o.writing = false;
+    if (file_takes(item.flags)) {
+        set_dirty(slot, true);
+        if (options_.write_policy == LARDER_WRITE_THROUGH) schedule_drain();
+    }
+    update_host_policy(slot);
+    return LARDER_OK;
+}
+
+larder_status larder_store::put_file(const larder_store_put_item& item, const ObjectMeta& meta) {
+    uint32_t slot;
+    {
+        Lock lock(mutex_);
+        uint32_t pins;
+        const larder_status met = meet_existing(item.key, meta, item.flags, &pins);
+        if (met == LARDER_E_EXISTS) return LARDER_OK;
+        if (met != LARDER_OK) return met;
+        slot = add_object(item.key, meta, uint32_t(item.n_bytes), ExtentSums(context->alloc, extent_count(item.n_bytes)));
+        Object& o = objects_[slot];
+        o.writing = true;
+        o.n_pins = pins + (item.flags & LARDER_PUT_PIN ? 1 : 0);
+        n_pinned_ += o.n_pins != 0;
+    }
+    AppendLock append = file_->lock();
+    format::Record r{.key = item.key, .meta = meta, .n_bytes = uint32_t(item.n_bytes)};
+    ExtentSums sums;
+    Result<RecordPlace> placed = LARDER_E_NOSPACE;
+    try {
+        larder_status status;
+        {
+            Lock lock(mutex_);
+            status = make_file_quota(tenant(meta.tenant), item.n_bytes)
+                         ? LARDER_OK : fail(LARDER_E_QUOTA, "tenant", "the file quota of tenant %u is used up", meta.tenant);
+        }
+        if (status >= 0) status = make_file_room(append, r);
+        const ByteSpan data(static_cast<const std::byte*>(item.data), item.n_bytes);
+        placed = status < 0 ? Result<RecordPlace>(status) : file_->append(r, nullptr, {&data, 1}, &sums);
+    } catch (const std::bad_alloc&) {
+        placed = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
+    }
+    drop_failed_segments(append);
+    Lock lock(mutex_);
+    Object& o = objects_[slot];
+    o.writing = false;
+    if (placed.ok()) {
+        o.sums = std::move(sums);
+        attach_file(slot, *placed);
+        put_bytes_ += o.n_bytes;
+        return LARDER_OK;
+    }
+    remove_object(slot, placed.status() == LARDER_E_QUOTA ? LARDER_ABSENT_QUOTA : LARDER_ABSENT_REJECTED, LARDER_TIER_FILE);
+    return placed.status();
+}
