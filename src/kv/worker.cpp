@@ -1,0 +1,178 @@
+#include "kv/worker.h"
+
+#include <algorithm>
+
+#include "base/crc32c.h"
+
+namespace larder {
+namespace {
+
+// Records of one rank's shard are another rank's only when both have the same part of the heads.
+larder_key shard_identity(const larder_layout& layout, uint32_t tp, uint32_t n_tp) noexcept {
+    if (n_tp == 1) return layout.identity;
+    static constexpr char domain[] = "larder shard 1";
+    return Blake2b().add(domain, sizeof domain).add(layout.identity.bytes, sizeof layout.identity.bytes).add_le(tp).add_le(n_tp).finish();
+}
+
+larder_kv_layer_view view_of(const GroupShape& shape, const ArenaStorage& storage, uint32_t group, uint32_t layer) noexcept {
+    larder_kv_layer_view v = LARDER_KV_LAYER_VIEW_INIT;
+    v.block_tokens = shape.block_tokens;
+    v.n_kv_heads = shape.n_kv_heads;
+    v.n_blocks = shape.n_blocks;
+    const ArenaStorage::Plane& k = storage.plane(group, layer, 0);
+    const ArenaStorage::Plane& val = storage.plane(group, layer, 1);
+    const ArenaStorage::Plane& scale = storage.plane(group, layer, 2);
+    v.k = k.base;
+    v.v = shape.planes[1].token_bytes ? val.base : nullptr;
+    v.scales = shape.planes[2].token_bytes ? scale.base : nullptr;
+    v.k_block_stride_bytes = k.block_stride;
+    v.v_block_stride_bytes = val.block_stride;
+    v.scale_block_stride_bytes = scale.block_stride;
+    v.k_token_stride_bytes = shape.planes[0].token_bytes;
+    v.v_token_stride_bytes = shape.planes[1].token_bytes;
+    v.scale_token_stride_bytes = shape.planes[2].token_bytes;
+    return v;
+}
+
+} // namespace
+
+Worker::Worker(larder_context& c, larder_layout& layout, const WorkerConfig& config)
+    : context_(c), layout_(layout), n_blocks_(config.n_blocks), n_tp_(config.n_tp), engine_memory_(config.engine_memory), groups_(c.alloc),
+      identity_(shard_identity(layout, config.tp, config.n_tp)) {
+    layout.ref();
+}
+
+Worker::~Worker() {
+    if (store_) larder_store_close(store_);
+    if (codec_) larder_codec_close(codec_);
+    layout_.unref();
+}
+
+larder_status Worker::init(const WorkerConfig& config) {
+    LARDER_TRY(init_groups());
+    if (!config.host_bytes && !config.directory) return LARDER_OK;
+    LARDER_TRY(init_codec(config));
+    return init_store(config);
+}
+
+larder_status Worker::init_groups() {
+    Vec<GroupShape> shapes(context_.alloc);
+    for (uint32_t g = 0; g < layout_.groups.size(); ++g) {
+        const larder_layer_group& info = layout_.groups[g].info;
+        if (info.kind == LARDER_GROUP_RECURRENT) return fail(LARDER_E_UNSUPPORTED, "layout", "group %u is recurrent: state slots are not built", g);
+        if (info.block_tokens != layout_.groups[0].info.block_tokens)
+            return fail(LARDER_E_UNSUPPORTED, "layout", "groups 0 and %u differ in block_tokens", g);
+        groups_.emplace_back(context_.alloc);
+        Group& group = groups_.back();
+        LARDER_TRY(layout_.group_info(g, n_tp_, group.info));
+        LARDER_ASSIGN(group.shape, GroupShape::make(layout_, g, n_tp_));
+        group.shape.n_blocks = uint64_t(n_blocks_) + 1;
+        shapes.push_back(group.shape);
+        group.views.assign(info.n_layers, larder_kv_layer_view LARDER_KV_LAYER_VIEW_INIT);
+        group.stream = LARDER_STREAM_SHAPE_INIT;
+        group.stream.n_layers = info.n_layers;
+        group.stream.n_tokens = info.block_tokens;
+        group.stream.n_kv_heads = group.info.n_kv_heads;
+        group.stream.k_dim = info.k_dim;
+        group.stream.v_dim = info.v_dim;
+        group.stream.k_dtype = info.k_dtype;
+        group.stream.v_dtype = info.v_dtype;
+        n_layers_ += info.n_layers;
+        block_bytes_ += group.info.block_bytes;
+    }
+    if (engine_memory_) return LARDER_OK;
+    storage_ = make_owned<ArenaStorage>(context_.alloc, context_, std::move(shapes));
+    LARDER_TRY(storage_->map(LARDER_ARENA_ANON, LARDER_ARENA_LAYER_FIRST, false));
+    for (uint32_t g = 0; g < groups_.size(); ++g)
+        for (uint32_t l = 0; l < groups_[g].views.size(); ++l) groups_[g].views[l] = view_of(groups_[g].shape, *storage_, g, l);
+    return LARDER_OK;
+}
+
+larder_status Worker::init_codec(const WorkerConfig& config) {
+    larder_codec_options o = LARDER_CODEC_OPTIONS_INIT;
+    o.chain = config.codec;
+    LARDER_TRY(larder_codec::create(context_, &o, &codec_));
+    record_bound_ = record_header_bytes();
+    for (const Group& g : groups_) {
+        uint64_t bound = 0, workspace = 0;
+        LARDER_TRY(codec_->sizes(g.stream, bound, workspace));
+        record_bound_ += bound + scale_record_bytes(g);
+    }
+    return LARDER_OK;
+}
+
+larder_status Worker::init_store(const WorkerConfig& config) {
+    larder_store_options o = LARDER_STORE_OPTIONS_INIT;
+    o.directory = config.directory;
+    o.host_bytes = config.host_bytes;
+    o.file_bytes = config.directory && !config.file_bytes ? uint64_t(1) << 30 : config.file_bytes;
+    o.segment_bytes = config.segment_bytes;
+    o.write_policy = config.write_through ? LARDER_WRITE_THROUGH : LARDER_WRITE_BACK;
+    has_file_ = config.directory != nullptr;
+    LARDER_TRY(larder_store::open(context_, o, &store_));
+    const uint64_t max = store_->info().max_object_bytes;
+    if (record_bound_ > max)
+        return fail(LARDER_E_RANGE, has_file_ ? "segment_bytes" : "host_bytes", "an encoded block may have %llu bytes; the tiers take at most %llu",
+                    (unsigned long long)record_bound_, (unsigned long long)max);
+    return LARDER_OK;
+}
+
+larder_status Worker::layer_view(uint32_t group, uint32_t layer, larder_kv_layer_view& out) const noexcept {
+    if (group >= groups_.size()) return fail(LARDER_E_RANGE, "group", "group is %u; the layout has %zu", group, groups_.size());
+    if (layer >= groups_[group].views.size()) return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %zu", layer, group, groups_[group].views.size());
+    out = groups_[group].views[layer];
+    return out.k ? LARDER_OK : fail(LARDER_E_STATE, "worker", "the engine has not registered this layer's tensors");
+}
+
+larder_status Worker::add_tensor(const larder_worker_tensor& t) {
+    if (!engine_memory_) return fail(LARDER_E_STATE, "worker", "the worker has an arena of its own");
+    if (t.device != -1) return fail(LARDER_E_NO_DEVICE, "device", "tensors of device %d cannot be registered", t.device);
+    if (t.group >= groups_.size()) return fail(LARDER_E_RANGE, "group", "group is %u; the layout has %zu", t.group, groups_.size());
+    Group& g = groups_[t.group];
+    if (t.layer >= g.views.size()) return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %zu", t.layer, t.group, g.views.size());
+    larder_kv_layer_view v = t.view;
+    const auto& planes = g.shape.planes;
+    const auto fits = [&](const void* base, uint64_t token_bytes, uint64_t token_stride, uint64_t block_stride) {
+        return !token_bytes || (base && token_stride >= token_bytes && block_stride >= token_stride * (g.info.block_tokens - 1) + token_bytes);
+    };
+    if (!fits(v.k, planes[0].token_bytes, v.k_token_stride_bytes, v.k_block_stride_bytes) || !fits(v.v, planes[1].token_bytes, v.v_token_stride_bytes, v.v_block_stride_bytes) ||
+        !fits(v.scales, planes[2].token_bytes, v.scale_token_stride_bytes, v.scale_block_stride_bytes))
+        return fail(LARDER_E_INVALID, "view", "a base is NULL or a stride too small for group %u, layer %u", t.group, t.layer);
+    if (v.n_blocks <= n_blocks_) return fail(LARDER_E_RANGE, "view.n_blocks", "the tensor has %llu blocks; %u are needed", (unsigned long long)v.n_blocks, n_blocks_ + 1);
+    if (g.views[t.layer].k) return fail(LARDER_E_EXISTS, "layer", "layer %u of group %u is registered already", t.layer, t.group);
+    v.struct_size = sizeof v;
+    v.block_tokens = g.info.block_tokens;
+    v.n_kv_heads = g.info.n_kv_heads;
+    g.views[t.layer] = v;
+    return LARDER_OK;
+}
+
+larder_status Worker::check_ready() const noexcept {
+    for (const Group& g : groups_)
+        for (const larder_kv_layer_view& v : g.views)
+            if (!v.k) return fail(LARDER_E_STATE, "worker", "the engine has not registered all tensors");
+    return LARDER_OK;
+}
+
+larder_status Worker::check(const Plan& plan) const noexcept {
+    if (!(plan.layout == layout_.identity)) return fail(LARDER_E_IDENTITY, "plan.layout", "the plan is for another layout");
+    for (size_t i = 0; i < plan.ops.size(); ++i)
+        if (plan.ops[i].block > n_blocks_ || plan.ops[i].source > n_blocks_ || plan.ops[i].n_tokens > groups_[0].info.block_tokens)
+            return fail(LARDER_E_RANGE, "plan.ops", "operation %zu names a block or tokens that this worker does not have", i);
+    return check_ready();
+}
+
+StoredAt StoreDirectory::find(const larder_key& key, larder_quality min_quality) noexcept {
+    larder_object_want want = LARDER_OBJECT_WANT_INIT;
+    want.layout = worker_.identity();
+    want.min_quality = min_quality;
+    try {
+        const larder_object_info i = worker_.store()->lookup(key, &want);
+        if (i.status != LARDER_OK) return {};
+        return {i.tiers & (LARDER_KV_IN_HOST | LARDER_KV_IN_FILE), i.meta.quality};
+    } catch (const std::bad_alloc&) {
+        return {};
+    }
+}
+
+} // namespace larder

@@ -1,0 +1,117 @@
+// The worker: one rank's memory, its tiers and the codec between them. Applies plans, decides nothing.
+#pragma once
+
+#include <mutex>
+#include <span>
+
+#include "codec/codec.h"
+#include "codec/stream.h"
+#include "core/plan.h"
+#include "kv/directory.h"
+#include "memory/arena_storage.h"
+#include "store/store.h"
+
+namespace larder {
+
+struct WorkerConfig {
+    uint32_t n_blocks = 0;       // without the null block
+    uint32_t tp = 0, n_tp = 1, dp = 0;
+    uint64_t host_bytes = 0;
+    const char* directory = nullptr;
+    uint64_t file_bytes = 0, segment_bytes = 0;
+    const char* codec = nullptr;
+    bool write_through = false;
+    bool engine_memory = false;
+};
+
+// Told about the progress of a plan; all members may be NULL.
+struct PlanWatch {
+    void* ctx = nullptr;
+    // All records have been read and verified, or have failed: nothing is in the blocks yet.
+    void (*checked)(void* ctx, std::span<const larder_status> statuses) = nullptr;
+    void (*layers_done)(void* ctx, uint32_t n) = nullptr;
+    void (*moved)(void* ctx, uint64_t n_bytes) = nullptr;
+    bool (*cancelled)(void* ctx) = nullptr;
+};
+
+class Worker {
+  public:
+    Worker(larder_context& c, larder_layout& layout, const WorkerConfig& config);
+    ~Worker();
+    Worker(const Worker&) = delete;
+    larder_status init(const WorkerConfig& config);
+
+    larder_status layer_view(uint32_t group, uint32_t layer, larder_kv_layer_view& out) const noexcept;
+    larder_status add_tensor(const larder_worker_tensor& t);
+    larder_status check_ready() const noexcept;      // E_STATE while tensors are missing
+    larder_status check(const Plan& plan) const noexcept;
+
+    // Runs a plan on the calling thread; one status per operation. Several threads may run plans at once.
+    void run(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch);
+    // n tokens' rows in every layer; host memory.
+    void copy_rows(uint32_t to_block, uint32_t to, uint32_t from_block, uint32_t from, uint32_t n) noexcept;
+
+    larder_store* store() const noexcept { return store_; }
+    const larder_key& identity() const noexcept { return identity_; }  // of this rank's shard
+    larder_quality quality() const noexcept { return codec_ ? codec_->quality() : LARDER_QUALITY_EXACT; }
+    uint32_t n_layers() const noexcept { return n_layers_; }           // over all groups
+    uint64_t block_bytes() const noexcept { return block_bytes_; }
+    larder_status inventory(void* buffer, uint64_t capacity, uint64_t& out_n_bytes);
+
+  private:
+    struct Group {
+        explicit Group(const Allocator& a) : views(a) {}
+        larder_group_info info{};
+        GroupShape shape;
+        larder_stream_shape stream{};
+        Vec<larder_kv_layer_view> views;             // one per layer
+    };
+    struct Load;                                     // a record on its way
+    larder_status init_groups();
+    larder_status init_store(const WorkerConfig& config);
+    larder_status init_codec(const WorkerConfig& config);
+
+    void run_copies(const Plan& plan, std::span<larder_status> statuses) noexcept;
+    void run_loads(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch);
+    void read_records(Vec<Load>& loads, std::span<larder_status> statuses, const PlanWatch& watch);
+    larder_status missing(const larder_key& key);
+    larder_status parse(Load& l) const;
+    larder_status check_stream(const Group& g, const PlanOp& op, ByteSpan stream) const noexcept;
+    size_t record_header_bytes() const noexcept;
+    void decode_layers(Vec<Load>& loads, std::span<larder_status> statuses, const PlanWatch& watch);
+    larder_status decode_layer(const Load& l, uint32_t group, uint32_t layer, Vec<std::byte>& workspace);
+    larder_status run_store(const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace);
+    larder_status encode_group(size_t index, const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace);
+    static uint64_t scale_record_bytes(const Group& g) noexcept;
+    static void set_planes(larder_stream_plane* kv, const larder_kv_layer_view& v, uint32_t block) noexcept;
+
+    larder_context& context_;
+    larder_layout& layout_;
+    const uint32_t n_blocks_;
+    const uint32_t n_tp_;
+    const bool engine_memory_;
+    Vec<Group> groups_;
+    Owned<ArenaStorage> storage_;
+    larder_codec* codec_ = nullptr;
+    larder_store* store_ = nullptr;
+    bool has_file_ = false;
+    larder_key identity_{};
+    uint32_t n_layers_ = 0;
+    uint64_t block_bytes_ = 0;
+    uint64_t record_bound_ = 0;
+};
+
+// What a kv's planner sees of its own worker's store.
+class StoreDirectory final : public TierDirectory {
+  public:
+    explicit StoreDirectory(Worker& w) noexcept : worker_(w) {}
+    StoredAt find(const larder_key& key, larder_quality min_quality) noexcept override;
+    void stored(const larder_key&, larder_quality) override {}
+    void lost(const larder_key&) noexcept override {}
+    void rank_lost(uint32_t) noexcept override {}
+
+  private:
+    Worker& worker_;
+};
+
+} // namespace larder

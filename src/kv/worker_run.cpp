@@ -1,0 +1,290 @@
+// Applying a plan: copies, loads layer by layer, stores.
+#include <algorithm>
+#include <bit>
+
+#include "base/crc32c.h"
+#include "kv/worker.h"
+
+namespace larder {
+namespace {
+
+// A record (docs/formats/block.md) begins with these, then for each group {u32 stream bytes, u32 scale bytes}, then streams and scales.
+constexpr uint32_t record_magic = 0x4b4c424c;  // "LBLK"
+constexpr uint16_t record_version = 1;
+constexpr size_t record_head_bytes = 8, record_group_bytes = 8;
+
+} // namespace
+
+size_t Worker::record_header_bytes() const noexcept { return record_head_bytes + groups_.size() * record_group_bytes; }
+
+// Scales of the engine are kept as they are, behind the group's stream: [layer][token][scale_bytes], then their CRC32C.
+uint64_t Worker::scale_record_bytes(const Group& g) noexcept {
+    const uint64_t n = uint64_t(g.stream.n_layers) * g.info.block_tokens * g.shape.planes[2].token_bytes;
+    return n ? n + sizeof(uint32_t) : 0;
+}
+
+struct Worker::Load {
+    explicit Load(const Allocator& a) : record(a), streams(a), scales(a) {}
+    const PlanOp* op = nullptr;
+    size_t index = 0;               // into the plan
+    Vec<std::byte> record;
+    Vec<ByteSpan> streams, scales;  // one per group
+};
+
+void Worker::set_planes(larder_stream_plane* kv, const larder_kv_layer_view& v, uint32_t block) noexcept {
+    kv[0] = LARDER_STREAM_PLANE_INIT;
+    kv[0].base = static_cast<std::byte*>(v.k) + block * v.k_block_stride_bytes;
+    kv[0].token_stride = v.k_token_stride_bytes;
+    kv[1] = LARDER_STREAM_PLANE_INIT;
+    if (!v.v) return;
+    kv[1].base = static_cast<std::byte*>(v.v) + block * v.v_block_stride_bytes;
+    kv[1].token_stride = v.v_token_stride_bytes;
+}
+
+void Worker::run(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch) {
+    std::fill(statuses.begin(), statuses.end(), LARDER_OK);
+    run_copies(plan, statuses);
+    run_loads(plan, statuses, watch);
+    Vec<std::byte> record(context_.alloc), workspace(context_.alloc);
+    for (size_t i = 0; i < plan.ops.size(); ++i) {
+        const PlanOp& op = plan.ops[i];
+        if (op.kind != PlanOpKind::store) continue;
+        statuses[i] = watch.cancelled && watch.cancelled(watch.ctx) ? LARDER_E_CANCELLED : run_store(op, record, workspace);
+        if (watch.moved && statuses[i] == LARDER_OK) watch.moved(watch.ctx, record.size());
+    }
+    for (size_t i = 0; i < plan.ops.size(); ++i) {
+        const PlanOp& op = plan.ops[i];
+        if (op.kind == PlanOpKind::drop && store_) store_->evict(op.key, LARDER_TIER_HOST | LARDER_TIER_FILE);
+        if (op.kind == PlanOpKind::flush && has_file_) statuses[i] = store_->flush();
+    }
+}
+
+void Worker::copy_rows(uint32_t to_block, uint32_t to, uint32_t from_block, uint32_t from, uint32_t n) noexcept {
+    const auto rows = [&](void* base, uint64_t block_stride, uint64_t token_stride, uint64_t token_bytes) {
+        if (!base) return;
+        std::byte* d = static_cast<std::byte*>(base) + to_block * block_stride + to * token_stride;
+        const std::byte* s = static_cast<const std::byte*>(base) + from_block * block_stride + from * token_stride;
+        if (token_stride == token_bytes) {
+            std::memmove(d, s, n * token_bytes);
+            return;
+        }
+        for (uint32_t t = 0; t < n; ++t) std::memmove(d + t * token_stride, s + t * token_stride, token_bytes);
+    };
+    for (const Group& g : groups_)
+        for (const larder_kv_layer_view& v : g.views) {
+            rows(v.k, v.k_block_stride_bytes, v.k_token_stride_bytes, g.shape.planes[0].token_bytes);
+            rows(v.v, v.v_block_stride_bytes, v.v_token_stride_bytes, g.shape.planes[1].token_bytes);
+            rows(v.scales, v.scale_block_stride_bytes, v.scale_token_stride_bytes, g.shape.planes[2].token_bytes);
+        }
+}
+
+void Worker::run_copies(const Plan& plan, std::span<larder_status>) noexcept {
+    for (const PlanOp& op : plan.ops)
+        if (op.kind == PlanOpKind::copy) copy_rows(op.block, 0, op.source, 0, op.n_tokens);
+}
+
+void Worker::run_loads(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch) {
+    Vec<Load> loads(context_.alloc);
+    try {
+        for (size_t i = 0; i < plan.ops.size(); ++i) {
+            if (plan.ops[i].kind != PlanOpKind::load) continue;
+            loads.emplace_back(context_.alloc);
+            loads.back().op = &plan.ops[i];
+            loads.back().index = i;
+        }
+        if (loads.empty()) return;
+        read_records(loads, statuses, watch);
+    } catch (const std::bad_alloc&) {
+        // What has no buffer is not loaded: the engine computes it.
+        for (size_t i = 0; i < plan.ops.size(); ++i)
+            if (plan.ops[i].kind == PlanOpKind::load) statuses[i] = LARDER_E_NOMEM;
+    }
+    if (watch.checked) watch.checked(watch.ctx, statuses);
+    decode_layers(loads, statuses, watch);
+}
+
+// Every record is in memory, verified and parsed before the first layer is decoded.
+void Worker::read_records(Vec<Load>& loads, std::span<larder_status> statuses, const PlanWatch& watch) {
+    Vec<larder_object_want> wants(loads.size(), larder_object_want LARDER_OBJECT_WANT_INIT, context_.alloc);
+    Vec<larder_store_get_item> items(context_.alloc);
+    Vec<Load*> of(context_.alloc);
+    for (size_t i = 0; i < loads.size(); ++i) {
+        Load& l = loads[i];
+        wants[i].layout = identity_;
+        wants[i].min_quality = l.op->quality;
+        if (watch.cancelled && watch.cancelled(watch.ctx)) {
+            statuses[l.index] = LARDER_E_CANCELLED;
+            continue;
+        }
+        const larder_object_info info = store_ ? store_->lookup(l.op->key, &wants[i]) : larder_object_info LARDER_OBJECT_INFO_INIT;
+        if (!store_ || info.status != LARDER_OK || info.meta.n_tokens != l.op->n_tokens) {
+            statuses[l.index] = LARDER_E_NOT_FOUND;
+            continue;
+        }
+        l.record.resize(info.n_bytes);
+        larder_store_get_item item = LARDER_STORE_GET_ITEM_INIT;
+        item.key = l.op->key;
+        item.want = &wants[i];
+        item.buffer = l.record.data();
+        item.capacity = l.record.size();
+        items.push_back(item);
+        of.push_back(&l);
+    }
+    Vec<larder_store_get_result> results(items.size(), larder_store_get_result{}, context_.alloc);
+    if (!items.empty()) store_->get(items, results.data());
+    for (size_t i = 0; i < items.size(); ++i) {
+        Load& l = *of[i];
+        larder_status s = results[i].status;
+        if (s == LARDER_MISS || s == LARDER_RETRY) s = missing(l.op->key);
+        if (s == LARDER_OK && results[i].n_bytes != l.record.size()) s = LARDER_E_NOT_FOUND;
+        if (s == LARDER_OK) s = parse(l);
+        if (s == LARDER_OK && watch.moved) watch.moved(watch.ctx, l.record.size());
+        statuses[l.index] = s;
+    }
+}
+
+// A record that went missing because it was damaged is told apart from one that was evicted.
+larder_status Worker::missing(const larder_key& key) {
+    return store_->explain(key).why == LARDER_ABSENT_CORRUPT ? LARDER_E_CORRUPT : LARDER_E_NOT_FOUND;
+}
+
+// Finds the groups' streams in a record and checks what they say of themselves.
+larder_status Worker::parse(Load& l) const {
+    ByteReader in(l.record);
+    if (in.get<uint32_t>() != record_magic) return fail(LARDER_E_FORMAT, "record", "the record is not a block's");
+    if (in.get<uint16_t>() != record_version) return fail(LARDER_E_VERSION, "record", "the record has another version");
+    if (in.get<uint16_t>() != groups_.size()) return fail(LARDER_E_IDENTITY, "record", "the record has another number of groups");
+    ByteReader body(l.record);
+    body.take(record_header_bytes());
+    l.streams.reserve(groups_.size());
+    l.scales.reserve(groups_.size());
+    for (const Group& g : groups_) {
+        const ByteSpan stream = body.take(in.get<uint32_t>());
+        const ByteSpan scales = body.take(in.get<uint32_t>());
+        if (!in.ok() || !body.ok()) return fail(LARDER_E_TRUNCATED, "record", "the record ends before its last stream");
+        LARDER_TRY(check_stream(g, *l.op, stream));
+        if (scales.size() != scale_record_bytes(g)) return fail(LARDER_E_IDENTITY, "record", "the record has other scales");
+        if (!scales.empty() && crc32c(0, scales.data(), scales.size() - 4) != load_le<uint32_t>(scales.data() + scales.size() - 4))
+            return fail(LARDER_E_CORRUPT, "record", "the checksum of the scales does not hold");
+        l.streams.push_back(stream);
+        l.scales.push_back(scales);
+    }
+    return body.remaining() == 0 ? LARDER_OK : fail(LARDER_E_FORMAT, "record", "there are bytes behind the record");
+}
+
+larder_status Worker::check_stream(const Group& g, const PlanOp& op, ByteSpan stream) const noexcept {
+    larder_stream_info info = LARDER_STREAM_INFO_INIT;
+    LARDER_TRY(stream_inspect(stream, info));
+    const larder_stream_shape& s = info.shape;
+    if (info.n_bytes != stream.size()) return fail(LARDER_E_TRUNCATED, "record", "the record ends inside a stream");
+    if (!(info.identity.layout == identity_) || !(info.identity.content == op.key)) return fail(LARDER_E_IDENTITY, "record", "the record is another block's");
+    if (s.n_layers != g.stream.n_layers || s.n_tokens != op.n_tokens || s.n_kv_heads != g.stream.n_kv_heads || s.k_dim != g.stream.k_dim || s.v_dim != g.stream.v_dim ||
+        s.k_dtype != g.stream.k_dtype || (s.v_dim && s.v_dtype != g.stream.v_dtype))
+        return fail(LARDER_E_IDENTITY, "record", "the record has another shape");
+    return LARDER_OK;
+}
+
+void Worker::decode_layers(Vec<Load>& loads, std::span<larder_status> statuses, const PlanWatch& watch) {
+    Vec<std::byte> workspace(context_.alloc);
+    uint32_t n_done = 0;
+    for (uint32_t g = 0; g < groups_.size(); ++g)
+        for (uint32_t layer = 0; layer < groups_[g].views.size(); ++layer) {
+            for (Load& l : loads) {
+                if (statuses[l.index] != LARDER_OK) continue;
+                try {
+                    statuses[l.index] = decode_layer(l, g, layer, workspace);
+                } catch (const std::bad_alloc&) {
+                    statuses[l.index] = LARDER_E_NOMEM;
+                }
+            }
+            if (watch.layers_done) watch.layers_done(watch.ctx, ++n_done);
+        }
+    uint64_t n_bytes = 0;
+    for (const Load& l : loads)
+        if (statuses[l.index] == LARDER_OK) n_bytes += block_bytes_;
+    context_.stats.add(Stat::transfer_bytes, n_bytes);
+}
+
+larder_status Worker::decode_layer(const Load& l, uint32_t group, uint32_t layer, Vec<std::byte>& workspace) {
+    const Group& g = groups_[group];
+    const larder_kv_layer_view& v = g.views[layer];
+    larder_stream_plane planes[2];
+    set_planes(planes, v, l.op->block);
+    larder_stream_info info = LARDER_STREAM_INFO_INIT;
+    LARDER_TRY(stream_inspect(l.streams[group], info));
+    if (workspace.size() < info.decode_workspace) workspace.resize(info.decode_workspace);
+    larder_stream_target t = LARDER_STREAM_TARGET_INIT;
+    t.first_layer = layer;
+    t.n_layers = 1;
+    t.planes = planes;
+    t.workspace = workspace.data();
+    t.workspace_bytes = workspace.size();
+    LARDER_TRY(stream_decode(context_, l.streams[group], t));
+    const uint64_t token_bytes = g.shape.planes[2].token_bytes;
+    if (!token_bytes) return LARDER_OK;
+    const std::byte* scales = l.scales[group].data() + uint64_t(layer) * g.info.block_tokens * token_bytes;
+    std::byte* to = static_cast<std::byte*>(v.scales) + l.op->block * v.scale_block_stride_bytes;
+    for (uint32_t i = 0; i < l.op->n_tokens; ++i) std::memcpy(to + i * v.scale_token_stride_bytes, scales + i * token_bytes, token_bytes);
+    return LARDER_OK;
+}
+
+larder_status Worker::encode_group(size_t index, const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace) {
+    const Group& g = groups_[index];
+    Vec<larder_stream_plane> planes(2 * g.views.size(), larder_stream_plane LARDER_STREAM_PLANE_INIT, context_.alloc);
+    for (size_t l = 0; l < g.views.size(); ++l) set_planes(&planes[2 * l], g.views[l], op.block);
+    larder_stream_source source = LARDER_STREAM_SOURCE_INIT;
+    source.shape = g.stream;
+    source.shape.n_tokens = op.n_tokens;
+    source.identity.layout = identity_;
+    source.identity.content = op.key;
+    source.identity.rope = layout_.rope;
+    source.planes = planes.data();
+    uint64_t bound = 0, scratch = 0;
+    LARDER_TRY(codec_->sizes(source.shape, bound, scratch));
+    if (workspace.size() < scratch) workspace.resize(scratch);
+    const size_t at = record.size();
+    record.resize(at + bound);
+    LARDER_ASSIGN(const uint64_t n, codec_->encode(source, MutByteSpan(record).subspan(at), workspace));
+    record.resize(at + n);
+    std::byte* head = record.data() + record_head_bytes + index * record_group_bytes;
+    store_le(head, uint32_t(n));
+    store_le(head + 4, uint32_t(scale_record_bytes(g)));
+    const uint64_t token_bytes = g.shape.planes[2].token_bytes;
+    if (!token_bytes) return LARDER_OK;
+    const size_t first = record.size();
+    record.resize(first + scale_record_bytes(g));
+    std::byte* to = record.data() + first;
+    for (const larder_kv_layer_view& v : g.views)
+        for (uint32_t i = 0; i < g.info.block_tokens; ++i, to += token_bytes)
+            std::memcpy(to, static_cast<std::byte*>(v.scales) + op.block * v.scale_block_stride_bytes + i * v.scale_token_stride_bytes, token_bytes);
+    store_le(to, crc32c(0, record.data() + first, size_t(to - record.data()) - first));
+    return LARDER_OK;
+}
+
+larder_status Worker::run_store(const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace) try {
+    if (!store_) return fail(LARDER_E_STATE, "plan", "the worker has no tier to store to");
+    record.clear();
+    record.reserve(record_bound_);
+    record.resize(record_header_bytes());
+    store_le(record.data(), record_magic);
+    store_le(record.data() + 4, record_version);
+    store_le(record.data() + 6, uint16_t(groups_.size()));
+    for (size_t g = 0; g < groups_.size(); ++g) LARDER_TRY(encode_group(g, op, record, workspace));
+    larder_object_meta meta = LARDER_OBJECT_META_INIT;
+    meta.layout = identity_;
+    meta.parent = op.parent;
+    meta.n_tokens = op.n_tokens;
+    meta.quality = std::max<larder_quality>(op.quality, quality());
+    larder_store_put_item item = LARDER_STORE_PUT_ITEM_INIT;
+    item.key = op.key;
+    item.meta = &meta;
+    item.data = record.data();
+    item.n_bytes = record.size();
+    const larder_status s = store_->put(item);
+    // Somebody else puts the same bytes just now.
+    return s == LARDER_RETRY ? LARDER_OK : s;
+} catch (const std::bad_alloc&) {
+    return fail(LARDER_E_NOMEM, "", "no memory to encode a block");
+}
+
+} // namespace larder
