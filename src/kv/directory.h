@@ -19,8 +19,9 @@ class TierDirectory {
     // All ranks have stored it, or a rank could not read it.
     virtual void stored(const larder_key& key, larder_quality quality) = 0;
     virtual void lost(const larder_key& key) noexcept = 0;
-    // A rank went, with or without what it stored.
+    // A rank went; one came with a directory.
     virtual void rank_lost(uint32_t rank) noexcept = 0;
+    virtual void rank_has(uint32_t rank, const larder_key& key, larder_quality quality) = 0;
 };
 
 } // namespace larder

@@ -76,6 +76,7 @@ larder_status larder_kv::open(larder_context& c, larder_layout& layout, const la
 
 larder_status larder_kv::set_up(larder_layout& layout, const larder_kv_options& o) {
     const Allocator& a = context->alloc;
+    LARDER_TRY(check_groups(layout, 1));
     ChainScope scope;
     LARDER_TRY(read_scope(layout, o.tenant_key, o.salt, a, scope));
     WorkerConfig w;

@@ -123,6 +123,11 @@ class Planner {
     void loads_checked(larder_plan_id plan, std::span<const larder_status> statuses);
     larder_status rank_dead(uint32_t rank, Ticket*& done);
     larder_status rank_alive(uint32_t rank);
+    template <class F>
+    larder_status with_directory(F f) {
+        std::lock_guard lock(mutex_);
+        return f(*below_);
+    }
 
     larder_status verify();  // every invariant; for tests
     uint32_t block_tokens() const noexcept { return block_tokens_; }

@@ -36,6 +36,17 @@ larder_kv_layer_view view_of(const GroupShape& shape, const ArenaStorage& storag
 
 } // namespace
 
+larder_status check_groups(const larder_layout& layout, uint32_t n_tp) noexcept {
+    for (uint32_t g = 0; g < layout.groups.size(); ++g) {
+        const larder_layer_group& info = layout.groups[g].info;
+        if (info.kind == LARDER_GROUP_RECURRENT) return fail(LARDER_E_UNSUPPORTED, "layout", "group %u is recurrent: state slots are not built", g);
+        if (info.block_tokens != layout.groups[0].info.block_tokens) return fail(LARDER_E_UNSUPPORTED, "layout", "groups 0 and %u differ in block_tokens", g);
+        larder_group_info i;
+        LARDER_TRY(layout.group_info(g, n_tp, i));
+    }
+    return LARDER_OK;
+}
+
 Worker::Worker(larder_context& c, larder_layout& layout, const WorkerConfig& config)
     : context_(c), layout_(layout), n_blocks_(config.n_blocks), n_tp_(config.n_tp), engine_memory_(config.engine_memory), groups_(c.alloc),
       identity_(shard_identity(layout, config.tp, config.n_tp)) {
@@ -59,9 +70,6 @@ larder_status Worker::init_groups() {
     Vec<GroupShape> shapes(context_.alloc);
     for (uint32_t g = 0; g < layout_.groups.size(); ++g) {
         const larder_layer_group& info = layout_.groups[g].info;
-        if (info.kind == LARDER_GROUP_RECURRENT) return fail(LARDER_E_UNSUPPORTED, "layout", "group %u is recurrent: state slots are not built", g);
-        if (info.block_tokens != layout_.groups[0].info.block_tokens)
-            return fail(LARDER_E_UNSUPPORTED, "layout", "groups 0 and %u differ in block_tokens", g);
         groups_.emplace_back(context_.alloc);
         Group& group = groups_.back();
         LARDER_TRY(layout_.group_info(g, n_tp_, group.info));
@@ -160,6 +168,27 @@ larder_status Worker::check(const Plan& plan) const noexcept {
         if (plan.ops[i].block > n_blocks_ || plan.ops[i].source > n_blocks_ || plan.ops[i].n_tokens > groups_[0].info.block_tokens)
             return fail(LARDER_E_RANGE, "plan.ops", "operation %zu names a block or tokens that this worker does not have", i);
     return check_ready();
+}
+
+larder_status Worker::inventory(Vec<InventoryEntry>& out) {
+    struct Walk {
+        Vec<InventoryEntry>& out;
+        const larder_key& identity;
+        bool no_memory = false;
+    } walk{out, identity_};
+    LARDER_TRY(store_->scan(
+        [](void* ctx, const larder_object_info* i) -> int32_t {
+            auto& w = *static_cast<Walk*>(ctx);
+            if (!(i->meta.layout == w.identity)) return 0;
+            try {
+                w.out.push_back({i->key, i->meta.parent, i->meta.n_tokens, i->meta.quality ? i->meta.quality : LARDER_QUALITY_EXACT});
+            } catch (const std::bad_alloc&) {
+                w.no_memory = true;
+            }
+            return w.no_memory;
+        },
+        &walk));
+    return walk.no_memory ? fail(LARDER_E_NOMEM, "", "the allocator gave no memory") : LARDER_OK;
 }
 
 StoredAt StoreDirectory::find(const larder_key& key, larder_quality min_quality) noexcept {

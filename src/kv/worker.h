@@ -24,6 +24,16 @@ struct WorkerConfig {
     bool engine_memory = false;
 };
 
+// One record of the tiers.
+struct InventoryEntry {
+    larder_key key{}, parent{};
+    uint32_t n_tokens = 0;
+    larder_quality quality = 0;
+};
+
+// All groups must be of kinds and sizes that planner and worker can treat.
+larder_status check_groups(const larder_layout& layout, uint32_t n_tp) noexcept;
+
 // Told about the progress of a plan; all members may be NULL.
 struct PlanWatch {
     void* ctx = nullptr;
@@ -56,7 +66,9 @@ class Worker {
     larder_quality quality() const noexcept { return codec_ ? codec_->quality() : LARDER_QUALITY_EXACT; }
     uint32_t n_layers() const noexcept { return n_layers_; }           // over all groups
     uint64_t block_bytes() const noexcept { return block_bytes_; }
-    larder_status inventory(void* buffer, uint64_t capacity, uint64_t& out_n_bytes);
+    const larder_layout& layout() const noexcept { return layout_; }
+    // Appends what the tiers hold of this shard.
+    larder_status inventory(Vec<InventoryEntry>& out);
 
   private:
     struct Group {
@@ -109,6 +121,7 @@ class StoreDirectory final : public TierDirectory {
     void stored(const larder_key&, larder_quality) override {}
     void lost(const larder_key&) noexcept override {}
     void rank_lost(uint32_t) noexcept override {}
+    void rank_has(uint32_t, const larder_key&, larder_quality) override {}
 
   private:
     Worker& worker_;
