@@ -74,9 +74,10 @@ void Planner::free_seq(larder_seq seq) noexcept {
     free_slots_.push_back(Id::index(seq));
 }
 
-void Planner::send(Plan& plan) {
+void Planner::send(Plan& plan, larder_seq seals_for) {
     plan.layout = layout_.identity;
     OutPlan out(context_.alloc);
+    out.seq = seals_for;
     out.ops = plan.ops;
     out.worst.assign(plan.ops.size(), LARDER_OK);
     plan.id = plans_.insert(std::move(out));

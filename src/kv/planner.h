@@ -77,6 +77,8 @@ struct OutPlan {
     Vec<larder_status> worst;      // over the ranks that have reported
     Vec<Ticket*> waiters;
     uint64_t reported = 0;         // a bit per rank
+    larder_seq seq = 0;            // whose blocks it seals
+    Owned<Sequence> ended;         // the same, when it ended before the ranks reported: what to publish then
 };
 
 class Planner {
@@ -171,7 +173,7 @@ class Planner {
     void free_seq(larder_seq seq) noexcept;
     size_t blocks_for(uint64_t n_tokens) const noexcept { return size_t((n_tokens + block_tokens_ - 1) / block_tokens_); }
     // Enter a plan into the table of those that are out; every block that it names is held until all ranks have reported.
-    void send(Plan& plan);
+    void send(Plan& plan, larder_seq seals_for = 0);
     Ticket* make_ticket(larder_seq seq);
     void unlink_ticket(Ticket* t) noexcept;
     void drop_ticket(Sequence& s) noexcept;
@@ -193,6 +195,7 @@ class Planner {
     larder_status grow(Sequence& s, uint64_t n_total, Plan& out);
     void seal(Sequence& s, size_t i, Plan& out);
     void publish_ready(Sequence& s);
+    void leave_to_plan(larder_seq id, Sequence& s);
     bool publish_chain(Sequence& s, size_t i);
     // 0: not published
     uint64_t publish_block(const TokenChain& c, size_t i, uint32_t block, uint64_t parent_entry);

@@ -30,6 +30,11 @@ void Planner::complete(larder_plan_id id, Ticket*& done) {
         stores |= p.ops[i].kind == PlanOpKind::store;
     }
     n_store_plans_ -= stores;
+    if (auto s = p.seq ? find_seq(p.seq) : Result<Sequence*>(LARDER_E_STALE); s.ok() && (*s)->epoch == epoch_.load(relaxed)) publish_ready(**s);
+    if (p.ended) {
+        if (!dead_ranks_) publish_ready(*p.ended);
+        keep_blocks(*p.ended, 0);
+    }
     for (Ticket* t : p.waiters)
         if (--t->n_pending == 0) settle(t, done);
     plans_.remove(id);

@@ -100,7 +100,7 @@ larder_status Planner::commit(larder_seq seq, const int32_t* tokens, uint64_t n,
     std::lock_guard lock(mutex_);
     for (; s->n_sealed < n_full && s->n_sealed < s->chain.keys.size(); ++s->n_sealed) seal(*s, s->n_sealed, out);
     publish_ready(*s);
-    if (!out.ops.empty()) send(out);
+    if (!out.ops.empty()) send(out, seq);
     check_due();
     return LARDER_OK;
 }
@@ -139,9 +139,30 @@ uint64_t Planner::entry_of(const larder_key& key) noexcept {
 }
 
 void Planner::publish_ready(Sequence& s) {
-    while (s.n_published < s.n_sealed && blocks_[s.blocks[s.n_published]].confirmed) {
+    // A suspended sequence has no blocks.
+    while (s.n_published < std::min(s.n_sealed, s.blocks.size()) && blocks_[s.blocks[s.n_published]].confirmed) {
         if (!publish_chain(s, s.n_published)) return;
         ++s.n_published;
+    }
+}
+
+// The ranks have not yet confirmed what an ending sequence sealed last: its plan publishes it when they have.
+void Planner::leave_to_plan(larder_seq id, Sequence& s) {
+    OutPlan* last = nullptr;
+    plans_.for_each([&](uint64_t, OutPlan& p) {
+        if (p.seq == id) last = &p;
+    });
+    if (!last) return;
+    try {
+        Owned<Sequence> e = make_owned<Sequence>(context_.alloc, context_.alloc);
+        e->chain = s.chain;
+        e->blocks = s.blocks;
+        e->n_sealed = s.n_sealed;
+        e->n_published = s.n_published;
+        for (uint32_t b : e->blocks) blocks_.get(b);
+        last->ended = std::move(e);
+    } catch (const std::bad_alloc&) {
+        // A cache may forget.
     }
 }
 
@@ -331,7 +352,10 @@ larder_status Planner::end(larder_seq seq) {
     LARDER_ASSIGN(Sequence * s, find_seq(seq));
     std::lock_guard lock(mutex_);
     if (s->ticket) s->ticket->seq = 0;
-    if (s->epoch == epoch_.load(relaxed)) publish_ready(*s);
+    if (s->epoch == epoch_.load(relaxed)) {
+        publish_ready(*s);
+        if (s->n_published < s->n_sealed) leave_to_plan(seq, *s);
+    }
     keep_blocks(*s, 0);
     free_seq(seq);
     check_due();

@@ -27,6 +27,8 @@ larder_status Planner::verify() {
         if (l.partial_block) ++refs[l.partial_block];
     });
     plans_.for_each([&](uint64_t, OutPlan& p) {
+        if (p.ended)
+            for (uint32_t b : p.ended->blocks) ++refs[b];
         for (const PlanOp& op : p.ops) {
             if (op.block) ++refs[op.block];
             if (op.source) ++refs[op.source];
