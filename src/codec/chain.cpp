@@ -31,6 +31,8 @@ constexpr Preset presets[] = {
      "KIVI (arXiv 2402.02750) at 4 bits: keys grouped along tokens, values along channels"},
     {"kivi2", "affine bits=2 group=32 kaxis=channel", LARDER_CODEC_FLOAT_ONLY, 3,
      "KIVI (arXiv 2402.02750) at 2 bits; tail=128 keeps its full-precision window"},
+    {"larder-small", "step level=1 entropy=rans", LARDER_CODEC_NEEDS_PROFILE | LARDER_CODEC_FLOAT_ONLY, 2.2,
+     "a calibrated step per channel, keys before rotation, entropy-coded with static tables; level=0..7 trades size for precision"},
 };
 
 struct Word {

@@ -27,6 +27,8 @@ larder_status larder_codec::create(larder_context& c, const larder_codec_options
         if (!o.profile->finished()) return fail(LARDER_E_STATE, "profile", "the profile's calibration is not finished");
     }
     if (needs_profile(chain) && !o.profile) return fail(LARDER_E_MISSING_PROFILE, "profile", "this chain needs a calibrated profile");
+    if (needs_profile(chain) && chain.level >= o.profile->n_levels)
+        return fail(LARDER_E_RANGE, "chain", "level %u is asked for; the profile has %u", chain.level, o.profile->n_levels);
     auto* codec = c.make_handle<larder_codec>(c);
     codec->chain = chain;
     codec->isa = IsaLevel(c.param(LARDER_PARAM_ISA_LEVEL));
@@ -41,6 +43,7 @@ larder_status larder_codec::sizes(const larder_stream_shape& user, uint64_t& bou
     LARDER_TRY(read_options(&user, shape, "larder_stream_shape"));
     LARDER_TRY(check_shape(shape, chain.chunk_tokens));
     LARDER_TRY(check_chain_shape(chain, shape));
+    if (profile) LARDER_TRY(profile->levels[0].check_shape(shape));
     EncodePlan plan(*this, shape);
     bound = plan.bound();
     workspace = plan.workspace();
@@ -54,6 +57,7 @@ Result<uint64_t> larder_codec::encode(const larder_stream_source& user, MutByteS
     LARDER_TRY(read_options(&source.shape, shape, "larder_stream_shape"));
     LARDER_TRY(check_shape(shape, chain.chunk_tokens));
     LARDER_TRY(check_chain_shape(chain, shape));
+    if (profile) LARDER_TRY(profile->levels[0].check_shape(shape));
     source.shape = shape;
     if (!source.identity.rope) source.identity.rope = LARDER_ROPE_POST;
     LARDER_TRY(check_range(uint32_t(source.identity.rope), LARDER_ROPE_POST, LARDER_ROPE_NONE, "identity.rope"));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "codec/planes.h"
+#include "codec/profile.h"
 #include "core/layout.h"
 
 namespace larder {
@@ -29,6 +30,8 @@ class Selection {
     larder_status run_plane(uint32_t layer, uint32_t kv, uint64_t offset) noexcept;
     larder_status open(Slot& slot, uint32_t layer, uint32_t kv, uint32_t chunk, uint64_t offset) noexcept;
     larder_status flush() noexcept;
+    void carve_embedded_profile(std::byte*& at) noexcept;
+    larder_status find_tables() noexcept;
 
     const Frame& f_;
     const larder_stream_target& t_;
@@ -36,17 +39,22 @@ class Selection {
     uint32_t width_[2];
     RansTable* expanded_ = nullptr;
     TableSet tables_;
+    ProfileView embedded_;
+    const ProfileView* profile_ = nullptr;
+    std::byte* embedded_memory_ = nullptr;
     Slot slots_[rans_ways];
     uint32_t n_slots_ = 0, n_open_ = 0;
 };
 
 ExtentShape Selection::extent(uint32_t layer, uint32_t kv, uint32_t n_tokens) const noexcept {
     const larder_dtype t = plane_dtype(f_.shape, kv);
-    return {&f_.chain, layer, f_.shape.n_layers, kv, n_tokens, width_[kv], t, dtype_bytes(t), false};
+    return {&f_.chain, layer, f_.shape.n_layers, kv, n_tokens, width_[kv], f_.shape.n_kv_heads, kv ? f_.shape.v_dim : f_.shape.k_dim,
+            f_.identity.first_token, t, dtype_bytes(t), false};
 }
 
 void Selection::carve_all(std::byte*& at) noexcept {
-    if (f_.chain.entropy == Entropy::rans) expanded_ = carve<RansTable>(at, table_set_count(f_.profile));
+    if (f_.chain.entropy == Entropy::rans && !needs_profile(f_.chain)) expanded_ = carve<RansTable>(at, table_set_count(f_.profile));
+    carve_embedded_profile(at);
     n_slots_ = uint32_t(std::min<uint64_t>(rans_ways, f_.at.n_extents));
     for (uint32_t i = 0; i < n_slots_; ++i) {
         Slot& s = slots_[i];
@@ -60,8 +68,43 @@ void Selection::carve_all(std::byte*& at) noexcept {
     }
 }
 
+// An embedded profile is expanded in the workspace; a damaged one needs no room, it is refused later.
+void Selection::carve_embedded_profile(std::byte*& at) noexcept {
+    embedded_memory_ = at;
+    ProfileHeader h;
+    if (!needs_profile(f_.chain) || f_.names_profile || read_profile_header(f_.profile, h) < 0) return;
+    ProfileView counted;
+    if (read_profile_level(f_.profile, h, f_.chain.level, at, true, counted) < 0) at = embedded_memory_;
+}
+
+larder_status Selection::find_tables() noexcept {
+    if (!needs_profile(f_.chain)) {
+        return f_.chain.entropy == Entropy::rans ? read_table_set(f_.profile, f_.shape.n_layers, width_, expanded_, tables_) : LARDER_OK;
+    }
+    if (f_.names_profile) {
+        for (uint32_t i = 0; i < t_.n_profiles && !profile_; ++i) {
+            const larder_profile* p = t_.profiles[i];
+            if (p && p->finished() && p->hash == f_.profile_hash && f_.chain.level < p->n_levels) profile_ = &p->levels[f_.chain.level];
+        }
+        if (!profile_) {
+            char hex[17];
+            for (int i = 0; i < 8; ++i) std::snprintf(hex + 2 * i, 3, "%02x", f_.profile_hash.bytes[i]);
+            return fail(LARDER_E_MISSING_PROFILE, "profiles", "the stream names profile %s..., which was not given", hex);
+        }
+    } else {
+        ProfileHeader h;
+        LARDER_TRY(read_profile_header(f_.profile, h));
+        std::byte* at = embedded_memory_;
+        LARDER_TRY(read_profile_level(f_.profile, h, f_.chain.level, at, false, embedded_));
+        profile_ = &embedded_;
+    }
+    if (profile_->check_shape(f_.shape) < 0) return fail(LARDER_E_CORRUPT, "profile", "the profile has another shape than the stream");
+    tables_ = profile_->tables;
+    return LARDER_OK;
+}
+
 larder_status Selection::run() noexcept {
-    if (f_.chain.entropy == Entropy::rans) LARDER_TRY(read_table_set(f_.profile, f_.shape.n_layers, width_, expanded_, tables_));
+    LARDER_TRY(find_tables());
     uint64_t i = f_.at.extent_number(t_.first_layer, 0, 0), offset = f_.extent_offset(i);
     for (uint32_t layer = t_.first_layer; layer < t_.first_layer + t_.n_layers; ++layer)
         for (uint32_t kv = 0; kv < f_.at.n_sides; ++kv) {
@@ -97,7 +140,14 @@ larder_status Selection::open(Slot& slot, uint32_t layer, uint32_t kv, uint32_t 
     slot.kv = kv;
     slot.first_token = chunk * f_.chain.chunk_tokens;
     slot.n_tokens = f_.chunk_length(chunk);
-    return slot.decoder.open(k_, extent(layer, kv, slot.n_tokens), slot.scratch[kv], &tables_, nullptr, bytes);
+    ExtentShape e = extent(layer, kv, slot.n_tokens);
+    e.position += slot.first_token;
+    PlaneModel model;
+    if (profile_) {
+        model = profile_->plane(layer, kv);
+        if (kv == 0 && profile_->rope.dims && f_.identity.rope == LARDER_ROPE_POST) model.rope = &profile_->rope;
+    }
+    return slot.decoder.open(k_, e, slot.scratch[kv], &tables_, &model, bytes);
 }
 
 larder_status Selection::flush() noexcept {

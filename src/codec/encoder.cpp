@@ -10,12 +10,14 @@ namespace larder {
 
 EncodePlan::EncodePlan(const larder_codec& codec, const larder_stream_shape& shape) noexcept
     : codec_(codec), chain_(codec.chain), shape_(shape), k_(kernels(codec.isa)), width_{plane_width(shape, 0), plane_width(shape, 1)},
-      longest_(std::min(shape.n_tokens, codec.chain.chunk_tokens)) {}
+      profile_(codec.profile ? &codec.profile->levels[codec.chain.level] : nullptr), longest_(std::min(shape.n_tokens, codec.chain.chunk_tokens)) {}
 
-ExtentShape EncodePlan::extent(uint32_t layer, uint32_t kv, uint32_t first_token, uint32_t n_tokens) const noexcept {
+ExtentShape EncodePlan::extent(uint32_t layer, uint32_t kv, uint32_t first_token, uint32_t n_tokens,
+                              const larder_stream_identity* identity) const noexcept {
     const larder_dtype t = plane_dtype(shape_, kv);
     const bool tail = chain_.exact_tail && uint64_t(first_token) + n_tokens + chain_.exact_tail > shape_.n_tokens;
-    return {&chain_, layer, shape_.n_layers, kv, n_tokens, width_[kv], t, dtype_bytes(t), tail};
+    return {&chain_, layer, shape_.n_layers, kv, n_tokens, width_[kv], shape_.n_kv_heads, kv ? shape_.v_dim : shape_.k_dim,
+            identity ? identity->first_token + first_token : 0, t, dtype_bytes(t), tail};
 }
 
 EncodePlan::Scratch EncodePlan::carve_scratch(std::byte*& at) const noexcept {
@@ -23,15 +25,16 @@ EncodePlan::Scratch EncodePlan::carve_scratch(std::byte*& at) const noexcept {
     std::byte* end = at;
     for (uint32_t kv = 0; kv < 2; ++kv) {
         if (!width_[kv]) continue;
-        ExtentShape e = extent(0, kv, 0, longest_);
+        ExtentShape e = extent(0, kv, 0, longest_, nullptr);
         e.keep_exact = false;
         std::byte* p = at;
         s.extent[kv] = carve_extent_scratch(p, e, true);
         end = std::max(end, p);
     }
     at = end;
-    if (chain_.entropy == Entropy::rans) s.tables = carve<RansTable>(at, max_tables);
-    if (measures()) s.measure = carve<std::byte>(at, TableMeasure::scratch_bytes(shape_.n_layers, width_));
+    if (!measures()) return s;
+    s.tables = carve<RansTable>(at, max_tables);
+    s.measure = carve<std::byte>(at, TableMeasure::scratch_bytes(shape_.n_layers, width_));
     return s;
 }
 
@@ -67,7 +70,7 @@ larder_status EncodePlan::measure_plane(const larder_stream_source& source, cons
         const uint32_t n = std::min({tile_tokens, shape_.n_tokens - t, longest_});
         std::byte *side = s.side, *extra = s.extra;
         view.gather(t, n, s.elems);
-        quantize_tile(k_, extent(layer, kv, t, n), s, nullptr, s.elems, n, side, extra);
+        quantize_tile(k_, extent(layer, kv, t, n, nullptr), s, nullptr, s.elems, 0, n, side, extra);
         m.add(s.q, n);
     }
     m.end_plane(uint64_t(shape_.n_tokens) * width_[kv]);
@@ -83,6 +86,12 @@ larder_status EncodePlan::measure(const larder_stream_source& source, const Scra
 }
 
 Result<uint64_t> EncodePlan::profile_section(const larder_stream_source& source, const Scratch& s, std::byte* out, TableSet& tables) const noexcept {
+    if (profile_) {
+        tables = profile_->tables;
+        if (!codec_.embed_profile) return uint64_t(0);
+        std::memcpy(out, codec_.profile->saved.data(), codec_.profile->saved.size());
+        return uint64_t(codec_.profile->saved.size());
+    }
     if (!measures()) return uint64_t(0);
     std::byte* at = s.measure;
     TableMeasure m(at, shape_.n_layers, width_, chain_, longest_ >= tile_tokens);
@@ -99,10 +108,15 @@ Result<uint64_t> EncodePlan::write_extents(const larder_stream_source& source, c
         for (uint32_t kv = 0; kv < at.n_sides; ++kv) {
             PlaneView view;
             LARDER_TRY(plane(source, layer, kv, view));
+            PlaneModel model;
+            if (profile_) {
+                model = profile_->plane(layer, kv);
+                if (kv == 0 && profile_->rope.dims && source.identity.rope == LARDER_ROPE_POST) model.rope = &profile_->rope;
+            }
             for (uint32_t t = 0; t < shape_.n_tokens; t += chain_.chunk_tokens) {
                 const uint32_t n = std::min(chain_.chunk_tokens, shape_.n_tokens - t);
                 view.gather(t, n, s.extent[kv].elems);
-                const size_t bytes = encode_extent(k_, extent(layer, kv, t, n), s.extent[kv], &tables, nullptr, out + end);
+                const size_t bytes = encode_extent(k_, extent(layer, kv, t, n, &source.identity), s.extent[kv], &tables, &model, out + end);
                 const uint64_t padded = Frame::padded(bytes);
                 std::memset(out + end + bytes, 0, padded - bytes);
                 std::byte* entry = out + at.index_offset + number++ * index_entry_bytes;

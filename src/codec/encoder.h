@@ -25,7 +25,7 @@ class EncodePlan {
         std::byte* measure;       // of TableMeasure
     };
     Scratch carve_scratch(std::byte*& at) const noexcept;
-    ExtentShape extent(uint32_t layer, uint32_t kv, uint32_t first_token, uint32_t n_tokens) const noexcept;
+    ExtentShape extent(uint32_t layer, uint32_t kv, uint32_t first_token, uint32_t n_tokens, const larder_stream_identity* identity) const noexcept;
     bool measures() const noexcept { return chain_.entropy == Entropy::rans && !needs_profile(chain_); }
     // Writes what goes between stage list and index, and makes the tables ready. Returns its size.
     Result<uint64_t> profile_section(const larder_stream_source& source, const Scratch& s, std::byte* out, TableSet& tables) const noexcept;
@@ -41,6 +41,7 @@ class EncodePlan {
     larder_stream_shape shape_;
     const Kernels& k_;
     uint32_t width_[2];
+    const ProfileView* profile_;
     uint32_t longest_;  // tokens of the longest chunk
 };
 

@@ -54,6 +54,7 @@ ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool en
     s.hi = carve<float>(at, e.width);
     s.scale = carve<float>(at, e.width);
     s.inverse = carve<float>(at, e.width);
+    s.angles = carve<float>(at, e.chain->quant == Quant::step ? Rope::scratch_floats(e.dim) : 0);
     if (encode) {
         s.side = carve<std::byte>(at, e.side_bytes());
         s.extra = carve<std::byte>(at, std::max(e.extra_bytes(), e.raw_bytes()));
@@ -64,7 +65,7 @@ ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool en
     return s;
 }
 
-void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model, const std::byte* elems, uint32_t n,
+void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model, const std::byte* elems, uint32_t t, uint32_t n,
                    std::byte*& side, std::byte*& extra) noexcept {
     const size_t values = size_t(n) * e.width;
     if (e.chain->quant == Quant::exact) {
@@ -74,8 +75,9 @@ void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& 
     }
     k.to_f32(elems, e.dtype, s.x, values);
     if (e.chain->quant == Quant::affine) return affine_quantize(k, e, s, n, side);
-    for (uint32_t t = 0; t < n; ++t)
-        k.quantize(s.x + size_t(t) * e.width, model->mean, model->inverse, 1, -32767, 32767, s.q + size_t(t) * e.width, e.width);
+    if (model->rope) rope_rotate(k, *model->rope, e.position + t, n, e.n_heads, e.dim, -1, s.x, s.angles);
+    for (uint32_t i = 0; i < n; ++i)
+        k.quantize(s.x + size_t(i) * e.width, model->mean, model->inverse, 1, -32767, 32767, s.q + size_t(i) * e.width, e.width);
 }
 
 size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables, const PlaneModel* model, std::byte* out) noexcept {
@@ -93,7 +95,7 @@ size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch
     SymbolEncoder encoder(k, s.symbols, symbols ? *tables : no_tables, e.layer, e.kv, symbols ? e.n_tokens : 0, symbols ? e.width : 0);
     for (uint32_t t = 0; t < e.n_tokens; t += tile_tokens) {
         const uint32_t n = std::min(tile_tokens, e.n_tokens - t);
-        quantize_tile(k, e, s, model, s.elems + size_t(t) * e.width * e.elem_bytes, n, side, extra);
+        quantize_tile(k, e, s, model, s.elems + size_t(t) * e.width * e.elem_bytes, t, n, side, extra);
         if (symbols)
             encoder.put(s.q, n);
         else
@@ -120,7 +122,7 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
     k_ = &k;
     e_ = e;
     s_ = s;
-    model_ = model;
+    model_ = model ? *model : PlaneModel{};
     elems_ = s.elems;
     side_at_ = extra_at_ = 0;
     has_job_ = raw_ = false;
@@ -152,7 +154,7 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
     return LARDER_OK;
 }
 
-larder_status ExtentDecoder::finish_tile(uint32_t n, std::byte* out) noexcept {
+larder_status ExtentDecoder::finish_tile(uint32_t t, uint32_t n, std::byte* out) noexcept {
     const size_t values = size_t(n) * e_.width;
     if (has_job_)
         LARDER_TRY(symbols_.get(s_.q, n));
@@ -167,8 +169,9 @@ larder_status ExtentDecoder::finish_tile(uint32_t n, std::byte* out) noexcept {
         if (!has_job_) extra_at_ += n * ((size_t(e_.width) * e_.chain->bits[e_.kv] + 7) / 8);
         LARDER_TRY(affine_dequantize(*k_, e_, s_, n, side_, side_at_));
     } else {
-        for (uint32_t t = 0; t < n; ++t)
-            k_->dequantize(s_.q + size_t(t) * e_.width, model_->mean, model_->step, 1, s_.x + size_t(t) * e_.width, e_.width);
+        for (uint32_t i = 0; i < n; ++i)
+            k_->dequantize(s_.q + size_t(i) * e_.width, model_.mean, model_.step, 1, s_.x + size_t(i) * e_.width, e_.width);
+        if (model_.rope) rope_rotate(*k_, *model_.rope, e_.position + t, n, e_.n_heads, e_.dim, 1, s_.x, s_.angles);
     }
     k_->from_f32(s_.x, e_.dtype, out, values);
     return LARDER_OK;
@@ -182,7 +185,7 @@ larder_status ExtentDecoder::finish() noexcept {
         side_ = symbols_.side();
     }
     for (uint32_t t = 0; t < e_.n_tokens; t += tile_tokens)
-        LARDER_TRY(finish_tile(std::min(tile_tokens, e_.n_tokens - t), s_.elems + size_t(t) * e_.width * e_.elem_bytes));
+        LARDER_TRY(finish_tile(t, std::min(tile_tokens, e_.n_tokens - t), s_.elems + size_t(t) * e_.width * e_.elem_bytes));
     return has_job_ ? symbols_.end() : LARDER_OK;
 }
 

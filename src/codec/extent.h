@@ -8,6 +8,7 @@
 #pragma once
 
 #include "codec/chain.h"
+#include "codec/rope.h"
 #include "codec/symbols.h"
 
 namespace larder {
@@ -17,12 +18,15 @@ struct PlaneModel {
     const float* mean = nullptr;
     const float* step = nullptr;
     const float* inverse = nullptr;
+    const Rope* rope = nullptr;  // keys are turned back before quantization; NULL: they are taken as they are
 };
 
 struct ExtentShape {
     const Chain* chain;
     uint32_t layer, n_layers, kv;
     uint32_t n_tokens, width;
+    uint32_t n_heads, dim;
+    uint64_t position;  // of the first token in its sequence
     larder_dtype dtype;
     uint32_t elem_bytes;
     bool keep_exact;
@@ -41,6 +45,7 @@ struct ExtentScratch {
     float* x;           // [tile_tokens][width]
     int16_t* q;         // [tile_tokens][width]
     float *lo, *hi, *scale, *inverse;  // [width]
+    float* angles;      // of rope.h
     std::byte* side;    // encode
     std::byte* extra;   // encode
     std::byte* raw;     // decode: carried raw bytes
@@ -49,8 +54,8 @@ struct ExtentScratch {
 // Carves for the larger of the given sizes; with at starting from NULL it only counts.
 ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& largest, bool encode) noexcept;
 
-// The quantizer of one tile: n tokens of elements to q, side data and rest planes appended at the given places.
-void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model, const std::byte* elems, uint32_t n,
+// The quantizer of one tile: n tokens of elements, from the extent's token t on, to q; side data and rest planes appended at the given places.
+void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model, const std::byte* elems, uint32_t t, uint32_t n,
                    std::byte*& side, std::byte*& extra) noexcept;
 
 // Encode what lies in scratch.elems. Writes at most 4 + raw_bytes(). tables and model as the chain needs them.
@@ -66,11 +71,11 @@ class ExtentDecoder {
     const std::byte* elems() const noexcept { return elems_; }
 
   private:
-    larder_status finish_tile(uint32_t n, std::byte* out) noexcept;
+    larder_status finish_tile(uint32_t t, uint32_t n, std::byte* out) noexcept;
     const Kernels* k_ = nullptr;
     ExtentShape e_{};
     ExtentScratch s_{};
-    const PlaneModel* model_ = nullptr;
+    PlaneModel model_;
     SymbolDecoder symbols_;
     ByteSpan side_, extra_, packed_;
     const std::byte* elems_ = nullptr;

@@ -47,6 +47,8 @@ struct Kernels {
     void (*quantize)(const float* x, const float* mid, const float* inverse, uint32_t g, float lo, float hi, int16_t* q, uint32_t n) noexcept;
     // y = q * step + mid.
     void (*dequantize)(const int16_t* q, const float* mid, const float* step, uint32_t g, float* y, uint32_t n) noexcept;
+    // Rotate pairs of one head by their angles.
+    void (*rotate)(float* x, const float* cosines, const float* sines, uint32_t n_pairs, bool interleaved) noexcept;
     // Codes 0 .. 2^bits - 1 to a little-endian bit string and back; n * bits is a multiple of 8, or the last byte is padded with zeros.
     void (*pack)(const int16_t* q, uint32_t bits, std::byte* dst, uint32_t n) noexcept;
     void (*unpack)(const std::byte* src, uint32_t bits, int16_t* q, uint32_t n) noexcept;

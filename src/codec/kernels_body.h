@@ -197,6 +197,23 @@ void dequantize_body(const int16_t* q, const float* mid, const float* step, uint
     }
 }
 
+void rotate_body(float* x, const float* cosines, const float* sines, uint32_t n_pairs, bool interleaved) noexcept {
+    if (interleaved) {
+        for (uint32_t i = 0; i < n_pairs; ++i) {
+            const float a = x[2 * i], b = x[2 * i + 1];
+            x[2 * i] = a * cosines[i] - b * sines[i];
+            x[2 * i + 1] = a * sines[i] + b * cosines[i];
+        }
+        return;
+    }
+    float* y = x + n_pairs;
+    for (uint32_t i = 0; i < n_pairs; ++i) {
+        const float a = x[i], b = y[i];
+        x[i] = a * cosines[i] - b * sines[i];
+        y[i] = a * sines[i] + b * cosines[i];
+    }
+}
+
 void pack_body(const int16_t* q, uint32_t bits, std::byte* dst, uint32_t n) noexcept {
     if (bits == 8) {
         for (uint32_t i = 0; i < n; ++i) dst[i] = std::byte(uint8_t(q[i]));
