@@ -35,7 +35,8 @@ struct Kernels {
     void (*split)(const std::byte* src, larder_dtype t, int16_t* q, std::byte* rest, size_t n) noexcept;
     void (*join)(const int16_t* q, const std::byte* rest, larder_dtype t, std::byte* dst, size_t n) noexcept;
 
-    // One token's channels: classes and low bits; returns whether there is an escape. And back (escapes come out as garbage to be patched).
+    // One token's channels: classes and low bits (low NULL: no channel has any); returns whether there is an escape. And back (escapes come out
+    // as garbage to be patched).
     bool (*classify)(const int16_t* q, const ChannelCodes& codes, uint8_t* symbols, uint8_t* low, uint32_t n) noexcept;
     bool (*declassify)(const uint8_t* symbols, const uint8_t* low, const ChannelCodes& codes, int16_t* q, uint32_t n) noexcept;
 

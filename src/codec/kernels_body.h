@@ -129,6 +129,15 @@ void join_body(const int16_t* q, const std::byte* rest, larder_dtype t, std::byt
 
 bool classify_body(const int16_t* q, const ChannelCodes& codes, uint8_t* symbols, uint8_t* low, uint32_t n) noexcept {
     uint32_t escaped = 0;
+    if (!low) {
+        uint16_t any = 0;
+        for (uint32_t i = 0; i < n; ++i) {
+            const uint16_t s = uint16_t(q[i] - codes.base[i]), m = codes.n[i];
+            symbols[i] = uint8_t(s < m ? s : m);
+            any |= uint16_t(s < m ? 0 : 1);
+        }
+        return any;
+    }
     for (uint32_t i = 0; i < n; ++i) {
         const int32_t s = (q[i] >> codes.k[i]) - codes.base[i];
         const uint32_t bad = uint32_t(s) >= uint32_t(codes.n[i]);
@@ -141,6 +150,14 @@ bool classify_body(const int16_t* q, const ChannelCodes& codes, uint8_t* symbols
 
 bool declassify_body(const uint8_t* symbols, const uint8_t* low, const ChannelCodes& codes, int16_t* q, uint32_t n) noexcept {
     uint32_t escaped = 0;
+    if (!low) {
+        uint16_t any = 0;
+        for (uint32_t i = 0; i < n; ++i) {
+            q[i] = int16_t(symbols[i] + codes.base[i]);
+            any |= uint16_t(symbols[i] < codes.n[i] ? 0 : 1);
+        }
+        return any;
+    }
     for (uint32_t i = 0; i < n; ++i) {
         q[i] = int16_t((uint32_t(int32_t(symbols[i]) + codes.base[i]) << codes.k[i]) | low[i]);
         escaped |= symbols[i] >= codes.n[i];

@@ -42,7 +42,8 @@ void RansTable::expand(const TableSpec& s) noexcept {
         fc[i] = f | start << 16;
         freq8[i] = uint8_t(f);
         start8[i] = uint8_t(i <= s.n ? start : 0);
-        bound8[i] = uint8_t(i >= 1 && i <= s.n ? start - 1 : 255);
+        bound8[i] = uint8_t((i >= 1 && i <= s.n ? start - 1 : 255) ^ 0x80);
+        inverse[i] = f ? 1.0 / f * (1 + 0x1p-50) : 0;
         for (uint32_t j = 0; j < f; ++j) lut[start + j] = uint8_t(i);
         start += f;
     }

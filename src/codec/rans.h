@@ -36,9 +36,10 @@ struct TableSpec {
 struct alignas(64) RansTable {
     uint8_t lut[256];     // slot -> symbol
     uint32_t fc[16];      // symbol -> frequency | start << 16
+    double inverse[16];   // 1 / frequency, a little more: for dividing states exactly
     uint8_t freq8[16];
     uint8_t start8[16];
-    uint8_t bound8[16];   // start - 1 of symbols 1..n, then 255: slot > bound means at least this symbol
+    uint8_t bound8[16];   // start - 1 of symbols 1..n, then 255: slot > bound means at least this symbol; top bit flipped for signed compares
     int32_t base;
     uint32_t k;
     uint32_t n;
@@ -70,6 +71,14 @@ void rans_decode_scalar(RansJob& job, uint32_t first_row) noexcept;
 // Encodes rows from last to first. state holds the initial states on entry and the final ones on return. Words are written downwards from words_end;
 // returns their number (at most 32 a row).
 size_t rans_encode_scalar(RansJob& job, uint16_t* words_end) noexcept;
+
+#if defined(__x86_64__)
+// The same results, several jobs side by side.
+void rans_decode_avx2(RansJob* const* jobs, uint32_t n_jobs) noexcept;
+size_t rans_encode_avx2(RansJob& job, uint16_t* words_end) noexcept;
+void rans_decode_avx512(RansJob* const* jobs, uint32_t n_jobs) noexcept;
+size_t rans_encode_avx512(RansJob& job, uint16_t* words_end) noexcept;
+#endif
 
 // log2(v) in 1/65536 bit, v >= 1, by integers alone: table choices must not depend on a mathematics library.
 uint32_t log2_q16(uint32_t v) noexcept;

@@ -152,7 +152,7 @@ void SymbolEncoder::put(const int16_t* q, uint32_t n) noexcept {
     uint8_t* classes = rows_.along_tokens ? s_.tile : s_.symbols + size_t(token_) * w;
     for (uint32_t t = 0; t < n; ++t) {
         uint8_t* row = classes + size_t(t) * w;
-        if (!k_.classify(q + size_t(t) * w, s_.codes.view(), row, s_.low_tile + size_t(t) * w, w)) continue;
+        if (!k_.classify(q + size_t(t) * w, s_.codes.view(), row, s_.codes.total_k ? s_.low_tile + size_t(t) * w : nullptr, w)) continue;
         for (uint32_t c = 0; c < w; ++c)
             if (row[c] == s_.codes.n[c]) s_.escapes[n_escapes_++] = q[size_t(t) * w + c];
     }
@@ -276,7 +276,7 @@ larder_status SymbolDecoder::close_job() noexcept {
     return good ? LARDER_OK : fail(LARDER_E_CORRUPT, "extent", "the coded symbols of an extent do not end where they began");
 }
 
-bool SymbolDecoder::get_planes(uint32_t n) noexcept {
+void SymbolDecoder::get_planes(uint32_t n) noexcept {
     const uint32_t w = rows_.width;
     auto get_row = [&](uint8_t* low, uint32_t lanes, uint32_t k) {
         std::memset(low, 0, rans_lanes);
@@ -289,9 +289,8 @@ bool SymbolDecoder::get_planes(uint32_t n) noexcept {
     };
     if (rows_.along_tokens) {
         for (uint32_t c = 0; c < w; ++c) get_row(s_.low_rows + size_t(c) * rans_lanes, n, s_.codes.k[c]);
-        for (uint32_t t = 0; t < n; ++t)
-            for (uint32_t c = 0; c < w; ++c) s_.low_tile[size_t(t) * w + c] = s_.low_rows[size_t(c) * rans_lanes + t];
-        return true;
+        k_->transpose8(s_.low_rows, rans_lanes, s_.low_tile, w, w, n);
+        return;
     }
     for (uint32_t i = 0; i < n * w; i += rans_lanes) {
         const uint32_t lanes = std::min(rans_lanes, n * w - i);
@@ -299,7 +298,6 @@ bool SymbolDecoder::get_planes(uint32_t n) noexcept {
         get_row(row, lanes, s_.codes.k[0]);
         std::memcpy(s_.low_tile + i, row, lanes);
     }
-    return true;
 }
 
 larder_status SymbolDecoder::get(int16_t* q, uint32_t n) noexcept {
@@ -309,14 +307,11 @@ larder_status SymbolDecoder::get(int16_t* q, uint32_t n) noexcept {
         k_->transpose8(classes, rans_lanes, s_.tile, w, w, n);
         classes = s_.tile;
     }
-    if (s_.codes.total_k)
-        get_planes(n);
-    else if (token_ == 0)
-        std::memset(s_.low_tile, 0, size_t(std::min(tile_tokens, rows_.n_tokens)) * w);
+    if (s_.codes.total_k) get_planes(n);
     for (uint32_t t = 0; t < n; ++t) {
         const uint8_t* row = classes + size_t(t) * w;
         int16_t* to = q + size_t(t) * w;
-        if (!k_->declassify(row, s_.low_tile + size_t(t) * w, s_.codes.view(), to, w)) continue;
+        if (!k_->declassify(row, s_.codes.total_k ? s_.low_tile + size_t(t) * w : nullptr, s_.codes.view(), to, w)) continue;
         for (uint32_t c = 0; c < w; ++c) {
             if (row[c] < s_.codes.n[c]) continue;
             if (escape_at_ + 2 > escapes_.size()) return fail(LARDER_E_CORRUPT, "extent", "an extent has fewer escape values than escapes");

@@ -107,7 +107,7 @@ class SymbolDecoder {
     larder_status end() const noexcept;
 
   private:
-    bool get_planes(uint32_t n) noexcept;
+    void get_planes(uint32_t n) noexcept;
     const Kernels* k_ = nullptr;
     SymbolScratch s_{};
     RowPlan rows_{};
