@@ -250,7 +250,9 @@ static void a_forked_child_is_told(void** state) {
         larder_queue_destroy(q);
         /* A child may begin anew. */
         larder_context* mine = NULL;
-        if (larder_context_create(NULL, &mine) != LARDER_OK) _exit(4);
+        larder_context_options o = LARDER_CONTEXT_OPTIONS_INIT;
+        o.set_mask = LARDER_CONTEXT_SET_N_WORKERS;
+        if (larder_context_create(&o, &mine) != LARDER_OK) _exit(4);
         if (larder_context_progress(mine, 0) != LARDER_OK) _exit(5);
         _exit(larder_context_destroy(mine) != LARDER_OK);
     }
