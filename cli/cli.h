@@ -49,5 +49,9 @@ class Progress {
 
 // Each adds its subcommand; the chosen one's exit code goes to `code`.
 void add_info(CLI::App& app, Options& o, int& code);
+void add_inspect(CLI::App& app, Options& o, int& code);
+void add_fsck(CLI::App& app, Options& o, int& code);
+void add_replay(CLI::App& app, Options& o, int& code);
+void add_codec(CLI::App& app, Options& o, int& code);
 
 } // namespace cli

@@ -1,0 +1,158 @@
+// `larder replay TRACE`: hit ratio by capacity, by the eviction code that the store runs.
+#include <algorithm>
+#include <fstream>
+#include <iomanip>
+#include <iostream>
+#include <sstream>
+
+#include "chart.h"
+#include "cli.h"
+#include "larder/replay.h"
+#include "trace.h"
+
+namespace cli {
+namespace {
+
+struct Args {
+    std::string trace, csv, svg;
+    std::vector<uint64_t> capacities;
+    std::vector<std::string> policies{"lru", "fifo", "belady"};
+};
+
+struct Cell {
+    std::string policy;
+    uint64_t capacity;
+    larder_replay_result result;
+    double block() const { return double(result.n_hits) / double(std::max<uint64_t>(result.n_references, 1)); }
+    double prefix() const { return double(result.n_prefix_hits) / double(std::max<uint64_t>(result.n_references, 1)); }
+};
+
+bool find_policy(const std::string& name, larder_policy& out) {
+    larder_policy_info info = LARDER_POLICY_INFO_INIT;
+    for (uint32_t i = 0; larder_policy_get(i, &info) == LARDER_OK; ++i)
+        if (name == info.name) return out = info.policy, true;
+    return false;
+}
+
+std::string known_policies() {
+    larder_policy_info info = LARDER_POLICY_INFO_INIT;
+    std::string names;
+    for (uint32_t i = 0; larder_policy_get(i, &info) == LARDER_OK; ++i) names += (i ? ", " : "") + std::string(info.name);
+    return names;
+}
+
+std::vector<uint64_t> default_capacities(uint64_t n_unique) {
+    std::vector<uint64_t> c;
+    for (double f : {0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8})
+        if (const auto n = uint64_t(double(n_unique) * f); n && (c.empty() || n != c.back())) c.push_back(n);
+    if (c.empty()) c.push_back(1);
+    return c;
+}
+
+void print_table(const Trace& t, const Args& a, const std::vector<Cell>& cells) {
+    std::cout << t.ends.size() << " requests, " << t.blocks.size() << " block references, " << t.n_unique << " blocks; an endless cache hits "
+              << std::fixed << std::setprecision(4) << 1 - double(t.n_unique) / double(std::max<size_t>(t.blocks.size(), 1)) << "\n\n"
+              << std::setw(10) << "capacity" << std::setw(9) << "% unique";
+    for (auto& p : a.policies) std::cout << " | " << std::left << std::setw(15) << p + " block" << std::setw(7) << "prefix" << std::right;
+    std::cout << "\n";
+    for (size_t i = 0; i < a.capacities.size(); ++i) {
+        std::cout << std::setw(10) << a.capacities[i] << std::setw(8) << std::setprecision(1)
+                  << 100 * double(a.capacities[i]) / double(std::max<uint64_t>(t.n_unique, 1)) << "%" << std::setprecision(4);
+        for (size_t p = 0; p < a.policies.size(); ++p) {
+            const Cell& c = cells[i * a.policies.size() + p];
+            std::cout << " | " << std::left << std::setw(15) << c.block() << std::setw(7) << c.prefix() << std::right;
+        }
+        std::cout << "\n";
+    }
+}
+
+void write_csv(std::ostream& out, const std::vector<Cell>& cells) {
+    out << "policy,capacity_blocks,references,block_hits,prefix_hits,block_ratio,prefix_ratio\n";
+    for (auto& c : cells)
+        out << c.policy << "," << c.capacity << "," << c.result.n_references << "," << c.result.n_hits << "," << c.result.n_prefix_hits << ","
+            << c.block() << "," << c.prefix() << "\n";
+}
+
+void write_svg(std::ostream& out, const Args& a, const std::vector<Cell>& cells) {
+    std::vector<Series> series;
+    for (size_t p = 0; p < a.policies.size(); ++p) {
+        Series block{a.policies[p] + ", block", {}, false}, prefix{a.policies[p] + ", prefix", {}, true};
+        for (size_t i = 0; i < a.capacities.size(); ++i) {
+            const Cell& c = cells[i * a.policies.size() + p];
+            block.points.emplace_back(double(c.capacity), c.block());
+            prefix.points.emplace_back(double(c.capacity), c.prefix());
+        }
+        series.push_back(std::move(block));
+        series.push_back(std::move(prefix));
+    }
+    out << line_chart("Hit ratio by capacity", "capacity, blocks", "hit ratio", series);
+}
+
+nlohmann::json to_json(const Trace& t, const std::vector<Cell>& cells) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (auto& c : cells)
+        rows.push_back({{"policy", c.policy}, {"capacity_blocks", c.capacity}, {"references", c.result.n_references}, {"block_hits", c.result.n_hits},
+                        {"prefix_hits", c.result.n_prefix_hits}, {"block_ratio", c.block()}, {"prefix_ratio", c.prefix()}});
+    return {{"requests", t.ends.size()}, {"references", t.blocks.size()}, {"unique", t.n_unique}, {"rows", rows}};
+}
+
+bool save(const std::string& path, const std::string& text) {
+    std::ofstream out(path);
+    out << text;
+    return bool(out.flush());
+}
+
+int replay(const Options& o, Args a) {
+    std::vector<larder_policy> policies;
+    for (auto& name : a.policies) {
+        policies.emplace_back();
+        if (!find_policy(name, policies.back()))
+            return std::cerr << "larder: no policy '" << name << "'; there are " << known_policies() << "\n", exit_usage;
+    }
+    Trace t;
+    std::string error;
+    if (!load_trace(a.trace, t, error)) return std::cerr << "larder: " << error << "\n", exit_input;
+    if (a.capacities.empty()) a.capacities = default_capacities(t.n_unique);
+    auto context = make_context();
+    if (!context) return report(o, LARDER_E_SYSTEM, "no context");
+    larder_replay_trace trace = LARDER_REPLAY_TRACE_INIT;
+    trace.blocks = t.blocks.data();
+    trace.ends = t.ends.data();
+    trace.n_requests = t.ends.size();
+    std::vector<Cell> cells;
+    {
+        Progress progress(o, "replaying", a.capacities.size() * policies.size());
+        for (uint64_t capacity : a.capacities)
+            for (size_t p = 0; p < policies.size(); ++p) {
+                Cell c{a.policies[p], capacity, LARDER_REPLAY_RESULT_INIT};
+                if (const larder_status s = larder_replay_run(context.get(), &trace, policies[p], capacity, &c.result); s < 0) return report(o, s, a.trace);
+                cells.push_back(std::move(c));
+                progress.at(cells.size());
+            }
+    }
+    std::ostringstream csv, svg;
+    write_csv(csv, cells);
+    write_svg(svg, a, cells);
+    if (!a.csv.empty() && !save(a.csv, csv.str())) return std::cerr << "larder: " << a.csv << ": cannot be written\n", exit_failure;
+    if (!a.svg.empty() && !save(a.svg, svg.str())) return std::cerr << "larder: " << a.svg << ": cannot be written\n", exit_failure;
+    if (o.json)
+        std::cout << to_json(t, cells).dump(2) << "\n";
+    else
+        print_table(t, a, cells);
+    return exit_ok;
+}
+
+} // namespace
+
+void add_replay(CLI::App& app, Options& o, int& code) {
+    auto* sub = app.add_subcommand("replay", "replay a prefix trace: hit ratio by capacity and policy, per block and per leading prefix");
+    auto a = std::make_shared<Args>();
+    sub->add_option("trace", a->trace, "one JSON object per line with timestamp and hash_ids (Mooncake format)")->required();
+    sub->add_option("-c,--capacity", a->capacities, "capacities in blocks; default: 1 % to 80 % of the different blocks")->check(CLI::PositiveNumber)->delimiter(',');
+    sub->add_option("-p,--policy", a->policies, "policies: " + known_policies())->delimiter(',')->capture_default_str();
+    sub->add_option("--csv", a->csv, "write the counts to FILE");
+    sub->add_option("--svg", a->svg, "draw the curves to FILE");
+    sub->callback([&o, &code, a] { code = replay(o, *a); });
+}
+
+} // namespace cli

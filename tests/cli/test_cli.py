@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""The `larder` command as a script sees it: exit codes, JSON, and replay counts against an independent simulator."""
+import collections, json, os, pathlib, random, subprocess, sys, tempfile
+
+LARDER = sys.argv[1]
+failures = []
+
+
+def run(*args):
+    p = subprocess.run([LARDER, *map(str, args)], capture_output=True, text=True)
+    return p.returncode, p.stdout, p.stderr
+
+
+def expect(name, got, want):
+    if got != want:
+        failures.append(f"{name}: got {got!r}, want {want!r}")
+
+
+def simulate(requests, capacity, policy):
+    """Block and leading-prefix hits; hits are judged before the request's blocks come in, capacity is enforced at its end."""
+    future = collections.defaultdict(list)
+    for n, ids in enumerate(requests):
+        for i in set(ids):
+            future[i].append(n)
+    cache = {}  # block -> rank; the smallest goes first
+    clock = block = prefix = 0
+    for n, ids in enumerate(requests):
+        hit = [i in cache for i in ids]
+        block += sum(hit)
+        prefix += next((k for k, h in enumerate(hit) if not h), len(hit))
+        for i in ids:
+            clock += 1
+            if policy == "lru" or (policy == "fifo" and i not in cache):
+                cache[i] = clock
+            elif policy == "belady":
+                later = [u for u in future[i] if u > n]
+                cache[i] = -later[0] if later else float("-inf")
+        while len(cache) > capacity:
+            del cache[min(cache, key=lambda i: cache[i])]
+    return block, prefix
+
+
+def random_trace(rng, n_requests):
+    """Chains that share prefixes, with some stray blocks and repetitions."""
+    chains = [[rng.randrange(60) * 100 + k for k in range(rng.randrange(1, 12))] for _ in range(25)]
+    rows = []
+    for _ in range(n_requests):
+        chain = list(rng.choice(chains)[: rng.randrange(1, 12)])
+        chain += [rng.randrange(10000, 10400) for _ in range(rng.randrange(3))]
+        rows.append(chain)
+    return rows
+
+
+def write_trace(path, requests):
+    path.write_text("".join(json.dumps({"timestamp": 10 * n, "input_length": 1, "output_length": 1, "hash_ids": ids}) + "\n"
+                            for n, ids in enumerate(requests)))
+
+
+def check_replay(tmp):
+    seed = int(os.environ.get("LARDER_SEED", "7"))
+    print("seed", seed)
+    rng = random.Random(seed)
+    trace = tmp / "trace.jsonl"
+    for _ in range(3):
+        requests = random_trace(rng, 400)
+        write_trace(trace, requests)
+        capacities = [1, 3, 17, 60, 200, 5000]
+        code, out, err = run("--json", "replay", trace, "-c", ",".join(map(str, capacities)), "-p", "lru,fifo,belady",
+                             "--csv", tmp / "x.csv", "--svg", tmp / "x.svg")
+        expect("replay exit " + err, code, 0)
+        if code:
+            return
+        for row in json.loads(out)["rows"]:
+            block, prefix = simulate(requests, row["capacity_blocks"], row["policy"])
+            name = f"{row['policy']} at {row['capacity_blocks']}"
+            expect(name + ", block hits", row["block_hits"], block)
+            if row["policy"] != "belady":  # ties between equally far blocks may fall either way
+                expect(name + ", prefix hits", row["prefix_hits"], prefix)
+        expect("csv rows", len((tmp / "x.csv").read_text().splitlines()), 1 + len(capacities) * 3)
+        expect("svg", (tmp / "x.svg").read_text()[:4], "<svg")
+    trace.write_text('{"timestamp": 1, "hash_ids": [1]}\nnot json\n')
+    code, _, err = run("replay", trace)
+    expect("damaged trace", code, 3)
+    expect("damaged trace names the line", ":2:" in err, True)
+    expect("missing trace", run("replay", tmp / "none")[0], 3)
+    write_trace(trace, [[1, 2]])
+    expect("unknown policy", run("replay", trace, "-p", "psychic")[0], 2)
+    expect("capacity zero", run("replay", trace, "-c", "0")[0], 2)
+
+
+def check_rest(tmp):
+    code, out, _ = run("--json", "info")
+    expect("info", code, 0)
+    expect("info version", json.loads(out)["version"].count("."), 2)
+    expect("no command", run()[0], 2)
+    expect("unknown command", run("dance")[0], 2)
+    expect("help", run("--help")[0], 0)
+    code, out, _ = run("--json", "codec", "list")
+    expect("codec list", code, 0)
+    expect("lossless is a preset", "lossless" in [c["name"] for c in json.loads(out)], True)
+    junk = tmp / "junk"
+    junk.write_bytes(bytes(range(256)) * 4)
+    expect("inspect junk", run("inspect", junk)[0], 3)
+    expect("inspect nothing", run("inspect", tmp / "absent")[0], 3)
+    expect("fsck nothing", run("fsck", tmp / "absent")[0], 3)
+    code, out, _ = run("--json", "fsck", tmp / "absent")
+    expect("errors as JSON", "status" in json.loads(out)["error"], True)
+
+
+with tempfile.TemporaryDirectory() as d:
+    check_replay(pathlib.Path(d))
+    check_rest(pathlib.Path(d))
+print(*failures, sep="\n")
+print("ok" if not failures else f"{len(failures)} failed")
+sys.exit(1 if failures else 0)
