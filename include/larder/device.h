@@ -113,13 +113,16 @@ LARDER_API larder_status larder_device_event_wait(larder_device* device, larder_
  *  @threads internally synchronised  @blocking never, except that CUDA may stage pageable memory  @since 0.1 */
 LARDER_API larder_status larder_device_copy_in(larder_device* device, larder_device_ptr dst, const void* src, uint64_t n_bytes, larder_stream_id stream) LARDER_NOEXCEPT;
 
-/** Copy device memory to the host, in stream order; otherwise as larder_device_copy_in().  @since 0.1 */
+/** Copy device memory to the host, in stream order; otherwise as larder_device_copy_in().
+ *  @threads internally synchronised  @since 0.1 */
 LARDER_API larder_status larder_device_copy_out(larder_device* device, void* dst, larder_device_ptr src, uint64_t n_bytes, larder_stream_id stream) LARDER_NOEXCEPT;
 
-/** Copy within the device, in stream order. The ranges must not overlap. Otherwise as larder_device_copy_in().  @since 0.1 */
+/** Copy within the device, in stream order. The ranges must not overlap. Otherwise as larder_device_copy_in().
+ *  @threads internally synchronised  @since 0.1 */
 LARDER_API larder_status larder_device_copy(larder_device* device, larder_device_ptr dst, larder_device_ptr src, uint64_t n_bytes, larder_stream_id stream) LARDER_NOEXCEPT;
 
-/** Fill with zeros, in stream order. Otherwise as larder_device_copy_in().  @since 0.1 */
+/** Fill with zeros, in stream order. Otherwise as larder_device_copy_in().
+ *  @threads internally synchronised  @since 0.1 */
 LARDER_API larder_status larder_device_fill_zero(larder_device* device, larder_device_ptr dst, uint64_t n_bytes, larder_stream_id stream) LARDER_NOEXCEPT;
 
 LARDER_EXTERN_C_END

@@ -54,6 +54,11 @@ inline void store_at(T* p, T v, std::memory_order o = relaxed) noexcept {
     std::atomic_ref<T>(*p).store(v, o);
 }
 
+template <class T>
+inline bool exchange_at(T* p, T& expected, T v, std::memory_order success, std::memory_order failure) noexcept {
+    return std::atomic_ref<T>(*p).compare_exchange_strong(expected, v, success, failure);
+}
+
 inline void prefetch(const void* p) noexcept { __builtin_prefetch(p); }
 
 #if defined(__SANITIZE_THREAD__)

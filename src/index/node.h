@@ -76,7 +76,7 @@ inline bool same_life(uint64_t v, uint64_t now) noexcept { return (v ^ now) < on
 
 inline bool try_lock(Node* x, uint64_t v) noexcept {
     schedule_point();
-    if (!std::atomic_ref<uint64_t>(x->version).compare_exchange_strong(v, v + 1, acquire, relaxed)) return false;
+    if (!exchange_at(&x->version, v, v + 1, acquire, relaxed)) return false;
     fence(release);  // no change may become visible before the version is odd
     return true;
 }
