@@ -60,8 +60,8 @@ class PosixOs final : public Os {
     Topology topology_;
 };
 
-// What the machine and the limits of this process (affinity, cgroup, rlimits) leave us.
-Topology read_topology() noexcept;
+// What the machine and the limits of this process (affinity, cgroup, rlimits) leave us. Files of /proc and /sys are looked for under `root`, for tests.
+Topology read_topology(const char* root = "") noexcept;
 
 // A process by its number as it is now; start_time stays 0 where /proc does not tell.
 ProcessRef process_ref(int32_t pid) noexcept;

@@ -29,6 +29,12 @@ uint32_t affinity_cpus() noexcept {
     return uint32_t(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
 }
 
+bool read_under(const char* root, const char* path, char* buffer, size_t capacity) noexcept {
+    char whole[640];
+    const int n = std::snprintf(whole, sizeof whole, "%s%s", root, path);
+    return n > 0 && size_t(n) < sizeof whole && read_small_file(whole, buffer, capacity);
+}
+
 struct Limits {
     uint64_t memory = UINT64_MAX;
     double cpus = 1e9;
@@ -64,15 +70,15 @@ void read_v1_cpu(const char* dir, Limits& l) noexcept {
 }
 
 // The group and all groups above it: each may limit.
-void walk(const char* mount, const char* group, void (*read_dir)(const char*, Limits&) noexcept, Limits& l) noexcept {
+void walk(const char* root, const char* mount, const char* group, void (*read_dir)(const char*, Limits&) noexcept, Limits& l) noexcept {
     char dir[600];
-    const int n = std::snprintf(dir, sizeof dir, "%s%s", mount, group);
+    const int n = std::snprintf(dir, sizeof dir, "%s%s%s", root, mount, group);
     if (n < 0 || size_t(n) >= sizeof dir) return;
-    const size_t root = std::strlen(mount);
+    const size_t top = std::strlen(root) + std::strlen(mount);
     for (;;) {
         read_dir(dir, l);
         char* slash = std::strrchr(dir, '/');
-        if (!slash || size_t(slash - dir) < root) return;
+        if (!slash || size_t(slash - dir) < top) return;
         *slash = 0;
     }
 }
@@ -89,10 +95,10 @@ bool names(const char* controllers, const char* one) noexcept {
 }
 
 // Lines of /proc/self/cgroup are "id:controllers:/group"; version 2 has the id 0 and no controllers.
-Limits cgroup_limits() noexcept {
+Limits cgroup_limits(const char* root) noexcept {
     Limits l;
     char text[4096];
-    if (!read_small_file("/proc/self/cgroup", text, sizeof text)) return l;
+    if (!read_under(root, "/proc/self/cgroup", text, sizeof text)) return l;
     char* rest = nullptr;
     for (char* line = ::strtok_r(text, "\n", &rest); line; line = ::strtok_r(nullptr, "\n", &rest)) {
         char* controllers = std::strchr(line, ':');
@@ -102,11 +108,11 @@ Limits cgroup_limits() noexcept {
         *group++ = 0;
         // In a container the group may be named as seen from outside; the mount's own root is then what counts.
         if (!*controllers) {
-            walk("/sys/fs/cgroup", group, read_v2_dir, l);
-            walk("/sys/fs/cgroup/unified", group, read_v2_dir, l);
+            walk(root, "/sys/fs/cgroup", group, read_v2_dir, l);
+            walk(root, "/sys/fs/cgroup/unified", group, read_v2_dir, l);
         }
-        if (names(controllers, "memory")) walk("/sys/fs/cgroup/memory", group, read_v1_memory, l);
-        if (names(controllers, "cpu")) walk("/sys/fs/cgroup/cpu", group, read_v1_cpu, l);
+        if (names(controllers, "memory")) walk(root, "/sys/fs/cgroup/memory", group, read_v1_memory, l);
+        if (names(controllers, "cpu")) walk(root, "/sys/fs/cgroup/cpu", group, read_v1_cpu, l);
     }
     return l;
 }
@@ -125,9 +131,9 @@ uint32_t count_list(const char* text) noexcept {
     return n;
 }
 
-bool has_huge_pages() noexcept {
+bool has_huge_pages(const char* root) noexcept {
     char text[128];
-    return read_small_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text) &&
+    return read_under(root, "/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text) &&
            (std::strstr(text, "[always]") || std::strstr(text, "[madvise]"));
 }
 
@@ -140,9 +146,9 @@ bool has_memfd() noexcept {
 
 } // namespace
 
-Topology read_topology() noexcept {
+Topology read_topology(const char* root) noexcept {
     Topology t;
-    const Limits l = cgroup_limits();
+    const Limits l = cgroup_limits(root);
     t.n_cpus = affinity_cpus();
     // Half a processor still needs one thread.
     if (l.cpus < double(t.n_cpus)) t.n_cpus = std::max(1u, uint32_t(l.cpus + 0.999));
@@ -151,8 +157,8 @@ Topology read_topology() noexcept {
     rlimit r;
     if (::getrlimit(RLIMIT_MEMLOCK, &r) == 0) t.memlock_bytes = r.rlim_cur == RLIM_INFINITY ? UINT64_MAX : r.rlim_cur;
     char text[256];
-    if (read_small_file("/sys/devices/system/node/online", text, sizeof text)) t.n_numa_nodes = std::max(1u, count_list(text));
-    t.huge_pages = has_huge_pages();
+    if (read_under(root, "/sys/devices/system/node/online", text, sizeof text)) t.n_numa_nodes = std::max(1u, count_list(text));
+    t.huge_pages = has_huge_pages(root);
     t.memfd = has_memfd();
     return t;
 }

@@ -6,10 +6,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 
-#include "os/os.h"
+#include "os/fault_os.h"
+#include "os/posix.h"
+#include "os/sim_os.h"
 #include "support/temp_dir.h"
 
 using namespace larder;
@@ -56,10 +60,9 @@ void memfd_is_shared_and_sealed(void**) {
     close(unsealed);
 }
 
-void files_do_what_they_say(void**) {
-    Os& os = posix_os();
-    TempDir dir;
-    const std::string path = dir.path("a"), other = dir.path("b");
+// The same promises, whoever keeps them.
+void files_of(Os& os, const std::string& dir) {
+    const std::string path = dir + "/a", other = dir + "/b";
     assert_int_equal(os.open(path.c_str(), open_flag::read).status(), LARDER_E_NOT_FOUND);
     auto f = os.open(path.c_str(), open_flag::read | open_flag::write | open_flag::create | open_flag::exclusive);
     assert_true(f.ok());
@@ -84,11 +87,11 @@ void files_do_what_they_say(void**) {
     os.close(g->handle);
     assert_int_equal(os.rename(path.c_str(), other.c_str()), LARDER_OK);
     assert_int_equal(os.rename(path.c_str(), other.c_str()), LARDER_E_NOT_FOUND);
-    assert_int_equal(os.make_dir(dir.path("d").c_str()), LARDER_OK);
-    assert_int_equal(os.make_dir(dir.path("d").c_str()), LARDER_OK);
+    assert_int_equal(os.make_dir((dir + "/d").c_str()), LARDER_OK);
+    assert_int_equal(os.make_dir((dir + "/d").c_str()), LARDER_OK);
     assert_int_equal(os.make_dir(other.c_str()), LARDER_E_INVALID);
-    assert_int_equal(os.sync_dir(dir.path().c_str()), LARDER_OK);
-    auto list = os.list_dir(Allocator(), dir.path().c_str());
+    assert_int_equal(os.sync_dir(dir.c_str()), LARDER_OK);
+    auto list = os.list_dir(Allocator(), dir.c_str());
     assert_true(list.ok());
     assert_int_equal(list->size(), 2);
     for (auto& e : *list) {
@@ -97,8 +100,24 @@ void files_do_what_they_say(void**) {
     }
     assert_int_equal(os.unlink(other.c_str()), LARDER_OK);
     assert_int_equal(os.unlink(other.c_str()), LARDER_OK);
-    assert_true(*os.free_bytes(dir.path().c_str()) > 0);
+    assert_true(*os.free_bytes(dir.c_str()) > 0);
     assert_int_equal(os.list_dir(Allocator(), other.c_str()).status(), LARDER_E_NOT_FOUND);
+    assert_int_equal(os.open((dir + "/d").c_str(), open_flag::read | open_flag::write).status(), LARDER_E_INVALID);
+    assert_int_equal(os.sync_dir((dir + "/none").c_str()), LARDER_E_NOT_FOUND);
+    assert_int_equal(os.make_dir((dir + "/none/x").c_str()), LARDER_E_NOT_FOUND);
+}
+
+void files_do_what_they_say(void**) {
+    TempDir dir;
+    files_of(posix_os(), dir.path());
+    SimOs sim;
+    files_of(sim, "");
+    FaultOs fault(sim);
+    sim.unlink("/b");
+    assert_int_equal(fault.make_dir("/sub"), LARDER_OK);
+    files_of(fault, "/sub");
+    assert_int_equal(fault.n_live(), 0);
+    assert_int_equal(sim.n_open(), 0);
 }
 
 void direct_files_tell_their_unit(void**) {
@@ -250,6 +269,42 @@ void sockets_pass_messages_and_handles(void**) {
     assert_int_equal(os.socket_listen("").status(), LARDER_E_INVALID);
 }
 
+void write_file(const std::string& path, const char* text) {
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::ofstream(path) << text;
+}
+
+void limits_of_groups_are_obeyed(void**) {
+    {
+        TempDir root;  // version 2: the group and those above it
+        write_file(root.path("proc/self/cgroup"), "0::/a/b\n");
+        write_file(root.path("sys/fs/cgroup/a/b/memory.max"), "max\n");
+        write_file(root.path("sys/fs/cgroup/a/memory.max"), "20971520\n");
+        write_file(root.path("sys/fs/cgroup/a/b/cpu.max"), "50000 100000\n");
+        write_file(root.path("sys/fs/cgroup/cpu.max"), "max 100000\n");
+        write_file(root.path("sys/devices/system/node/online"), "0-1,4\n");
+        write_file(root.path("sys/kernel/mm/transparent_hugepage/enabled"), "always [madvise] never\n");
+        const Topology t = read_topology(root.path().c_str());
+        assert_int_equal(t.memory_bytes, 20971520);
+        assert_int_equal(t.n_cpus, 1);
+        assert_int_equal(t.n_numa_nodes, 3);
+        assert_true(t.huge_pages);
+    }
+    {
+        TempDir root;  // version 1: a mount for each controller; the group is named as outside of the container
+        write_file(root.path("proc/self/cgroup"), "5:cpu,cpuacct:/docker/x\n4:memory:/docker/x\n1:name=systemd:/\n");
+        write_file(root.path("sys/fs/cgroup/memory/memory.limit_in_bytes"), "31457280\n");
+        write_file(root.path("sys/fs/cgroup/cpu/cpu.cfs_quota_us"), "-1\n");
+        write_file(root.path("sys/fs/cgroup/cpu/cpu.cfs_period_us"), "100000\n");
+        write_file(root.path("sys/kernel/mm/transparent_hugepage/enabled"), "always madvise [never]\n");
+        const Topology t = read_topology(root.path().c_str());
+        assert_int_equal(t.memory_bytes, 31457280);
+        assert_int_equal(t.n_cpus, read_topology("/nonexistent").n_cpus);
+        assert_false(t.huge_pages);
+    }
+    assert_true(read_topology("/nonexistent").memory_bytes > 0);
+}
+
 void topology_is_plausible(void**) {
     const Topology& t = posix_os().topology();
     assert_true(t.n_cpus >= 1 && t.n_cpus <= 65536);
@@ -266,7 +321,7 @@ int main() {
         cmocka_unit_test(files_do_what_they_say), cmocka_unit_test(direct_files_tell_their_unit),
         cmocka_unit_test(threads_have_signals_blocked), cmocka_unit_test(clock_and_randomness),
         cmocka_unit_test(fork_changes_the_epoch), cmocka_unit_test(liveness_knows_zombies_and_reused_numbers),
-        cmocka_unit_test(sockets_pass_messages_and_handles), cmocka_unit_test(topology_is_plausible),
+        cmocka_unit_test(sockets_pass_messages_and_handles), cmocka_unit_test(limits_of_groups_are_obeyed), cmocka_unit_test(topology_is_plausible),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
