@@ -127,7 +127,7 @@ class PrefixIndex::Impl {
     const uint32_t flags_, block_tokens_;
     const uint64_t max_entries_;
     SlabPool slabs_;
-    SlotPool entries_, tokens_;
+    NodeSlots entries_, tokens_;
     ByKey by_key_;
     ByTokens by_tokens_;
     Queue queue_;

@@ -14,7 +14,7 @@
 #pragma once
 
 #include "index/node.h"
-#include "index/slot_pool.h"
+#include "index/node_slots.h"
 
 namespace larder::bskip {
 
@@ -120,7 +120,7 @@ class Skiplist {
     };
     static constexpr size_t n_stripes = 16;
 
-    SlotPool pool_;
+    NodeSlots pool_;
     std::array<atomic<uint32_t>, max_levels> heads_{};  // the first node of each level; never freed
     atomic<uint32_t> top_{0};
     std::mutex grow_mutex_;

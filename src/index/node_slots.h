@@ -10,12 +10,12 @@
 
 namespace larder {
 
-class SlotPool {
+class NodeSlots {
   public:
     // slot_bytes: a power of two up to a slab. link_offset: a uint32_t inside the slot that the pool may use while the slot is free.
-    SlotPool(larder_context& c, SlabPool& slabs, uint32_t slot_bytes, uint32_t link_offset);
-    ~SlotPool();
-    SlotPool(const SlotPool&) = delete;
+    NodeSlots(larder_context& c, SlabPool& slabs, uint32_t slot_bytes, uint32_t link_offset);
+    ~NodeSlots();
+    NodeSlots(const NodeSlots&) = delete;
 
     // Never 0. A slot's bytes are zero the first time, afterwards what its last user left (except the link). E_NOSPACE, E_NOMEM.
     Result<uint32_t> alloc() noexcept;

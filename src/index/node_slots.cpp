@@ -1,4 +1,4 @@
-#include "index/slot_pool.h"
+#include "index/node_slots.h"
 
 #include <cstring>
 
@@ -6,17 +6,17 @@ namespace larder {
 
 static constexpr uint64_t retagged(uint64_t head, uint32_t id) noexcept { return ((head >> 32) + 1) << 32 | id; }
 
-SlotPool::SlotPool(larder_context& c, SlabPool& slabs, uint32_t slot_bytes, uint32_t link_offset)
+NodeSlots::NodeSlots(larder_context& c, SlabPool& slabs, uint32_t slot_bytes, uint32_t link_offset)
     : alloc_(c.alloc), slabs_(slabs), slot_shift_(uint32_t(std::countr_zero(slot_bytes))),
       slots_shift_(uint32_t(std::countr_zero(SlabPool::slab_bytes / slot_bytes))), slots_mask_((1u << slots_shift_) - 1),
       link_offset_(link_offset), directories_(c.alloc) {}
 
-SlotPool::~SlotPool() {
+NodeSlots::~NodeSlots() {
     reset();
     for (auto& d : directories_) alloc_.free(d.p, d.capacity * sizeof(Directory), alignof(Directory));
 }
 
-Result<uint32_t> SlotPool::alloc() noexcept {
+Result<uint32_t> NodeSlots::alloc() noexcept {
     uint64_t head = free_head_.load(acquire);
     while (uint32_t id = uint32_t(head)) {
         // The slot may be taken and reused meanwhile: then the link is garbage, and the tag makes the exchange fail.
@@ -37,7 +37,7 @@ Result<uint32_t> SlotPool::alloc() noexcept {
     }
 }
 
-void SlotPool::free(uint32_t id) noexcept {
+void NodeSlots::free(uint32_t id) noexcept {
     auto* link = reinterpret_cast<uint32_t*>(at(id) + link_offset_);
     n_free_.fetch_add(1, relaxed);
     uint64_t head = free_head_.load(relaxed);
@@ -46,7 +46,7 @@ void SlotPool::free(uint32_t id) noexcept {
     } while (!free_head_.compare_exchange_weak(head, retagged(head, id), acq_rel, relaxed));
 }
 
-larder_status SlotPool::grow_directory(uint32_t needed) {
+larder_status NodeSlots::grow_directory(uint32_t needed) {
     const uint32_t capacity = directories_.empty() ? 0 : directories_.back().capacity;
     if (needed <= capacity) return LARDER_OK;
     const uint32_t bigger = std::max(64u, 2 * capacity);
@@ -59,7 +59,7 @@ larder_status SlotPool::grow_directory(uint32_t needed) {
     return LARDER_OK;
 }
 
-larder_status SlotPool::grow() noexcept {
+larder_status NodeSlots::grow() noexcept {
     std::lock_guard lock(grow_mutex_);
     const uint32_t n = n_slabs_.load(relaxed);
     if (next_fresh_.load(relaxed) < limit_.load(relaxed)) return LARDER_OK;
@@ -76,7 +76,7 @@ larder_status SlotPool::grow() noexcept {
     return LARDER_OK;
 }
 
-void SlotPool::reset() noexcept {
+void NodeSlots::reset() noexcept {
     for (uint32_t i = 0; i < n_slabs_.load(relaxed); ++i) slabs_.give_back(slab_of(i));
     n_slabs_.store(0, relaxed);
     n_free_.store(0, relaxed);
@@ -85,7 +85,7 @@ void SlotPool::reset() noexcept {
     limit_.store(1, relaxed);
 }
 
-void SlotPool::mark_free(Vec<uint8_t>& marks) const {
+void NodeSlots::mark_free(Vec<uint8_t>& marks) const {
     marks.assign(end(), 0);
     uint64_t seen = 0;
     for (uint32_t id = uint32_t(free_head_.load(acquire)); id && id < marks.size() && seen <= marks.size(); ++seen) {
