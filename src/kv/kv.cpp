@@ -117,7 +117,7 @@ larder_status larder_kv::begin(larder_lease lease, const larder_kv_begin_options
         uint64_t deadline_ns = 0;
         const larder_status s = planner->begin(lease, o.max_load_tokens, *out_seq, deadline_ns, plan);
         if (s != LARDER_RETRY) return s == LARDER_PENDING ? wait_or_spawn(*out_seq, std::move(plan), queue, user_data, out_job, deadline_ns) : s;
-        make_room(std::move(plan));
+        LARDER_TRY(make_room(std::move(plan)));
     }
 }
 
@@ -126,7 +126,7 @@ larder_status larder_kv::resume(larder_seq seq, const larder_kv_begin_options& o
         Plan plan(context->alloc);
         const larder_status s = planner->resume(seq, o.max_load_tokens, plan);
         if (s != LARDER_RETRY) return s == LARDER_PENDING ? wait_or_spawn(seq, std::move(plan), queue, user_data, out_job, 0) : s;
-        make_room(std::move(plan));
+        LARDER_TRY(make_room(std::move(plan)));
     }
 }
 
@@ -143,7 +143,7 @@ larder_status larder_kv::reserve(larder_seq seq, uint64_t n_tokens, uint64_t n_l
             if (plan.id) spawn(std::move(plan), {}, Priority::demand, false, false, 0);
             return s;
         }
-        make_room(std::move(plan));
+        LARDER_TRY(make_room(std::move(plan)));
     }
 }
 
@@ -204,7 +204,7 @@ larder_status larder_kv::flush(larder_queue* queue, uint64_t user_data, larder_j
         fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
         queue->finish(job.job, LARDER_E_NOMEM);
     }
-    if (!queue) return run_for_status(std::move(plan));
+    if (!queue) return run_now(std::move(plan));
     if (out_job) *out_job = job.job;
     if (plan.id) spawn(std::move(plan), job, Priority::write_back, false, true, 0);
     return LARDER_PENDING;
@@ -217,7 +217,7 @@ larder_status larder_kv::evict(uint64_t n_blocks, uint64_t& out_n) {
         const larder_status s = planner->evict(n_blocks - out_n, n, plan);
         out_n += n;
         if (s != LARDER_RETRY) return s;
-        make_room(std::move(plan));
+        LARDER_TRY(make_room(std::move(plan)));
     }
 }
 

@@ -44,17 +44,17 @@ struct larder_kv final : larder::Handle {
     struct PlanTask;
     larder_status set_up(larder_layout& layout, const larder_kv_options& o);
     // Run a plan here and now, and answer whoever waited for it.
-    void run_now(larder::Plan plan);
-    larder_status run_for_status(larder::Plan plan);
-    // Run it on the scheduler; here and now when there is no memory for a task.
-    void spawn(larder::Plan plan, larder::JobRef job, larder::Priority priority, bool report_layers, bool job_is_plans, uint64_t deadline_ns);
+    larder_status run_now(larder::Plan plan) noexcept;
+    void give_up(const larder::Plan& plan, larder::JobRef job, bool job_is_plans) noexcept;
+    // Run it on the scheduler.
+    void spawn(larder::Plan plan, larder::JobRef job, larder::Priority priority, bool report_layers, bool job_is_plans, uint64_t deadline_ns) noexcept;
     void run_task(PlanTask& t) noexcept;
     void answer(larder::Ticket* done, larder::JobRef own, uint32_t own_failures) noexcept;
     // Room has to be made: run the plan that makes it, or wait until another one ends.
-    void make_room(larder::Plan plan);
-    void wait_for_a_plan();
-    larder_status wait_or_spawn(larder_seq seq, larder::Plan plan, larder_queue* queue, uint64_t user_data, larder_job* out_job, uint64_t deadline_ns);
-    void write_back_if_due();
+    larder_status make_room(larder::Plan plan) noexcept;
+    void wait_for_a_plan() noexcept;
+    larder_status wait_or_spawn(larder_seq seq, larder::Plan plan, larder_queue* queue, uint64_t user_data, larder_job* out_job, uint64_t deadline_ns) noexcept;
+    void write_back_if_due() noexcept;
     void finished_one() noexcept;
 
     const uint32_t flags_;

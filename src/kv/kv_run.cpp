@@ -6,10 +6,11 @@
 using namespace larder;
 
 struct larder_kv::PlanTask final : Task {
-    PlanTask(larder_kv& k, Plan p) : kv(k), plan(std::move(p)), statuses(plan.ops.size(), LARDER_OK, k.context->alloc) {}
+    // Takes the plan only when nothing can fail any more.
+    PlanTask(larder_kv& k, Plan& p) : kv(k), statuses(p.ops.size(), LARDER_OK, k.context->alloc), plan(std::move(p)) {}
     larder_kv& kv;
-    Plan plan;
     Vec<larder_status> statuses;
+    Plan plan;
     JobRef job;
     bool report_layers = false;
     bool job_is_plans = false;  // the job is about the plan, not about a sequence that waits for it
@@ -18,6 +19,15 @@ struct larder_kv::PlanTask final : Task {
     uint32_t n_failed = 0;
 
     PlanWatch watch() noexcept;
+    larder_status outcome() const noexcept {
+        larder_status s = LARDER_OK;
+        for (size_t i = 0; i < statuses.size(); ++i) {
+            if (statuses[i] >= 0) continue;
+            if (plan.ops[i].kind == PlanOpKind::flush) return statuses[i];
+            s = LARDER_PARTIAL;
+        }
+        return s;
+    }
     bool cancelled() const noexcept {
         if (kv.closing_.load(acquire) || kv.context->scheduler.stopping()) return true;
         if (deadline && kv.context->os.now_ns() > deadline) return true;
@@ -92,35 +102,43 @@ void larder_kv::finished_one() noexcept {
     }
 }
 
-void larder_kv::run_now(Plan plan) {
-    PlanTask t(*this, std::move(plan));
-    {
-        std::lock_guard lock(run_mutex_);
-        ++n_running_;
-    }
-    run_task(t);
-    finished_one();
+// There is no memory to run a plan. Copies need none; loads and stores did not happen, which a cache may say.
+void larder_kv::give_up(const Plan& plan, JobRef job, bool job_is_plans) noexcept {
+    worker->run_copies(plan);
+    Ticket* done = nullptr;
+    planner->abandon(plan.id, done);
+    answer(done, {}, 0);
+    if (!job_is_plans || !job.queue) return;
+    fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
+    job.queue->finish(job.job, LARDER_E_NOMEM);
 }
 
-larder_status larder_kv::run_for_status(Plan plan) {
-    PlanTask t(*this, std::move(plan));
+// PARTIAL: some blocks could not be stored; an error: what the flush itself met.
+larder_status larder_kv::run_now(Plan plan) noexcept {
     {
         std::lock_guard lock(run_mutex_);
         ++n_running_;
     }
-    run_task(t);
     larder_status status = LARDER_OK;
-    for (size_t i = 0; i < t.statuses.size(); ++i) {
-        if (t.statuses[i] >= 0) continue;
-        status = LARDER_PARTIAL;
-        if (t.plan.ops[i].kind == PlanOpKind::flush) status = t.statuses[i];
+    try {
+        PlanTask t(*this, plan);
+        run_task(t);
+        status = t.outcome();
+    } catch (const std::bad_alloc&) {
+        give_up(plan, {}, false);
+        status = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
     }
     finished_one();
     return status;
 }
 
-void larder_kv::spawn(Plan plan, JobRef job, Priority priority, bool report_layers, bool job_is_plans, uint64_t deadline_ns) {
-    PlanTask* t = context->alloc.create<PlanTask>(*this, std::move(plan));
+void larder_kv::spawn(Plan plan, JobRef job, Priority priority, bool report_layers, bool job_is_plans, uint64_t deadline_ns) noexcept {
+    PlanTask* t = nullptr;
+    try {
+        t = context->alloc.create<PlanTask>(*this, plan);
+    } catch (const std::bad_alloc&) {
+        return give_up(plan, job, job_is_plans);
+    }
     t->job = job;
     t->report_layers = report_layers;
     t->job_is_plans = job_is_plans;
@@ -147,7 +165,7 @@ void larder_kv::spawn(Plan plan, JobRef job, Priority priority, bool report_laye
 }
 
 // One write-back at a time: it is never urgent, and what is urgent is reclaimed by whoever needs it.
-void larder_kv::write_back_if_due() {
+void larder_kv::write_back_if_due() noexcept {
     if (!planner->write_back_due() || closing_.load(acquire)) return;
     uint32_t none = 0;
     if (!n_write_backs_.compare_exchange_strong(none, 1, acq_rel, relaxed)) return;
@@ -161,7 +179,7 @@ void larder_kv::write_back_if_due() {
     n_write_backs_.store(0, release);
 }
 
-void larder_kv::wait_for_a_plan() {
+void larder_kv::wait_for_a_plan() noexcept {
     std::unique_lock lock(run_mutex_);
     if (!n_running_) return;
     if (context->scheduler.n_workers() == 0) {
@@ -176,15 +194,18 @@ void larder_kv::wait_for_a_plan() {
     ran_.wait_for(lock, std::chrono::milliseconds(100), [&] { return n_ran_ != before; });
 }
 
-void larder_kv::make_room(Plan plan) {
-    if (plan.id)
-        run_now(std::move(plan));
-    else
-        wait_for_a_plan();
+larder_status larder_kv::make_room(Plan plan) noexcept {
+    if (plan.id) {
+        // Blocks that could not be stored can be forgotten now; without memory nothing would change in the next round.
+        const larder_status s = run_now(std::move(plan));
+        return s == LARDER_E_NOMEM ? s : LARDER_OK;
+    }
+    wait_for_a_plan();
+    return LARDER_OK;
 }
 
 // The sequence waits for its plan, or for plans of others, or for both.
-larder_status larder_kv::wait_or_spawn(larder_seq seq, Plan plan, larder_queue* queue, uint64_t user_data, larder_job* out_job, uint64_t deadline_ns) {
+larder_status larder_kv::wait_or_spawn(larder_seq seq, Plan plan, larder_queue* queue, uint64_t user_data, larder_job* out_job, uint64_t deadline_ns) noexcept {
     bool loads = false;
     for (const PlanOp& op : plan.ops) loads |= op.kind == PlanOpKind::load || op.kind == PlanOpKind::store;
     if (plan.id && !loads) {
@@ -192,7 +213,12 @@ larder_status larder_kv::wait_or_spawn(larder_seq seq, Plan plan, larder_queue* 
         plan = Plan(context->alloc);
     }
     if (!planner->waiting(seq)) return LARDER_OK;
-    Result<larder_job> job = queue ? queue->begin(user_data, worker->n_layers()) : Result<larder_job>(LARDER_E_BUSY);
+    Result<larder_job> job(LARDER_E_BUSY);
+    try {
+        if (queue) job = queue->begin(user_data, worker->n_layers());
+    } catch (const std::bad_alloc&) {
+        // As with a full queue: here and now.
+    }
     if (job.ok()) {
         if (out_job) *out_job = *job;
         uint32_t n_plans = 0;

@@ -80,6 +80,7 @@ void Planner::send(Plan& plan, larder_seq seals_for) {
     out.seq = seals_for;
     out.ops = plan.ops;
     out.worst.assign(plan.ops.size(), LARDER_OK);
+    out.waiters.reserve(1);  // so that whoever sends may wait for it whatever happens
     plan.id = plans_.insert(std::move(out));
     bool stores = false;
     for (const PlanOp& op : plan.ops) {
@@ -112,6 +113,7 @@ void Planner::unlink_ticket(Ticket* t) noexcept {
 
 void Planner::drop_ticket(Sequence& s) noexcept {
     if (!s.ticket) return;
+    plans_.for_each([&](uint64_t, OutPlan& p) { std::erase(p.waiters, s.ticket); });
     unlink_ticket(s.ticket);
     context_.alloc.destroy(s.ticket);
     s.ticket = nullptr;

@@ -121,6 +121,8 @@ class Planner {
     // done receives the tickets that this report completed, linked by next; to be given to free_tickets().
     larder_status report(larder_plan_id plan, uint32_t rank, std::span<const larder_status> statuses, Ticket*& done);
     void free_tickets(Ticket* list) noexcept;
+    // A plan that cannot be run for want of memory: its copies have been made, everything else has not happened. One rank only.
+    void abandon(larder_plan_id plan, Ticket*& done) noexcept;
     // What a load will come to is known before its layers arrive: cuts the sequences that wait for it.
     void loads_checked(larder_plan_id plan, std::span<const larder_status> statuses);
     larder_status rank_dead(uint32_t rank, Ticket*& done);
@@ -214,7 +216,7 @@ class Planner {
     larder_kv_reason remembered(const larder_key& key) const noexcept;
 
     // planner_report.cpp
-    void complete(larder_plan_id id, Ticket*& done);
+    void complete(larder_plan_id id, Ticket*& done) noexcept;
     void finish_op(OutPlan& p, const PlanOp& op, larder_status s) noexcept;
     void note_stored(const PlanOp& op) noexcept;
     void load_failed(OutPlan& p, const PlanOp& op, larder_status why) noexcept;

@@ -240,12 +240,12 @@ larder_status Planner::attach(Sequence& s, larder_seq id, Gathered& g, Plan& out
     cut_chain(s, s.n_computed);
     s.n_reserved = s.n_computed;
     s.tail_owned = true;
+    for (uint32_t b : s.blocks)
+        if (blocks_[b].loading) wait_for(blocks_[b].loading, ticket);
     if (!out.ops.empty()) {
         send(out);
         wait_for(out.id, ticket);
     }
-    for (uint32_t b : s.blocks)
-        if (blocks_[b].loading) wait_for(blocks_[b].loading, ticket);
     // Others may share what is being loaded, and will wait for the same plan.
     for (size_t i = 0; i < n; ++i) {
         if (blocks_[s.blocks[i]].loading != out.id || !out.id) continue;

@@ -22,7 +22,14 @@ larder_status Planner::report(larder_plan_id plan, uint32_t rank, std::span<cons
     return LARDER_OK;
 }
 
-void Planner::complete(larder_plan_id id, Ticket*& done) {
+void Planner::abandon(larder_plan_id plan, Ticket*& done) noexcept {
+    std::lock_guard lock(mutex_);
+    OutPlan* p = plans_.find(plan);
+    for (size_t i = 0; i < p->ops.size(); ++i) p->worst[i] = p->ops[i].kind == PlanOpKind::copy ? LARDER_OK : LARDER_E_CANCELLED;
+    complete(plan, done);
+}
+
+void Planner::complete(larder_plan_id id, Ticket*& done) noexcept {
     OutPlan& p = *plans_.find(id);
     bool stores = false;
     for (size_t i = 0; i < p.ops.size(); ++i) {

@@ -304,14 +304,18 @@ larder_status Planner::suspend(larder_seq seq, bool offload, Plan& out) {
             out.ops.push_back(op);
         }
         if (!out.ops.empty()) {
-            ticket = make_ticket(seq);
-            send(out);
+            ticket = s->ticket = make_ticket(seq);
+            try {
+                send(out);
+            } catch (...) {
+                drop_ticket(*s);
+                throw;
+            }
             wait_for(out.id, ticket);
         }
     }
     s->tail_key = keep_tail ? out.ops.back().key : larder_key{};
     s->n_tail_tokens = keep_tail ? out.ops.back().n_tokens : 0;
-    s->ticket = ticket;
     s->n_reserved = s->n_computed;
     keep_blocks(*s, 0);
     s->state.store(LARDER_KV_SEQ_SUSPENDED, release);

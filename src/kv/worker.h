@@ -57,7 +57,8 @@ class Worker {
     larder_status check(const Plan& plan) const noexcept;
 
     // Runs a plan on the calling thread; one status per operation. Several threads may run plans at once.
-    void run(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch);
+    void run(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch) noexcept;
+    void run_copies(const Plan& plan) noexcept;  // the part of run() that cannot fail
     // n tokens' rows in every layer; host memory.
     void copy_rows(uint32_t to_block, uint32_t to, uint32_t from_block, uint32_t from, uint32_t n) noexcept;
 
@@ -83,7 +84,6 @@ class Worker {
     larder_status init_store(const WorkerConfig& config);
     larder_status init_codec(const WorkerConfig& config);
 
-    void run_copies(const Plan& plan, std::span<larder_status> statuses) noexcept;
     void run_loads(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch);
     void read_records(Vec<Load>& loads, std::span<larder_status> statuses, const PlanWatch& watch);
     larder_status missing(const larder_key& key);

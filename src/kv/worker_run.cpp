@@ -41,9 +41,9 @@ void Worker::set_planes(larder_stream_plane* kv, const larder_kv_layer_view& v, 
     kv[1].token_stride = v.v_token_stride_bytes;
 }
 
-void Worker::run(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch) {
+void Worker::run(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch) noexcept {
     std::fill(statuses.begin(), statuses.end(), LARDER_OK);
-    run_copies(plan, statuses);
+    run_copies(plan);
     run_loads(plan, statuses, watch);
     Vec<std::byte> record(context_.alloc), workspace(context_.alloc);
     for (size_t i = 0; i < plan.ops.size(); ++i) {
@@ -54,8 +54,13 @@ void Worker::run(const Plan& plan, std::span<larder_status> statuses, const Plan
     }
     for (size_t i = 0; i < plan.ops.size(); ++i) {
         const PlanOp& op = plan.ops[i];
-        if (op.kind == PlanOpKind::drop && store_) store_->evict(op.key, LARDER_TIER_HOST | LARDER_TIER_FILE);
-        if (op.kind == PlanOpKind::flush && has_file_) statuses[i] = store_->flush();
+        if (op.kind != PlanOpKind::drop && op.kind != PlanOpKind::flush) continue;
+        try {
+            if (op.kind == PlanOpKind::drop && store_) store_->evict(op.key, LARDER_TIER_HOST | LARDER_TIER_FILE);
+            if (op.kind == PlanOpKind::flush && has_file_) statuses[i] = store_->flush();
+        } catch (const std::bad_alloc&) {
+            statuses[i] = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
+        }
     }
 }
 
@@ -78,7 +83,7 @@ void Worker::copy_rows(uint32_t to_block, uint32_t to, uint32_t from_block, uint
         }
 }
 
-void Worker::run_copies(const Plan& plan, std::span<larder_status>) noexcept {
+void Worker::run_copies(const Plan& plan) noexcept {
     for (const PlanOp& op : plan.ops)
         if (op.kind == PlanOpKind::copy) copy_rows(op.block, 0, op.source, 0, op.n_tokens);
 }
@@ -280,9 +285,13 @@ larder_status Worker::run_store(const PlanOp& op, Vec<std::byte>& record, Vec<st
     item.meta = &meta;
     item.data = record.data();
     item.n_bytes = record.size();
-    const larder_status s = store_->put(item);
-    // Somebody else puts the same bytes just now.
-    return s == LARDER_RETRY ? LARDER_OK : s;
+    larder_status s = store_->put(item);
+    // Somebody else puts the same block just now: whether that succeeds must be known, or a flush would promise too much.
+    for (int i = 0; s == LARDER_RETRY && i < 10000; ++i) {
+        context_.os.sleep_ns(20000);
+        s = store_->put(item);
+    }
+    return s == LARDER_RETRY ? LARDER_E_CANCELLED : s;
 } catch (const std::bad_alloc&) {
     return fail(LARDER_E_NOMEM, "", "no memory to encode a block");
 }

@@ -88,7 +88,8 @@ void SegmentWriter::finish(Op& op) {
 void SegmentWriter::drop_ring() noexcept {
     ring_.reset();
     for (Op& op : ops_) {
-        if (std::find(idle_.begin(), idle_.end(), &op) != idle_.end()) continue;
+        // Never used (open() failed half-way), or not in flight.
+        if (!op.staging || std::find(idle_.begin(), idle_.end(), &op) != idle_.end()) continue;
         if (op.staging->status >= 0) op.staging->status = LARDER_E_IO;
         --op.staging->n_in_flight;
         idle_.push_back(&op);  // within the capacity that open() made
