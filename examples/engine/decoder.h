@@ -11,8 +11,8 @@
 
 namespace engine {
 
-// Neighbouring tokens of one sequence, computed in one step. The cache holds all tokens before `position` and has room for
-// these; they may follow each other in any number of slices and steps.
+// Neighbouring tokens of one sequence, computed in one step. The cache holds all tokens before
+// `position` and has room for these; they may follow each other in any number of slices and steps.
 struct Slice {
     std::span<const int32_t> tokens;
     uint32_t position = 0; // of the first
@@ -26,8 +26,9 @@ class Decoder {
     // The model must outlive the decoder. `kernels` is for tests: the bits are the same with any.
     explicit Decoder(const Model& model, const Kernels& kernels = engine::kernels());
 
-    // One step over the slices, which belong to different sequences. Returns logits, [rows][vocab], slice after slice; good until the next step.
-    // Throws Error for a token outside the vocabulary or a position beyond the context, before anything is computed.
+    // One step over the slices, which belong to different sequences. Returns logits, [rows][vocab],
+    // slice after slice; good until the next step. Throws Error for a token outside the vocabulary
+    // or a position beyond the context, before anything is computed.
     std::span<const float> step(std::span<const Slice> slices, Rows rows = Rows::last);
 
     const Model& model() const { return model_; }
@@ -44,19 +45,20 @@ class Decoder {
     void attend_slice(size_t layer, const Slice& slice, size_t first_row);
     void gather(size_t layer, size_t head, const KvView& kv, size_t n_keys);
     void rotate(float* heads, size_t n_heads, uint32_t position) const;
-    void product(const std::vector<float>& x, size_t x_stride, const Matrix& w, std::vector<float>& y);
+    void product(const std::vector<float>& x, size_t x_stride, const Matrix& w,
+                 std::vector<float>& y);
     void feed(const Layer& layer);
     void normalize(const std::vector<float>& weights);
     void add_out();
 
     const Model& model_;
     const Kernels& kernels_;
-    std::vector<float> cos_, sin_;       // [context][head_dim / 2]
-    std::vector<Row> rows_;              // of the step
-    std::vector<float> x_, h_;           // [rows][dim]: residual stream, and normalised
-    std::vector<float> q_, k_, v_, o_;   // [rows][padded width]
+    std::vector<float> cos_, sin_;     // [context][head_dim / 2]
+    std::vector<Row> rows_;            // of the step
+    std::vector<float> x_, h_;         // [rows][dim]: residual stream, and normalised
+    std::vector<float> q_, k_, v_, o_; // [rows][padded width]
     std::vector<float> gate_, up_, out_;
-    std::vector<float> keys_, values_;   // of one kv head, packed for Kernels::attend
+    std::vector<float> keys_, values_; // of one kv head, packed for Kernels::attend
     std::vector<float> gathered_, scratch_, logits_;
     std::vector<AttendRow> queries_;
 };

@@ -1,5 +1,6 @@
-// IEEE half precision, bit by bit: what the vector kernels fall back to, and what they are tested against.
-// static, and without calls to std: each kernels_*.cpp needs a copy of its own, made for its own instruction set.
+// IEEE half precision, bit by bit: what the vector kernels fall back to, and what they are tested
+// against. static, and without calls to std: each kernels_*.cpp needs a copy of its own, made for
+// its own instruction set.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
 // The kernels' one source. Each kernels_*.cpp includes it, compiled for its instruction set, with
 //   ENGINE_WIDTH  floats in a vector register: 4, 8 or 16
 //   ENGINE_TILE   tokens that one pass over a panel of weights serves, as many as fit the registers
-// Everything here has internal linkage: code made for one instruction set must not be shared with another.
+// Everything here has internal linkage: code made for one instruction set must not be shared with
+// another.
 #if defined(__F16C__)
 #include <immintrin.h>
 #endif
@@ -23,7 +24,9 @@ inline Vec load(const float* p) {
     return v;
 }
 
-inline void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
+inline void store(float* p, Vec v) {
+    __builtin_memcpy(p, &v, sizeof v);
+}
 
 // The 16 lanes of a sum folded as a tree: lane i with lane i + 8, then i + 4, i + 2, i + 1.
 inline float fold_sum(const Vec (&v)[parts]) {
@@ -39,7 +42,8 @@ inline Vec exponential(Vec x) {
     const Vec top = Vec{} + 87.0f;
     x = x > top ? top : x;
     x = x < -top ? -top : x;
-    const float round = 12582912.0f; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+    const float round =
+        12582912.0f; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
     const Vec n = (x * 1.44269504f + round) - round;
     const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     Vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -54,7 +58,8 @@ inline Vec exponential(Vec x) {
 
 // T tokens against P neighbouring panels of 16 outputs.
 template <size_t T, size_t P>
-inline void product_tile(const float* x, size_t x_stride, const float* w, size_t n_in, float* y, size_t y_stride) {
+inline void product_tile(const float* x, size_t x_stride, const float* w, size_t n_in, float* y,
+                         size_t y_stride) {
     Vec sum[T][P * parts] = {};
     for (size_t i = 0; i < n_in; ++i)
         for (size_t q = 0; q < P * parts; ++q) {
@@ -62,23 +67,26 @@ inline void product_tile(const float* x, size_t x_stride, const float* w, size_t
             for (size_t t = 0; t < T; ++t) sum[t][q] += x[t * x_stride + i] * weight;
         }
     for (size_t t = 0; t < T; ++t)
-        for (size_t q = 0; q < P * parts; ++q) store(y + t * y_stride + q * ENGINE_WIDTH, sum[t][q]);
+        for (size_t q = 0; q < P * parts; ++q)
+            store(y + t * y_stride + q * ENGINE_WIDTH, sum[t][q]);
 }
 
 // Tokens t .. n_tokens in steps of T as far as they go; returns where it stopped.
 template <size_t T>
-inline size_t product_rows(size_t t, const float* x, size_t x_stride, size_t n_tokens, const float* w, size_t n_in,
-                           size_t n_panels, float* y, size_t y_stride) {
+inline size_t product_rows(size_t t, const float* x, size_t x_stride, size_t n_tokens,
+                           const float* w, size_t n_in, size_t n_panels, float* y,
+                           size_t y_stride) {
     const size_t end = t + (n_tokens - t) / T * T;
     if (end == t) return t;
     for (size_t p = 0; p < n_panels; ++p) // the panel stays in the first cache for all tokens
         for (size_t u = t; u < end; u += T)
-            product_tile<T, 1>(x + u * x_stride, x_stride, w + p * n_in * lanes, n_in, y + u * y_stride + p * lanes, y_stride);
+            product_tile<T, 1>(x + u * x_stride, x_stride, w + p * n_in * lanes, n_in,
+                               y + u * y_stride + p * lanes, y_stride);
     return end;
 }
 
-void product(const float* x, size_t x_stride, size_t n_tokens, const float* w, size_t n_in, size_t n_out, float* y,
-             size_t y_stride) {
+void product(const float* x, size_t x_stride, size_t n_tokens, const float* w, size_t n_in,
+             size_t n_out, float* y, size_t y_stride) {
     const size_t n_panels = padded(n_out) / lanes;
     size_t t = product_rows<ENGINE_TILE>(0, x, x_stride, n_tokens, w, n_in, n_panels, y, y_stride);
     t = product_rows<2>(t, x, x_stride, n_tokens, w, n_in, n_panels, y, y_stride);
@@ -86,8 +94,10 @@ void product(const float* x, size_t x_stride, size_t n_tokens, const float* w, s
         const float* row = x + t * x_stride;
         float* out = y + t * y_stride;
         size_t p = 0;
-        for (; p + 4 <= n_panels; p += 4) product_tile<1, 4>(row, 0, w + p * n_in * lanes, n_in, out + p * lanes, 0);
-        for (; p < n_panels; ++p) product_tile<1, 1>(row, 0, w + p * n_in * lanes, n_in, out + p * lanes, 0);
+        for (; p + 4 <= n_panels; p += 4)
+            product_tile<1, 4>(row, 0, w + p * n_in * lanes, n_in, out + p * lanes, 0);
+        for (; p < n_panels; ++p)
+            product_tile<1, 1>(row, 0, w + p * n_in * lanes, n_in, out + p * lanes, 0);
     }
 }
 
@@ -136,13 +146,14 @@ inline float greatest_of(const float* score, size_t n) {
     return greatest;
 }
 
-// Scores of a row become probabilities times their sum, which is returned. score has room for padded(n_keys): what lies past
-// the query's own position counts nothing.
+// Scores of a row become probabilities times their sum, which is returned. score has room for
+// padded(n_keys): what lies past the query's own position counts nothing.
 inline float softmax_row(float* score, size_t n_keys) {
     const size_t whole = padded(n_keys);
     for (size_t j = n_keys; j < whole; ++j) score[j] = -__builtin_inff();
     const float greatest = greatest_of(score, whole);
-    for (size_t j = 0; j < whole; j += ENGINE_WIDTH) store(score + j, exponential(load(score + j) - greatest));
+    for (size_t j = 0; j < whole; j += ENGINE_WIDTH)
+        store(score + j, exponential(load(score + j) - greatest));
     for (size_t j = n_keys; j < whole; ++j) score[j] = 0.0f;
     Vec sum[parts] = {};
     for (size_t j = 0; j < whole; j += lanes)
@@ -152,8 +163,8 @@ inline float softmax_row(float* score, size_t n_keys) {
 
 // scores[r][key] for R rows that share each load of the keys
 template <size_t R>
-inline void score_tile(const AttendRow* rows, const float* keys, size_t n_keys, size_t head_dim, float scale,
-                       float* scores, size_t stride) {
+inline void score_tile(const AttendRow* rows, const float* keys, size_t n_keys, size_t head_dim,
+                       float scale, float* scores, size_t stride) {
     for (size_t j = 0; j < n_keys; j += lanes) {
         Vec sum[R][parts] = {};
         for (size_t d = 0; d < head_dim; ++d)
@@ -162,21 +173,25 @@ inline void score_tile(const AttendRow* rows, const float* keys, size_t n_keys, 
                 for (size_t r = 0; r < R; ++r) sum[r][p] += rows[r].query[d] * key;
             }
         for (size_t r = 0; r < R; ++r)
-            for (size_t p = 0; p < parts; ++p) store(scores + r * stride + j + p * ENGINE_WIDTH, sum[r][p] * scale);
+            for (size_t p = 0; p < parts; ++p)
+                store(scores + r * stride + j + p * ENGINE_WIDTH, sum[r][p] * scale);
     }
 }
 
-// Dimensions d .. d + ENGINE_WIDTH - 1 of the weighted values, for R rows; `least` keys belong to all of them.
+// Dimensions d .. d + ENGINE_WIDTH - 1 of the weighted values, for R rows; `least` keys belong to
+// all of them.
 template <size_t R>
-inline void value_tile(const AttendRow* rows, const float* values, size_t width, size_t d, size_t least,
-                       const float* weights, size_t stride, const float* total, size_t head_dim) {
+inline void value_tile(const AttendRow* rows, const float* values, size_t width, size_t d,
+                       size_t least, const float* weights, size_t stride, const float* total,
+                       size_t head_dim) {
     Vec sum[R] = {};
     for (size_t j = 0; j < least; ++j) {
         const Vec value = load(values + j * width + d);
         for (size_t r = 0; r < R; ++r) sum[r] += weights[r * stride + j] * value;
     }
     for (size_t r = 0; r < R; ++r) {
-        for (size_t j = least; j < rows[r].n_keys; ++j) sum[r] += weights[r * stride + j] * load(values + j * width + d);
+        for (size_t j = least; j < rows[r].n_keys; ++j)
+            sum[r] += weights[r * stride + j] * load(values + j * width + d);
         float a[ENGINE_WIDTH];
         store(a, sum[r] / total[r]);
         const size_t n = head_dim - d < ENGINE_WIDTH ? head_dim - d : ENGINE_WIDTH;
@@ -185,8 +200,8 @@ inline void value_tile(const AttendRow* rows, const float* values, size_t width,
 }
 
 template <size_t R>
-inline void attend_tile(const AttendRow* rows, const float* keys, const float* values, size_t head_dim, float scale,
-                        float* scratch) {
+inline void attend_tile(const AttendRow* rows, const float* keys, const float* values,
+                        size_t head_dim, float scale, float* scratch) {
     size_t most = rows[0].n_keys, least = rows[0].n_keys;
     for (size_t r = 1; r < R; ++r) {
         most = rows[r].n_keys > most ? rows[r].n_keys : most;
@@ -200,12 +215,13 @@ inline void attend_tile(const AttendRow* rows, const float* keys, const float* v
         value_tile<R>(rows, values, width, d, least, scratch, stride, total, head_dim);
 }
 
-void attend(const AttendRow* rows, size_t n_rows, const float* keys, const float* values, size_t head_dim, float scale,
-            float* scratch) {
+void attend(const AttendRow* rows, size_t n_rows, const float* keys, const float* values,
+            size_t head_dim, float scale, float* scratch) {
     size_t r = 0;
     for (; r + ENGINE_TILE <= n_rows; r += ENGINE_TILE)
         attend_tile<ENGINE_TILE>(rows + r, keys, values, head_dim, scale, scratch);
-    for (; r + 2 <= n_rows; r += 2) attend_tile<2>(rows + r, keys, values, head_dim, scale, scratch);
+    for (; r + 2 <= n_rows; r += 2)
+        attend_tile<2>(rows + r, keys, values, head_dim, scale, scratch);
     for (; r < n_rows; ++r) attend_tile<1>(rows + r, keys, values, head_dim, scale, scratch);
 }
 
@@ -213,7 +229,8 @@ void to_half(const float* in, uint16_t* out, size_t n) {
     size_t i = 0;
 #if defined(__F16C__)
     for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm256_cvtps_ph(_mm256_loadu_ps(in + i), 0));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(in + i), 0));
 #endif
     for (; i < n; ++i) out[i] = float_to_half(in[i]);
 }
@@ -222,7 +239,8 @@ void to_float(const uint16_t* in, float* out, size_t n) {
     size_t i = 0;
 #if defined(__F16C__)
     for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
+        _mm256_storeu_ps(
+            out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
 #endif
     for (; i < n; ++i) out[i] = half_to_float(in[i]);
 }

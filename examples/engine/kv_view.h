@@ -7,8 +7,9 @@
 
 namespace engine {
 
-// Tokens are kept in blocks of block_tokens; token t of the sequence is in block blocks[t / block_tokens], at place
-// t % block_tokens. A key or value row is fp16 [n_kv_heads][head_dim], without gaps.
+// Tokens are kept in blocks of block_tokens; token t of the sequence is in block blocks[t /
+// block_tokens], at place t % block_tokens. A key or value row is fp16 [n_kv_heads][head_dim],
+// without gaps.
 struct KvView {
     struct LayerBase {
         std::byte* k; // block 0, place 0
@@ -21,10 +22,12 @@ struct KvView {
     const int32_t* blocks = nullptr;
 
     std::byte* k_row(size_t layer, size_t token) const {
-        return layers[layer].k + block(token) * k_block_stride + token % block_tokens * k_token_stride;
+        return layers[layer].k + block(token) * k_block_stride +
+               token % block_tokens * k_token_stride;
     }
     std::byte* v_row(size_t layer, size_t token) const {
-        return layers[layer].v + block(token) * v_block_stride + token % block_tokens * v_token_stride;
+        return layers[layer].v + block(token) * v_block_stride +
+               token % block_tokens * v_token_stride;
     }
 
   private:

@@ -1,4 +1,5 @@
-// A Llama-style decoder's weights: RMSNorm, rotary positions on interleaved pairs, grouped-query attention, SwiGLU.
+// A Llama-style decoder's weights: RMSNorm, rotary positions on interleaved pairs, grouped-query
+// attention, SwiGLU.
 #pragma once
 
 #include <cstddef>
@@ -10,15 +11,15 @@
 namespace engine {
 
 struct Shape {
-    uint32_t dim = 0;      // of the residual stream
-    uint32_t hidden = 0;   // of the feed-forward part
+    uint32_t dim = 0;    // of the residual stream
+    uint32_t hidden = 0; // of the feed-forward part
     uint32_t n_layers = 0;
-    uint32_t n_heads = 0;  // of queries; query head h reads kv head h / (n_heads / n_kv_heads)
+    uint32_t n_heads = 0; // of queries; query head h reads kv head h / (n_heads / n_kv_heads)
     uint32_t n_kv_heads = 0;
     uint32_t head_dim = 0; // even
     uint32_t vocab = 0;
-    uint32_t context = 0;  // most positions of one sequence
-    double theta = 10000;  // base of the rotary frequencies
+    uint32_t context = 0; // most positions of one sequence
+    double theta = 10000; // base of the rotary frequencies
 
     size_t q_width() const { return size_t(n_heads) * head_dim; }
     size_t kv_width() const { return size_t(n_kv_heads) * head_dim; }
@@ -51,19 +52,19 @@ struct Layer {
 
 struct Model {
     Shape shape;
-    Matrix embedding;             // [vocab][dim]
+    Matrix embedding; // [vocab][dim]
     std::vector<Layer> layers;
     std::vector<float> last_norm;
-    Matrix output;                // [vocab][dim]; empty: the embedding
-    uint32_t crc32c = 0;          // of the whole file: its identity
+    Matrix output;       // [vocab][dim]; empty: the embedding
+    uint32_t crc32c = 0; // of the whole file: its identity
 
     const Matrix& output_matrix() const { return output.n_out() ? output : embedding; }
     size_t n_parameters() const;
 };
 
-// Read weights in the llama2.c "version 0" format or in "kvlm1" (docs/formats/kvlm1.md), told apart by the latter's magic.
-// A file that is neither, that ends early, goes on too long, fails its checksum or states dimensions that no such model
-// has throws Error with the file's name.
+// Read weights in the llama2.c "version 0" format or in "kvlm1" (docs/formats/kvlm1.md), told apart
+// by the latter's magic. A file that is neither, that ends early, goes on too long, fails its
+// checksum or states dimensions that no such model has throws Error with the file's name.
 Model load_model(const std::string& path);
 
 // The same from memory; `name` stands for the file in messages.

@@ -21,8 +21,9 @@ class Tokenizer {
     virtual int32_t beginning() const = 0;
 };
 
-// Byte pairs, format "bpe1" (docs/formats/kvlm1.md), or the tokenizer.bin of llama2.c, which does not state its vocabulary:
-// `vocab` is the model's. Throws Error naming the file and what is wrong with it.
+// Byte pairs, format "bpe1" (docs/formats/kvlm1.md), or the tokenizer.bin of llama2.c, which does
+// not state its vocabulary: `vocab` is the model's. Throws Error naming the file and what is wrong
+// with it.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, uint32_t vocab);
 
 } // namespace engine
