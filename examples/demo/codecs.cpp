@@ -1,0 +1,228 @@
+#include "demo/codecs.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "demo/larder_call.h"
+#include "engine/decoder.h"
+#include "engine/private_kv.h"
+#include "larder/larder.h"
+
+namespace demo {
+
+namespace {
+
+constexpr uint32_t prompt_tokens = 512, scored_tokens = 256, n_windows_max = 6;
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// A prompt in an fp16 cache, and what the model says about the tokens after it.
+struct Window {
+    std::vector<int32_t> tokens; // prompt, then the scored ones
+    std::unique_ptr<engine::PrivateKv> kv;
+    std::vector<float> logits; // [scored_tokens - 1][vocab]
+};
+
+class Bench {
+  public:
+    Bench(const engine::Model& model, int32_t beginning, std::span<const int32_t> text,
+          const std::vector<std::vector<int32_t>>& calibration)
+        : model_(model), decoder_(model), restored_(model.shape), calibration_(calibration) {
+        check(larder_context_create(nullptr, &context_), "larder_context_create");
+        constexpr size_t fresh = prompt_tokens + scored_tokens - 1;
+        for (size_t at = 0; at + fresh <= text.size() && windows_.size() < n_windows_max;
+             at += fresh) {
+            Window w;
+            w.tokens.assign(text.begin() + ptrdiff_t(at), text.begin() + ptrdiff_t(at + fresh));
+            w.tokens.insert(w.tokens.begin(), beginning);
+            windows_.push_back(std::move(w));
+        }
+        for (Window& w : windows_) {
+            w.kv = std::make_unique<engine::PrivateKv>(model.shape);
+            const engine::Slice prompt{std::span(w.tokens).first(prompt_tokens), 0, &w.kv->view()};
+            decoder_.step({&prompt, 1});
+            const auto logits = score(w, w.kv->view());
+            w.logits.assign(logits.begin(), logits.end());
+        }
+    }
+    ~Bench() {
+        larder_profile_destroy(profile_);
+        larder_context_destroy(context_);
+    }
+    Bench(const Bench&) = delete;
+    Bench& operator=(const Bench&) = delete;
+
+    CodecReport run() {
+        CodecReport report;
+        report.n_windows = uint32_t(windows_.size());
+        report.prompt_tokens = prompt_tokens;
+        report.scored_tokens = scored_tokens - 1;
+        if (windows_.empty()) return report;
+        double nats = 0;
+        for (const Window& w : windows_) nats += nats_of(w, w.logits);
+        report.plain_perplexity = perplexity(nats);
+        larder_codec_info info = LARDER_CODEC_INFO_INIT;
+        for (uint32_t i = 0; larder_codec_list(i, &info) == LARDER_OK; ++i)
+            report.presets.push_back(measure(info));
+        return report;
+    }
+
+  private:
+    // The logits after each scored token but the last. The scored tokens' own keys and values are
+    // computed anew.
+    std::span<const float> score(const Window& w, const engine::KvView& view) {
+        const engine::Slice rest{std::span(w.tokens).subspan(prompt_tokens, scored_tokens - 1),
+                                 prompt_tokens, &view};
+        return decoder_.step({&rest, 1}, engine::Rows::all);
+    }
+
+    double nats_of(const Window& w, std::span<const float> logits) const {
+        const size_t vocab = model_.shape.vocab;
+        double sum = 0;
+        for (size_t i = 0; i + 1 < scored_tokens - 1; ++i)
+            sum += engine::nll(logits.subspan(i * vocab, vocab), w.tokens[prompt_tokens + i + 1]);
+        return sum;
+    }
+
+    double perplexity(double nats) const {
+        return std::exp(nats / double(windows_.size() * (scored_tokens - 2)));
+    }
+
+    larder_stream_shape shape() const {
+        const engine::Shape& s = model_.shape;
+        larder_stream_shape shape = LARDER_STREAM_SHAPE_INIT;
+        shape.n_layers = s.n_layers;
+        shape.n_tokens = prompt_tokens;
+        shape.n_kv_heads = s.n_kv_heads;
+        shape.k_dim = shape.v_dim = s.head_dim;
+        return shape;
+    }
+
+    std::vector<larder_stream_plane> planes(const engine::KvView& view) const {
+        std::vector<larder_stream_plane> planes;
+        for (size_t l = 0; l < model_.shape.n_layers; ++l)
+            for (std::byte* base : {view.k_row(l, 0), view.v_row(l, 0)}) {
+                larder_stream_plane p = LARDER_STREAM_PLANE_INIT;
+                p.base = base;
+                p.token_stride = view.k_token_stride;
+                planes.push_back(p);
+            }
+        return planes;
+    }
+
+    CodecResult measure(const larder_codec_info& info) {
+        CodecResult r;
+        r.name = info.name;
+        r.description = info.description;
+        r.exact = info.quality == LARDER_QUALITY_EXACT;
+        larder_codec* codec = nullptr;
+        try {
+            larder_codec_options options = LARDER_CODEC_OPTIONS_INIT;
+            options.chain = info.name;
+            if (info.needs & (LARDER_CODEC_NEEDS_PROFILE | LARDER_CODEC_USES_PROFILE))
+                options.profile = profile();
+            check(larder_codec_open(context_, &options, &codec), "larder_codec_open");
+            measure_with(codec, r);
+        } catch (const engine::Error& e) {
+            r.why = e.what();
+        }
+        larder_codec_close(codec);
+        return r;
+    }
+
+    void measure_with(const larder_codec* codec, CodecResult& r) {
+        larder_stream_source source = LARDER_STREAM_SOURCE_INIT;
+        source.shape = shape();
+        uint64_t bound = 0, n_bytes = 0, total = 0;
+        check(larder_codec_sizes(codec, &source.shape, &bound, nullptr), "larder_codec_sizes");
+        std::vector<std::byte> stream(bound);
+        double encode_s = 0, decode_s = 0, nats = 0;
+        const auto targets = planes(restored_.view());
+        for (const Window& w : windows_) {
+            const auto sources = planes(w.kv->view());
+            source.planes = sources.data();
+            auto start = Clock::now();
+            check(larder_stream_encode(codec, &source, stream.data(), stream.size(), nullptr, 0,
+                                       &n_bytes),
+                  "larder_stream_encode");
+            encode_s += seconds_since(start);
+            total += n_bytes;
+            larder_stream_target target = LARDER_STREAM_TARGET_INIT;
+            target.planes = targets.data();
+            target.profiles = &profile_;
+            target.n_profiles = profile_ ? 1 : 0;
+            start = Clock::now();
+            check(larder_stream_decode(context_, {stream.data(), n_bytes}, &target),
+                  "larder_stream_decode");
+            decode_s += seconds_since(start);
+            const auto logits = score(w, restored_.view());
+            nats += nats_of(w, logits);
+            compare(logits, w.logits, r);
+        }
+        const double values = double(windows_.size()) * 2 * model_.shape.n_layers * prompt_tokens *
+                              double(model_.shape.kv_width());
+        r.bits_per_value = double(total) * 8 / values;
+        r.compression = 16 / r.bits_per_value;
+        r.encode_mb_s = values * 2e-6 / encode_s;
+        r.decode_mb_s = values * 2e-6 / decode_s;
+        r.perplexity = perplexity(nats);
+        r.measured = true;
+    }
+
+    static void compare(std::span<const float> got, std::span<const float> want, CodecResult& r) {
+        for (size_t i = 0; i < want.size(); ++i) {
+            r.logit_difference = std::max(r.logit_difference, double(std::fabs(got[i] - want[i])));
+            r.n_logits_different += std::memcmp(&got[i], &want[i], sizeof(float)) != 0;
+        }
+    }
+
+    // Learnt when the first preset asks for it.
+    const larder_profile* profile() {
+        if (profile_) return profile_;
+        larder_profile_options options = LARDER_PROFILE_OPTIONS_INIT;
+        options.shape = shape();
+        options.rope = LARDER_ROPE_POST;
+        options.rope_interleaved = 1;
+        options.rope_base = model_.shape.theta;
+        larder_profile* p = nullptr;
+        check(larder_profile_create(context_, &options, &p), "larder_profile_create");
+        profile_ = p;
+        larder_stream_source sample = LARDER_STREAM_SOURCE_INIT;
+        const auto from = planes(restored_.view());
+        sample.planes = from.data();
+        sample.shape = shape();
+        for (const std::vector<int32_t>& tokens : calibration_) {
+            const engine::Slice prompt{std::span(tokens).first(prompt_tokens), 0,
+                                       &restored_.view()};
+            decoder_.step({&prompt, 1});
+            check(larder_profile_add(p, &sample), "larder_profile_add");
+        }
+        check(larder_profile_finish(p), "larder_profile_finish");
+        return profile_;
+    }
+
+    const engine::Model& model_;
+    engine::Decoder decoder_;
+    engine::PrivateKv restored_;
+    const std::vector<std::vector<int32_t>>& calibration_; // each at least prompt_tokens long
+    std::vector<Window> windows_;
+    larder_context* context_ = nullptr;
+    larder_profile* profile_ = nullptr;
+};
+
+} // namespace
+
+CodecReport measure_codecs(const engine::Model& model, int32_t beginning,
+                           std::span<const int32_t> text,
+                           const std::vector<std::vector<int32_t>>& calibration) {
+    return Bench(model, beginning, text, calibration).run();
+}
+
+} // namespace demo
