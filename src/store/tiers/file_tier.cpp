@@ -18,7 +18,7 @@ constexpr uint32_t max_failures = 4;
 } // namespace
 
 FileTier::FileTier(larder_context& c, std::mutex& table_mutex) noexcept
-    : context_(c), os_(c.os), table_mutex_(table_mutex), file_(c.os, c.alloc), writer_(c.os, c.alloc, file_), segments_(c.alloc),
+    : context_(c), os_(c.os), table_mutex_(table_mutex), file_(c.os, c.alloc), writer_(c.os, c.alloc, file_, c.stats), segments_(c.alloc),
       failures_(c.alloc), footer_(c.alloc) {}
 
 FileTier::~FileTier() {

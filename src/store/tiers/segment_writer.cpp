@@ -67,7 +67,11 @@ void SegmentWriter::reap(size_t min_done) {
 
 void SegmentWriter::finish(Op& op) {
     Staging& s = *op.staging;
-    if (op.io.result > 0) written_bytes_.fetch_add(uint64_t(op.io.result), relaxed);
+    stats_.add(Stat::io_writes);
+    if (op.io.result > 0) {
+        written_bytes_.fetch_add(uint64_t(op.io.result), relaxed);
+        stats_.add(Stat::io_write_bytes, uint64_t(op.io.result));
+    }
     if (op.io.result > 0 && uint64_t(op.io.result) < op.io.n_bytes && op.io.result % block_bytes == 0) {
         // A short write: the rest is asked for again.
         op.io.buffer = static_cast<std::byte*>(op.io.buffer) + op.io.result;

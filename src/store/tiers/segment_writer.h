@@ -4,6 +4,7 @@
 #include <span>
 
 #include "base/atomic.h"
+#include "core/stats.h"
 #include "store/tiers/store_file.h"
 
 namespace larder {
@@ -20,7 +21,8 @@ class SegmentWriter {
         bool idle() const noexcept { return segment == no_segment; }
     };
 
-    SegmentWriter(Os& os, const Allocator& a, StoreFile& file) noexcept : os_(os), alloc_(a), file_(file), ops_(a), idle_(a) {}
+    SegmentWriter(Os& os, const Allocator& a, StoreFile& file, Stats& stats) noexcept
+        : os_(os), alloc_(a), file_(file), stats_(stats), ops_(a), idle_(a) {}
     ~SegmentWriter() { drop_ring(); }
     larder_status open(uint32_t depth, bool want_io_uring);
 
@@ -51,6 +53,7 @@ class SegmentWriter {
     Os& os_;
     const Allocator& alloc_;
     StoreFile& file_;
+    Stats& stats_;
     Staging stagings_[2];
     PageBuffer zeros_;
     Vec<Op> ops_;
