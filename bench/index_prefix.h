@@ -122,14 +122,14 @@ double us_per_chain(size_t n_threads, uint64_t n_chains, F f) {
     std::vector<double> seconds(n_threads);
     for (size_t t = 0; t < n_threads; ++t)
         threads.emplace_back([&, t] {
-            const double begin = now_s();
-            for (uint64_t i = t; i < n_chains; i += n_threads) f(t, i);
-            seconds[t] = now_s() - begin;
+            seconds[t] = cpu_seconds([&] {
+                for (uint64_t i = t; i < n_chains; i += n_threads) f(t, i);
+            });
         });
     for (auto& t : threads) t.join();
-    double worst = 0;
-    for (double s : seconds) worst = std::max(worst, s);
-    return worst * 1e6 / double(n_chains);
+    double sum = 0;
+    for (double s : seconds) sum += s;
+    return sum * 1e6 / double(n_chains);
 }
 
 inline void prefix_rows(Run& run) {

@@ -88,6 +88,7 @@ class PrefixIndex::Impl {
     void discard(uint64_t id) noexcept;
     larder_status list_and_publish(uint64_t id, uint64_t first_state) noexcept;
     larder_status publish_one(uint64_t parent, const PrefixItem& item, PrefixPublished& out);
+    void warm(std::span<const PrefixItem> items) const noexcept;
     larder_status publish_under(uint64_t parent, std::span<const PrefixItem> items, bool keep_pins, std::span<PrefixPublished> out, uint64_t& out_n);
     larder_status add_place(PrefixEntry& e, uint32_t bit, uint64_t location, bool replace) noexcept;
 

@@ -174,11 +174,20 @@ larder_status PrefixIndex::Impl::publish_one(uint64_t parent, const PrefixItem& 
     }
 }
 
+// Bring near what the next items will look up and change.
+void PrefixIndex::Impl::warm(std::span<const PrefixItem> items) const noexcept {
+    WideKey keys[ByKey::width];
+    const size_t n = std::min(items.size(), ByKey::width);
+    for (size_t i = 0; i < n; ++i) keys[i] = wide(items[i].key);
+    by_key_.warm(keys, n);
+}
+
 larder_status PrefixIndex::Impl::publish_under(uint64_t parent, std::span<const PrefixItem> items, bool keep_pins,
                                                std::span<PrefixPublished> out, uint64_t& out_n) {
     larder_status s = LARDER_OK;
     uint64_t n_new = 0;
     for (out_n = 0; out_n < items.size() && s >= 0; ++out_n) {
+        if (out_n % ByKey::width == 0 && items.size() > 1) warm(items.subspan(out_n));
         s = publish_one(parent, items[out_n], out[out_n]);
         if (s < 0) break;
         n_new += out[out_n].outcome == LARDER_PREFIX_NEW;

@@ -80,6 +80,7 @@ class Skiplist {
 
     template <class L>
     bool settle(Place& p, const KeyType& k) const noexcept;
+    void prefetch_child(const Node* y, uint32_t l, const Place& p, const KeyType& k) const noexcept;
     void descend(Place& p, const KeyType& k, uint32_t level) const noexcept;
     template <class L>
     void find(Place& p, const KeyType& k, uint32_t level) const noexcept;

@@ -30,6 +30,17 @@ bool Skiplist<KW, VW>::settle(Place& p, const KeyType& k) const noexcept {
     }
 }
 
+// y is what entry p.rank - 1 of p.x, a node of level l, names.
+template <uint32_t KW, uint32_t VW>
+void Skiplist<KW, VW>::prefetch_child(const Node* y, uint32_t l, const Place& p, const KeyType& k) const noexcept {
+    if (l > 1) return Inner::prefetch_blind(y);
+    Leaf::prefetch_blind(y);
+    if constexpr (KW > 1) return;
+    const uint64_t low = load_at(Inner::heads(p.x) + (p.rank ? p.rank - 1 : 0));
+    const uint64_t high = p.rank < p.n ? load_at(Inner::heads(p.x) + p.rank) : Inner::high(p.x).w[0];
+    Leaf::prefetch_expected_payload(y, k.w[0], low, high);
+}
+
 // Go down from the top to the node of `level` that covers k or lies left of the one that does.
 template <uint32_t KW, uint32_t VW>
 void Skiplist<KW, VW>::descend(Place& p, const KeyType& k, uint32_t level) const noexcept {
@@ -42,6 +53,7 @@ restart:
         const uint32_t child = Inner::payload(p.x, p.rank ? p.rank - 1 : 0);
         if (unchanged(p.x, p.v)) {
             Node* y = node(child);
+            prefetch_child(y, l, p, k);
             const uint64_t v = stable(y);
             if (unchanged(p.x, p.v)) {
                 p.x = y;
