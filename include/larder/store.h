@@ -15,6 +15,7 @@
 
 #include "larder/job.h"
 #include "larder/layout.h"
+#include "larder/replay.h"
 
 LARDER_EXTERN_C_BEGIN
 

@@ -108,12 +108,11 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
 
     // store_put.cpp
     larder_status check_put(const larder_store_put_item& item, larder::ObjectMeta& meta) const noexcept;
-    // E_EXISTS stands for "nothing is left to do".
-    larder_status meet_existing(const larder_key& key, const larder::ObjectMeta& meta, uint32_t flags, uint32_t* out_pins);
+    larder_status meet_existing(const larder_key& key, const larder::ObjectMeta& meta, uint32_t flags) noexcept;
+    uint32_t replace_object(const larder_store_put_item& item, const larder::ObjectMeta& meta, larder::ExtentSums sums);
     larder_status put_host(const larder_store_put_item& item, const larder::ObjectMeta& meta);
     larder_status put_file(const larder_store_put_item& item, const larder::ObjectMeta& meta);
-    larder_status reserve_host(const larder_store_put_item& item, const larder::ObjectMeta& meta, uint32_t pins, larder::ExtentSums& sums,
-                               uint32_t* out_slot);
+    larder_status reserve_host(const larder_store_put_item& item, const larder::ObjectMeta& meta, larder::ExtentSums& sums, uint32_t* out_slot);
     bool make_host_room(uint64_t n_bytes) noexcept;
     bool make_host_quota(Tenant& t, uint64_t n_bytes) noexcept;
     bool file_takes(uint32_t flags) const noexcept;

@@ -89,23 +89,27 @@ larder_status larder_store::evict(const larder_key& key, uint32_t tiers) {
     AppendLock append = from_file ? file_->lock() : AppendLock();
     Lock lock(mutex_);
     const uint32_t slot = objects_.slot_of(key);
-    if (slot == no_slot) return LARDER_MISS;
-    Object& o = objects_[slot];
-    const bool host = from_host && o.in_host(), file = from_file && o.in_file();
-    if (o.writing || o.n_pins) return fail(LARDER_E_BUSY, "keys", "the object is pinned or being put");
-    if (!host && !file) return LARDER_MISS;
-    if (host && (o.n_host_readers || (o.dirty && !from_file)))
-        return fail(LARDER_E_BUSY, "keys", "the object is being read, or not yet written");
-    if (host) detach_host(slot);
-    if (file) {
-        detach_file(slot);
-        o.keep_in_ram = true;
+    uint32_t tenant_id = 0;
+    bool found = false;
+    if (slot != no_slot) {
+        Object& o = objects_[slot];
+        const bool host = from_host && o.in_host(), file = from_file && o.in_file();
+        if (o.writing || o.n_pins) return fail(LARDER_E_BUSY, "keys", "the object is pinned or being put");
+        if (host && (o.n_host_readers || (o.dirty && !from_file)))
+            return fail(LARDER_E_BUSY, "keys", "the object is being read, or not yet written");
+        found = host || file;
+        tenant_id = o.meta.tenant;
+        if (host) detach_host(slot);
+        if (file) detach_file(slot);
+        // Without its RAM copy being asked for, the object must not find its way into the file again.
+        if (from_file) o.keep_in_ram = true, set_dirty(slot, false), update_host_policy(slot);
+        if (found) note_departure(key, LARDER_ABSENT_REMOVED, (host ? LARDER_TIER_HOST : 0) | (file ? LARDER_TIER_FILE : 0));
+        remove_if_nowhere(slot, LARDER_ABSENT_REMOVED, host ? LARDER_TIER_HOST : LARDER_TIER_FILE);
     }
-    note_departure(key, LARDER_ABSENT_REMOVED, (host ? LARDER_TIER_HOST : 0) | (file ? LARDER_TIER_FILE : 0));
-    const uint32_t tenant_id = o.meta.tenant;
-    remove_if_nowhere(slot, LARDER_ABSENT_REMOVED, host ? LARDER_TIER_HOST : LARDER_TIER_FILE);
     lock.unlock();
-    return file ? append_removal(append, format::RecordKind::key_removal, key, tenant_id) : LARDER_OK;
+    // Recorded also when nothing was found: an evicted record stays in the file until its segment is written anew.
+    if (from_file) LARDER_TRY(append_removal(append, format::RecordKind::key_removal, key, tenant_id));
+    return found ? LARDER_OK : LARDER_MISS;
 }
 
 larder_status larder_store::pin(const larder_key& key) {

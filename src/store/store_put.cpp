@@ -54,22 +54,34 @@ larder_status larder_store::put(const larder_store_put_item& item) {
     return status;
 }
 
-// What a put finds under its key. LARDER_E_EXISTS: it is there already. LARDER_OK: go on; pins of what was replaced are handed over.
-larder_status larder_store::meet_existing(const larder_key& key, const ObjectMeta& meta, uint32_t flags, uint32_t* out_pins) {
+// What a put finds under its key. LARDER_E_EXISTS: it is there already, nothing is left to do. LARDER_OK: go on; what is there, if anything, is coarser.
+larder_status larder_store::meet_existing(const larder_key& key, const ObjectMeta& meta, uint32_t flags) noexcept {
     const uint32_t slot = objects_.slot_of(key);
-    *out_pins = 0;
     if (slot == no_slot) return LARDER_OK;
     Object& o = objects_[slot];
     if (!o.meta.same_identity(meta)) return fail(LARDER_E_IDENTITY, "key", "the key is there with another layout or tenant");
     if (o.writing) return LARDER_RETRY;
-    if (o.meta.quality <= meta.quality) {
-        touch(slot);
-        if (flags & LARDER_PUT_PIN) LARDER_TRY(pin_slot(slot));
-        return LARDER_E_EXISTS;
+    if (o.meta.quality > meta.quality) return LARDER_OK;
+    touch(slot);
+    if (flags & LARDER_PUT_PIN) LARDER_TRY(pin_slot(slot));
+    return LARDER_E_EXISTS;
+}
+
+// The new object, in the place of a coarser one, whose pins it takes over. Strong against bad_alloc.
+uint32_t larder_store::replace_object(const larder_store_put_item& item, const ObjectMeta& meta, ExtentSums sums) {
+    uint32_t pins = item.flags & LARDER_PUT_PIN ? 1 : 0;
+    const uint32_t old = objects_.slot_of(item.key);
+    if (old != no_slot) {
+        const Object& o = objects_[old];
+        pins += o.n_pins;
+        remove_object(old, LARDER_ABSENT_REPLACED, (o.in_host() ? LARDER_TIER_HOST : 0) | (o.in_file() ? LARDER_TIER_FILE : 0));
     }
-    *out_pins = o.n_pins;
-    remove_object(slot, LARDER_ABSENT_REPLACED, (o.in_host() ? LARDER_TIER_HOST : 0) | (o.in_file() ? LARDER_TIER_FILE : 0));
-    return LARDER_OK;
+    const uint32_t slot = add_object(item.key, meta, uint32_t(item.n_bytes), std::move(sums));
+    Object& o = objects_[slot];
+    o.keep_in_ram = item.flags & LARDER_PUT_NO_FILE;
+    o.n_pins = pins;
+    n_pinned_ += pins != 0;
+    return slot;
 }
 
 bool larder_store::make_host_room(uint64_t n_bytes) noexcept {
@@ -108,25 +120,20 @@ bool larder_store::make_host_quota(Tenant& t, uint64_t n_bytes) noexcept {
     return t.host_bytes + n_bytes <= t.host_quota;
 }
 
-// Under the table mutex: an object in the state `writing`, with memory.
-larder_status larder_store::reserve_host(const larder_store_put_item& item, const ObjectMeta& meta, uint32_t pins, ExtentSums& sums,
-                                         uint32_t* out_slot) {
+// Under the table mutex: an object in the state `writing`, with memory. What was there stays unless this succeeds.
+larder_status larder_store::reserve_host(const larder_store_put_item& item, const ObjectMeta& meta, ExtentSums& sums, uint32_t* out_slot) {
     if (!make_host_quota(tenant(meta.tenant), HostTier::rounded(item.n_bytes)))
         return fail(LARDER_E_QUOTA, "tenant", "the host quota of tenant %u is used up", meta.tenant);
     if (!make_host_room(item.n_bytes)) return fail(LARDER_E_NOSPACE, "host_bytes", "the host tier is full");
     HostExtent extent(context->alloc);
     LARDER_TRY(host_->alloc(item.n_bytes, extent));
     try {
-        *out_slot = add_object(item.key, meta, uint32_t(item.n_bytes), std::move(sums));
+        *out_slot = replace_object(item, meta, std::move(sums));
     } catch (...) {
         host_->free(extent);
         throw;
     }
-    Object& o = objects_[*out_slot];
-    o.writing = true;
-    o.keep_in_ram = item.flags & LARDER_PUT_NO_FILE;
-    o.n_pins = pins + (item.flags & LARDER_PUT_PIN ? 1 : 0);
-    n_pinned_ += o.n_pins != 0;
+    objects_[*out_slot].writing = true;
     attach_host(*out_slot, std::move(extent));
     return LARDER_OK;
 }
@@ -134,16 +141,14 @@ larder_status larder_store::reserve_host(const larder_store_put_item& item, cons
 larder_status larder_store::put_host(const larder_store_put_item& item, const ObjectMeta& meta) {
     if (item.n_bytes > host_->capacity_bytes()) return fail(LARDER_E_NOSPACE, "n_bytes", "the object is larger than the host tier");
     ExtentSums sums(context->alloc, extent_count(item.n_bytes));
-    uint32_t slot = no_slot, pins = 0;
+    uint32_t slot = no_slot;
     Object* mine = nullptr;
     while (!mine) {
         Lock lock(mutex_);
-        uint32_t more = 0;
-        const larder_status met = meet_existing(item.key, meta, item.flags, &more);
+        const larder_status met = meet_existing(item.key, meta, item.flags);
         if (met == LARDER_E_EXISTS) return LARDER_OK;
         if (met != LARDER_OK) return met;
-        pins += more;
-        const larder_status status = reserve_host(item, meta, pins, sums, &slot);
+        const larder_status status = reserve_host(item, meta, sums, &slot);
         if (status >= 0) {
             mine = &objects_[slot];
             break;
@@ -178,47 +183,38 @@ larder_status larder_store::put_host(const larder_store_put_item& item, const Ob
     return LARDER_OK;
 }
 
+// Straight into the log. The append mutex is held throughout, so that nobody else puts the same key this way.
 larder_status larder_store::put_file(const larder_store_put_item& item, const ObjectMeta& meta) {
-    uint32_t slot;
+    AppendLock append = file_->lock();
     {
         Lock lock(mutex_);
-        uint32_t pins;
-        const larder_status met = meet_existing(item.key, meta, item.flags, &pins);
+        const larder_status met = meet_existing(item.key, meta, item.flags);
         if (met == LARDER_E_EXISTS) return LARDER_OK;
         if (met != LARDER_OK) return met;
-        slot = add_object(item.key, meta, uint32_t(item.n_bytes), ExtentSums(context->alloc, extent_count(item.n_bytes)));
-        Object& o = objects_[slot];
-        o.writing = true;
-        o.n_pins = pins + (item.flags & LARDER_PUT_PIN ? 1 : 0);
-        n_pinned_ += o.n_pins != 0;
+        if (!make_file_quota(tenant(meta.tenant), item.n_bytes))
+            return fail(LARDER_E_QUOTA, "tenant", "the file quota of tenant %u is used up", meta.tenant);
     }
-    AppendLock append = file_->lock();
     format::Record r{.key = item.key, .meta = meta, .n_bytes = uint32_t(item.n_bytes)};
     ExtentSums sums;
-    Result<RecordPlace> placed = LARDER_E_NOSPACE;
-    try {
-        larder_status status;
-        {
-            Lock lock(mutex_);
-            status = make_file_quota(tenant(meta.tenant), item.n_bytes)
-                         ? LARDER_OK : fail(LARDER_E_QUOTA, "tenant", "the file quota of tenant %u is used up", meta.tenant);
-        }
-        if (status >= 0) status = make_file_room(append, r);
+    larder_status status = make_file_room(append, r);
+    if (status >= 0) {
         const ByteSpan data(static_cast<const std::byte*>(item.data), item.n_bytes);
-        placed = status < 0 ? Result<RecordPlace>(status) : file_->append(r, nullptr, {&data, 1}, &sums);
-    } catch (const std::bad_alloc&) {
-        placed = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
+        const Result<RecordPlace> placed = file_->append(r, nullptr, {&data, 1}, &sums);
+        status = placed.status();
+        if (placed.ok()) {
+            Lock lock(mutex_);
+            // Somebody may have put it into RAM meanwhile; then the record is of no use.
+            status = meet_existing(item.key, meta, item.flags);
+            if (status == LARDER_OK) {
+                attach_file(replace_object(item, meta, std::move(sums)), *placed);
+                put_bytes_ += item.n_bytes;
+            } else if (status == LARDER_E_EXISTS) {
+                status = LARDER_OK;
+            }
+        }
     }
+    const larder_error_info why = last_error();
     drop_failed_segments(append);
-    Lock lock(mutex_);
-    Object& o = objects_[slot];
-    o.writing = false;
-    if (placed.ok()) {
-        o.sums = std::move(sums);
-        attach_file(slot, *placed);
-        put_bytes_ += o.n_bytes;
-        return LARDER_OK;
-    }
-    remove_object(slot, placed.status() == LARDER_E_QUOTA ? LARDER_ABSENT_QUOTA : LARDER_ABSENT_REJECTED, LARDER_TIER_FILE);
-    return placed.status();
+    if (status < 0) set_last_error(why);
+    return status;
 }

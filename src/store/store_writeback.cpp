@@ -165,16 +165,22 @@ larder_status larder_store::evict_segment(AppendLock& append, uint32_t victim) {
         Lock lock(mutex_);
         file_->hold(victim, false);
     }
-    larder_status status;
-    try {
-        status = keep_records(append, victim);
-        if (status >= 0) status = keep_removals(append, victim);
-    } catch (const std::bad_alloc&) {
-        status = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
-    }
-    Lock lock(mutex_);
-    file_->unhold(victim, false);
     SegmentBook& b = books_[victim];
+    Lock lock(mutex_, std::defer_lock);
+    larder_status status;
+    for (;;) {
+        try {
+            status = keep_records(append, victim);
+            if (status >= 0) status = keep_removals(append, victim);
+        } catch (const std::bad_alloc&) {
+            status = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
+        }
+        lock.lock();
+        // Pinned while the others were being saved: once more.
+        if (status < 0 || b.pinned_bytes == 0) break;
+        lock.unlock();
+    }
+    file_->unhold(victim, false);
     if (status < 0) {
         b.in_policy = true;
         file_policy_->admit(victim, {.id = victim, .now = ++clock_});
@@ -227,7 +233,11 @@ larder_status larder_store::keep_records(AppendLock&, uint32_t victim) {
     } ignore;
     LARDER_TRY(reader_->run(reads, ignore));
     for (size_t i = 0; i < kept.size(); ++i) {
-        if (reads[i].status < 0) continue;  // damaged: it goes with its segment
+        if (reads[i].status < 0) {
+            Lock lock(mutex_);
+            drop_bad_record(reads[i]);
+            continue;
+        }
         format::Record r;
         {
             Lock lock(mutex_);

@@ -12,6 +12,8 @@ HostTier::HostTier(larder_context& c, uint64_t capacity_bytes)
       pool_(c, (capacity_ + SlabPool::slab_bytes - 1) / SlabPool::slab_bytes * SlabPool::slab_bytes), slabs_(c.alloc),
       free_order_(c.alloc) {
     std::fill(std::begin(heads_), std::end(heads_), no_slot);
+    // Addresses are looked up without the mutex: the array must never move.
+    slabs_.reserve((capacity_ + SlabPool::slab_bytes - 1) / SlabPool::slab_bytes);
 }
 
 HostTier::~HostTier() {
@@ -33,7 +35,6 @@ void HostTier::unlink(uint32_t i, uint32_t order) noexcept {
 }
 
 larder_status HostTier::add_slab() {
-    slabs_.reserve(slabs_.size() + 1);
     free_order_.resize((slabs_.size() + 1) * size_t(units_per_slab), not_free);
     LARDER_ASSIGN(std::byte* const slab, pool_.take(false));
     slabs_.push_back(slab);
