@@ -181,8 +181,9 @@ LARDER_API larder_status larder_arena_layer_view(const larder_arena* arena, uint
 LARDER_API larder_status larder_arena_alloc(larder_arena* arena, uint32_t group, uint32_t n, larder_block* out_blocks) LARDER_NOEXCEPT;
 
 /** Add one reference to each block; a block listed twice gets two. All or none: on an error nothing has changed.
- *  Safe against a concurrent last unref: the answer is then LARDER_E_STALE.
- *  @return LARDER_OK; LARDER_E_STALE; LARDER_E_RANGE (2^30 references); LARDER_E_INVALID; LARDER_E_UNSUPPORTED.
+ *  Once a block has been sealed or has had a second reference, this is safe against a concurrent last unref: the answer is then LARDER_E_STALE. Before that only its holder may
+ *  use the id: whoever publishes one takes a reference for the publication first.
+ *  @return LARDER_OK; LARDER_E_STALE; LARDER_E_RANGE (2^29 references); LARDER_E_INVALID; LARDER_E_UNSUPPORTED.
  *  @threads internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_arena_ref(larder_arena* arena, const larder_block* blocks, uint32_t n) LARDER_NOEXCEPT;
 

@@ -127,6 +127,7 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     void free_seq(uint32_t index) noexcept;
     larder_seq seq_id(uint32_t index) const noexcept;
     larder::TableRoot& root(uint32_t seq_index, uint32_t group) noexcept { return roots_[size_t(seq_index) * groups_.size() + group]; }
+    Group* group_of(larder_block block) noexcept;
     larder::Recycler recycler(Group& g) noexcept;
     bool take_blocks(uint32_t group, std::span<uint32_t> out) noexcept;
     larder_status no_space(uint32_t group, uint64_t n) noexcept;

@@ -9,6 +9,10 @@ namespace {
 constexpr size_t batch = 64;
 constexpr uint32_t reclaim_rounds = 4;
 
+larder_status stale(larder_block block) {
+    return fail(LARDER_E_STALE, "block", "block %016llx is not, or no longer, a block of this arena", (unsigned long long)block);
+}
+
 void clear_block(void* ctx, uint32_t block) {
     auto* g = static_cast<ArenaGroup*>(ctx);
     g->storage->zero_block(g->index, block);
@@ -56,16 +60,18 @@ larder_status larder_arena::alloc(uint32_t group, std::span<larder_block> out) n
     return LARDER_OK;
 }
 
+// Whose index it is; the generation may be stale.
+ArenaGroup* larder_arena::group_of(larder_block block) noexcept {
+    if (Id::kind(block) != IdKind::block) return nullptr;
+    for (auto& g : groups_)
+        if (Id::index(block) - g->pool.first_index() < g->pool.n_blocks()) return g.get();
+    return nullptr;
+}
+
 Result<BlockRef> larder_arena::resolve(larder_block block) noexcept {
-    const uint32_t index = Id::index(block);
-    if (Id::kind(block) == IdKind::block) [[likely]]
-        for (uint32_t g = 0; g < groups_.size(); ++g) {
-            const BlockPool& p = groups_[g]->pool;
-            if (index - p.first_index() >= p.n_blocks()) continue;
-            if (p.live(index - p.first_index(), Id::generation(block))) return BlockRef{g, index - p.first_index()};
-            break;
-        }
-    return fail(LARDER_E_STALE, "block", "block %016llx is not, or no longer, a block of this arena", (unsigned long long)block);
+    if (const Group* g = group_of(block)) [[likely]]
+        if (const uint32_t number = Id::index(block) - g->pool.first_index(); g->pool.live(number, Id::generation(block))) return BlockRef{g->index, number};
+    return stale(block);
 }
 
 larder_status larder_arena::ref(std::span<const larder_block> blocks) noexcept {
@@ -93,22 +99,21 @@ larder_status larder_arena::unref(std::span<const larder_block> blocks) noexcept
     larder_status worst = LARDER_OK;
     for (size_t i = 0; i < blocks.size();) {
         // One run of blocks of the same group at a time, so that they go back in batches.
-        auto first = resolve(blocks[i]);
-        if (!first.ok()) {
-            worst = first.status();
-            ++i;
+        Group* owner = group_of(blocks[i]);
+        if (!owner) {
+            worst = stale(blocks[i++]);
             continue;
         }
-        Group& g = *groups_[first->group];
+        Group& g = *owner;
         Recycler r = recycler(g);
         for (; i < blocks.size(); ++i) {
             const uint32_t number = Id::index(blocks[i]) - g.pool.first_index();
             if (Id::kind(blocks[i]) != IdKind::block || number >= g.pool.n_blocks()) break;
-            bool last = false;
+            auto last = BlockPool::Last::no;
             if (g.pool.try_unref(number, Id::generation(blocks[i]), last) < 0)
-                worst = fail(LARDER_E_STALE, "block", "block %016llx is not, or no longer, a block of this arena", (unsigned long long)blocks[i]);
-            else if (last)
-                r.add(number);
+                worst = stale(blocks[i]);
+            else
+                r.add(number, last);
         }
     }
     return worst;

@@ -20,16 +20,22 @@ larder_status BlockPool::try_ref(uint32_t block, uint32_t generation) noexcept {
     do {
         if (generation_of(w) != generation || !refs_of(w)) return LARDER_E_STALE;
         if (refs_of(w) >= max_refs) return LARDER_E_RANGE;
-    } while (!words_[block].compare_exchange_weak(w, w + 1, acq_rel, acquire));
+    } while (!words_[block].compare_exchange_weak(w, (w | known_bit) + 1, acq_rel, acquire));
     return LARDER_OK;
 }
 
-larder_status BlockPool::try_unref(uint32_t block, uint32_t generation, bool& out_last) noexcept {
+larder_status BlockPool::try_unref(uint32_t block, uint32_t generation, Last& out_last) noexcept {
     uint64_t w = words_[block].load(acquire);
+    if (generation_of(w) != generation || !refs_of(w)) return LARDER_E_STALE;
+    if (!(w & known_bit)) {
+        words_[block].store(freed(w), release);
+        out_last = last_of(w);
+        return LARDER_OK;
+    }
     do {
         if (generation_of(w) != generation || !refs_of(w)) return LARDER_E_STALE;
-        out_last = refs_of(w) == 1;
-    } while (!words_[block].compare_exchange_weak(w, out_last ? freed(w) : w - 1, acq_rel, acquire));
+    } while (!words_[block].compare_exchange_weak(w, refs_of(w) == 1 ? freed(w) : w - 1, acq_rel, acquire));
+    out_last = refs_of(w) == 1 ? last_of(w) : Last::no;
     return LARDER_OK;
 }
 
@@ -37,33 +43,33 @@ larder_status BlockPool::try_seal(uint32_t block, uint32_t generation) noexcept 
     uint64_t w = words_[block].load(acquire);
     do {
         if (generation_of(w) != generation || !refs_of(w)) return LARDER_E_STALE;
-    } while (!words_[block].compare_exchange_weak(w, w | sealed_bit, acq_rel, acquire));
+    } while (!words_[block].compare_exchange_weak(w, w | sealed_bit | known_bit, acq_rel, acquire));
     return LARDER_OK;
 }
 
 void BlockPool::ref(uint32_t block) noexcept {
-    [[maybe_unused]] const uint64_t w = words_[block].fetch_add(1, relaxed);
+    uint64_t w = words_[block].load(relaxed);
     LARDER_ASSERT(refs_of(w) > 0 && refs_of(w) < 2 * max_refs - 1);
-}
-
-bool BlockPool::unref(uint32_t block) noexcept {
-    const uint64_t w = words_[block].fetch_sub(1, acq_rel);
-    LARDER_ASSERT(refs_of(w) > 0);
-    if (refs_of(w) != 1) return false;
-    words_[block].store(freed(w), release);
-    return true;
-}
-
-void BlockPool::recycle(std::span<const uint32_t> blocks) noexcept {
-    size_t from = 0;
-    for (size_t i = 0; i < blocks.size(); ++i) {
-        if (uint32_t(words_[blocks[i]].load(relaxed) >> 32) != n_generations_) [[likely]] continue;
-        // This block has used all its generations: an id handed out now could repeat an old one.
-        slots_.give(blocks.subspan(from, i - from));
-        n_retired_.fetch_add(1, relaxed);
-        from = i + 1;
+    while (!words_[block].compare_exchange_weak(w, (w | known_bit) + 1, relaxed, relaxed)) {
     }
-    slots_.give(blocks.subspan(from));
+}
+
+BlockPool::Last BlockPool::unref(uint32_t block) noexcept {
+    uint64_t w = words_[block].load(acquire);
+    LARDER_ASSERT(refs_of(w) > 0);
+    if (w & known_bit) {
+        w = words_[block].fetch_sub(1, acq_rel);
+        if (refs_of(w) != 1) return Last::no;
+    }
+    words_[block].store(freed(w), release);
+    return last_of(w);
+}
+
+// The word before the last reference went. A block that has used all its generations is retired: an id handed out later could repeat an old one.
+BlockPool::Last BlockPool::last_of(uint64_t w) noexcept {
+    if (uint32_t(freed(w) >> 32) != n_generations_) [[likely]] return Last::yes;
+    n_retired_.fetch_add(1, relaxed);
+    return Last::retired;
 }
 
 } // namespace larder

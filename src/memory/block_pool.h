@@ -6,10 +6,15 @@
 
 namespace larder {
 
-// A block's word: generation (counted from 0) in the upper half, sealed bit, references. Free blocks have no references.
+// A block's word: generation (counted from 0) in the upper half, sealed bit, known bit, references. Free blocks have no references.
+//
+// The known bit is set by the first seal or second reference and stays until the block is free. Without it only the one holder can name the block, so its references need
+// no atomic exchange: an id must not be passed to another thread before.
 class BlockPool {
   public:
-    static constexpr uint32_t max_refs = 1u << 30;
+    static constexpr uint32_t max_refs = 1u << 29;
+    // What dropping a reference came to. A retired block is out of service for good.
+    enum class Last { no, yes, retired };
     static constexpr uint32_t null_block = 0;
 
     // Blocks 1 .. n_blocks-1 can be taken; 0 is the null block. The id of block b has index first_index + b. Generations run from first_generation;
@@ -34,13 +39,13 @@ class BlockPool {
     bool alloc(std::span<uint32_t> out) noexcept;
     // For an id that may be stale.
     larder_status try_ref(uint32_t block, uint32_t generation) noexcept;
-    larder_status try_unref(uint32_t block, uint32_t generation, bool& out_last) noexcept;
+    larder_status try_unref(uint32_t block, uint32_t generation, Last& out_last) noexcept;
     larder_status try_seal(uint32_t block, uint32_t generation) noexcept;
-    // For a block that the caller holds. unref returns true for the last reference: the caller then recycles the block.
+    // For a block that the caller holds. After Last::yes the caller recycles the block.
     void ref(uint32_t block) noexcept;
-    bool unref(uint32_t block) noexcept;
+    Last unref(uint32_t block) noexcept;
     // Hand blocks without references back to the free lists.
-    void recycle(std::span<const uint32_t> blocks) noexcept;
+    void recycle(std::span<const uint32_t> blocks) noexcept { slots_.give(blocks); }
 
     uint64_t n_allocs() const noexcept { return slots_.n_taken(); }
     uint64_t n_retired() const noexcept { return n_retired_.load(relaxed); }
@@ -49,11 +54,12 @@ class BlockPool {
     const SlotPool& slots() const noexcept { return slots_; }
 
   private:
-    static constexpr uint64_t sealed_bit = uint64_t(1) << 31;
+    static constexpr uint64_t sealed_bit = uint64_t(1) << 31, known_bit = uint64_t(1) << 30;
     uint32_t generation_of(uint64_t w) const noexcept { return uint32_t(w >> 32) + first_generation_; }
     // Without references, of the next generation, not sealed.
     static uint64_t freed(uint64_t w) noexcept { return ((w >> 32) + 1) << 32; }
-    static uint32_t refs_of(uint64_t w) noexcept { return uint32_t(w) & 0x7fffffff; }
+    Last last_of(uint64_t w) noexcept;
+    static uint32_t refs_of(uint64_t w) noexcept { return uint32_t(w) & 0x3fffffff; }
 
     const uint32_t first_index_, n_blocks_, first_generation_, n_generations_;
     atomic<uint64_t> n_retired_{0};
@@ -71,10 +77,12 @@ class Recycler {
     Recycler(const Recycler&) = delete;
     BlockPool& pool() noexcept { return pool_; }
     void unref(uint32_t block) noexcept {
-        if (block != BlockPool::null_block && pool_.unref(block)) add(block);
+        if (block != BlockPool::null_block) add(block, pool_.unref(block));
     }
-    void add(uint32_t block) noexcept {
+    void add(uint32_t block, BlockPool::Last last) noexcept {
+        if (last == BlockPool::Last::no) return;
         if (clear_) clear_(ctx_, block);
+        if (last == BlockPool::Last::retired) return;
         blocks_[n_++] = block;
         if (n_ == capacity) flush();
     }
