@@ -250,6 +250,57 @@ void translation(bench::Run& run) {
     tables.release(root, r);
 }
 
+// Conversations of 100 to 400 blocks grow in turn and end at random; what would moving each of them out cost? 32 KiB per block, layer and plane (8 heads of 128 in
+// fp16, 16 tokens), 10 us per copy and 25 GB/s: the model of FastSwitch's evaluation.
+struct SwapModel {
+    double mean_run = 0, seconds = 0;
+};
+
+SwapModel swap_model(uint32_t run_blocks) {
+    const uint32_t n_blocks = 16384;
+    larder_arena_options o = paged(n_blocks);
+    o.run_blocks = run_blocks;
+    o.max_seqs = 64;
+    Bed bed(o);
+    larder::Rng rng(7);
+    struct Seq {
+        larder_seq id;
+        uint64_t left;
+    };
+    std::vector<Seq> seqs(48);
+    auto begin = [&](Seq& s) {
+        larder_arena_seq_create(bed.arena, &s.id);
+        s.left = 100 + rng.below(300);
+        larder_arena_seq_append(bed.arena, s.id, 16 * (1 + rng.below(60)), nullptr, 0, nullptr);  // the prompt
+    };
+    for (Seq& s : seqs) begin(s);
+    SwapModel m;
+    uint64_t n_runs = 0, n_moved = 0;
+    std::vector<larder_arena_run> runs(1024);
+    for (int step = 0; step < 60000; ++step) {
+        Seq& s = seqs[rng.below(seqs.size())];
+        larder_arena_seq_append(bed.arena, s.id, 16, nullptr, 0, nullptr);
+        if (--s.left) continue;
+        uint64_t n = 0;
+        larder_arena_seq_runs(bed.arena, s.id, 0, runs.data(), runs.size(), &n);
+        n_runs += n;
+        for (uint64_t i = 0; i < n; ++i) {
+            n_moved += runs[i].n_blocks;
+            m.seconds += 10e-6 + runs[i].n_blocks * 32768 / 25e9;
+        }
+        larder_arena_seq_destroy(bed.arena, s.id);
+        begin(s);
+    }
+    m.mean_run = double(n_moved) / double(n_runs);
+    return m;
+}
+
+void swaps(bench::Run& run) {
+    const SwapModel single = swap_model(0), runs = swap_model(64);
+    run.row({.name = "swap-run", .metric = "mean run of adjacent blocks", .unit = "blocks", .larder = runs.mean_run, .peers = {{"single blocks", single.mean_run}}, .note = "run_blocks 64"});
+    run.row({.name = "swap-time", .metric = "modelled time to move a conversation, per layer and plane", .unit = "s", .larder = runs.seconds, .peers = {{"single blocks", single.seconds}}, .note = "10 us per copy, 25 GB/s"});
+}
+
 void contiguous(bench::Run& run) {
     // 4 layers, K and V, 256 bytes per token: a granule of 2 MiB holds 8192 tokens.
     const uint64_t mib = 1 << 20, granule = 2 * mib, n_granules = run.size<uint64_t>(24, 8), n_tokens = n_granules * 8192;
@@ -300,5 +351,6 @@ BENCH_SUITE(memory, "blocks, sequences, tables and contiguous growth") {
     forks(run);
     sequences(run);
     translation(run);
+    swaps(run);
     contiguous(run);
 }

@@ -85,9 +85,12 @@ typedef struct larder_arena_options {
     uint32_t n_lookahead;          /**< CONTIGUOUS: tokens of memory kept ready ahead of each sequence's end; default 256 */
     uint32_t granule_bytes;        /**< CONTIGUOUS: unit of mapping, a power of two from the system's page to 1 GiB; default 2 MiB (ANON), 64 KiB (MEMFD) */
     larder_arena_reclaim reclaim;  /**< fn NULL: none */
+    uint32_t run_blocks;           /**< PAGED: keep the blocks of a sequence together in runs of so many, a power of two up to 4096 (FastSwitch, Shen et al. 2024): moving the sequence is then a few large
+                                        copies, see larder_arena_seq_runs(). A sequence's unused part of its last run goes to others when nothing else is free. Blocks cost more to allocate. 0: single blocks */
+    uint32_t reserved0;
 } larder_arena_options;
 
-#define LARDER_ARENA_OPTIONS_INIT { sizeof(larder_arena_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0, 0, 0 } }
+#define LARDER_ARENA_OPTIONS_INIT { sizeof(larder_arena_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0, 0, 0 }, 0, 0 }
 
 /** Create an arena.
  *  @param layout  kept alive by the arena.
@@ -288,6 +291,20 @@ LARDER_API larder_status larder_arena_seq_length(larder_arena* arena, larder_seq
 /** The ids of blocks [first, first + n) of a group's table, borrowed: no reference is added. Released entries give LARDER_NULL_BLOCK.
  *  @return LARDER_OK; LARDER_E_STALE; LARDER_E_RANGE (group, first, n); LARDER_E_INVALID; LARDER_E_UNSUPPORTED.  @threads one thread per sequence  @since 0.1 */
 LARDER_API larder_status larder_arena_seq_blocks(larder_arena* arena, larder_seq seq, uint32_t group, uint64_t first, uint64_t n, larder_block* out_blocks) LARDER_NOEXCEPT;
+
+/** Adjacent blocks of a sequence: bytes of a layer's plane from number `first` on, n_blocks * block stride long, are one copy in LAYER_FIRST order. */
+typedef struct larder_arena_run {
+    uint64_t entry;     /**< place in the table of the first one */
+    int32_t first;      /**< block number */
+    uint32_t n_blocks;
+} larder_arena_run;
+
+/** A group's table as runs of adjacent blocks, in order: what moving the sequence has to copy. Released entries are left out.
+ *  @param out_runs  [capacity]
+ *  @param out_n     receives the number of runs, also with LARDER_E_BUFFER_TOO_SMALL; may be NULL
+ *  @return LARDER_OK; LARDER_E_BUFFER_TOO_SMALL (the first `capacity` runs are written); LARDER_E_STALE; LARDER_E_RANGE (group); LARDER_E_INVALID; LARDER_E_UNSUPPORTED (CONTIGUOUS).
+ *  @threads one thread per sequence  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_arena_seq_runs(larder_arena* arena, larder_seq seq, uint32_t group, larder_arena_run* out_runs, uint64_t capacity, uint64_t* out_n) LARDER_NOEXCEPT;
 
 /** CONTIGUOUS: address of token 0 of a sequence in one layer and plane. It does not change while the sequence lives.
  *  @return LARDER_OK; LARDER_E_STALE; LARDER_E_RANGE (group, layer, plane); LARDER_E_INVALID; LARDER_E_UNSUPPORTED (PAGED).  @threads one thread per sequence  @since 0.1 */

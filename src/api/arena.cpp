@@ -143,6 +143,12 @@ larder_status larder_arena_seq_blocks(larder_arena* arena, larder_seq seq, uint3
     return arena->seq_blocks(seq, group, first, {out_blocks, n});
 }
 
+larder_status larder_arena_seq_runs(larder_arena* arena, larder_seq seq, uint32_t group, larder_arena_run* out_runs, uint64_t capacity, uint64_t* out_n) noexcept {
+    LARDER_API_HANDLE(arena, arena);
+    if (capacity) LARDER_API_NONNULL(out_runs);
+    return arena->seq_runs(seq, group, {out_runs, capacity}, out_n);
+}
+
 larder_status larder_arena_seq_base(larder_arena* arena, larder_seq seq, uint32_t group, uint32_t layer, larder_plane plane, void** out_base) noexcept {
     LARDER_API_HANDLE(arena, arena);
     LARDER_API_NONNULL(out_base);

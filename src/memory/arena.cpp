@@ -35,6 +35,9 @@ larder_status check_sizes(const larder_arena_options& o, uint64_t page_bytes) {
     LARDER_TRY(check_range(o.low_watermark, 0, 1000, "low_watermark"));
     LARDER_TRY(check_range(o.high_watermark, o.low_watermark, 1000, "high_watermark"));
     LARDER_TRY(check_range(o.n_lookahead, 0, 1u << 24, "n_lookahead"));
+    LARDER_TRY(check_range(o.run_blocks, 0, 1u << RunPool::max_order, "run_blocks"));
+    if (o.run_blocks && !std::has_single_bit(o.run_blocks)) return fail(LARDER_E_INVALID, "run_blocks", "run_blocks %u is not a power of two", o.run_blocks);
+    LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     LARDER_TRY(check_range(o.granule_bytes, page_bytes, max_contiguous_granule, "granule_bytes"));
     if (!std::has_single_bit(o.granule_bytes)) return fail(LARDER_E_INVALID, "granule_bytes", "granule_bytes %u is not a power of two", o.granule_bytes);
     return check_range(o.budget_bytes, 0, uint64_t(1) << 46, "budget_bytes");
@@ -154,6 +157,7 @@ larder_status larder_arena::set_up_paged(const larder_arena_import_options* impo
         groups_.push_back(make_owned<Group>(context->alloc, context->alloc, layout_->groups[g].info, uint32_t(total), uint32_t(shapes_[g].n_blocks), context->random_generation(), n_cpus));
         groups_[g]->index = g;
         groups_[g]->storage = storage_.get();
+        if (options_.run_blocks) groups_[g]->pool.use_runs(context->alloc, options_.max_seqs, options_.run_blocks);
         total += shapes_[g].n_blocks;
     }
     const uint64_t entries = options_.max_table_entries ? options_.max_table_entries : 4 * total + 1024 * uint64_t(options_.max_seqs);

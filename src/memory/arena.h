@@ -98,6 +98,7 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder_status seq_slide(larder_seq seq, uint64_t n_computed) noexcept;
     larder_status seq_length(larder_seq seq, uint64_t* out) noexcept;
     larder_status seq_blocks(larder_seq seq, uint32_t group, uint64_t first, std::span<larder_block> out) noexcept;
+    larder_status seq_runs(larder_seq seq, uint32_t group, std::span<larder_arena_run> out, uint64_t* out_n) noexcept;
     larder_status seq_base(larder_seq seq, uint32_t group, uint32_t layer, larder_plane plane, void** out) noexcept;
 
     // --- exports -----------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder::TableRoot& root(uint32_t seq_index, uint32_t group) noexcept { return roots_[size_t(seq_index) * groups_.size() + group]; }
     Group* group_of(larder_block block) noexcept;
     larder::Recycler recycler(Group& g) noexcept;
-    bool take_blocks(uint32_t group, std::span<uint32_t> out) noexcept;
+    bool take_blocks(uint32_t group, std::span<uint32_t> out, uint32_t owner = larder::RunPool::none) noexcept;
     larder_status no_space(uint32_t group, uint64_t n) noexcept;
     larder_status no_entries() const noexcept;
     larder_status grow(SeqRef s, uint32_t group, uint64_t n_blocks) noexcept;

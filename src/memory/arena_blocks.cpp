@@ -24,14 +24,14 @@ Recycler larder_arena::recycler(Group& g) noexcept {
     return Recycler(g.pool, clear ? clear_block : nullptr, &g);
 }
 
-bool larder_arena::take_blocks(uint32_t group, std::span<uint32_t> out) noexcept {
+bool larder_arena::take_blocks(uint32_t group, std::span<uint32_t> out, uint32_t owner) noexcept {
     Group& g = *groups_[group];
-    if (g.pool.alloc(out)) [[likely]] return true;
+    if (g.pool.alloc(out, owner)) [[likely]] return true;
     if (options_.reclaim.fn)
         for (uint32_t i = 0; i < reclaim_rounds; ++i) {
             const uint64_t n_free = g.pool.n_free();
             if (!options_.reclaim.fn(options_.reclaim.ctx, group, out.size() > n_free ? out.size() - n_free : 1)) break;
-            if (g.pool.alloc(out)) return true;
+            if (g.pool.alloc(out, owner)) return true;
         }
     g.n_failures.fetch_add(1, relaxed);
     return false;

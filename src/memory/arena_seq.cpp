@@ -49,6 +49,7 @@ void larder_arena::free_seq(uint32_t index) noexcept {
     for (auto& g : groups_) {
         Recycler r = recycler(*g);
         tables_->release(root(index, g->index), r);
+        g->pool.release_owner(index);
     }
     if (contig_) contig_->retire(index);
     std::lock_guard lock(seq_mutex_);
@@ -81,7 +82,7 @@ larder_status larder_arena::grow(SeqRef s, uint32_t group, uint64_t n_blocks) no
         const auto k = size_t(std::min<uint64_t>(n_blocks - t.n_blocks, batch));
         const uint64_t missing = n_blocks - t.n_blocks;
         larder_status status = LARDER_OK;
-        if (!take_blocks(group, {numbers, k}))
+        if (!take_blocks(group, {numbers, k}, s.index))
             status = no_space(group, missing);
         else if (!tables_->append(t, r, {numbers, k})) {
             for (size_t i = 0; i < k; ++i) r.unref(numbers[i]);
@@ -105,7 +106,7 @@ larder_status larder_arena::copy_on_write(SeqRef s, uint32_t group, uint64_t ent
     if (old == BlockPool::null_block) {
         // A window had passed here and the sequence came back: there is nothing to copy, but the null block must stay zero.
         uint32_t fresh;
-        if (!take_blocks(group, {&fresh, 1})) return no_space(group, 1);
+        if (!take_blocks(group, {&fresh, 1}, s.index)) return no_space(group, 1);
         *at = fresh;
         return LARDER_OK;
     }
@@ -115,7 +116,7 @@ larder_status larder_arena::copy_on_write(SeqRef s, uint32_t group, uint64_t ent
     if (!copies.items && !storage_->host_visible())
         return fail(LARDER_E_UNSUPPORTED, "copies", "a block must be copied and the tensors are not host-visible: give a list for the copies");
     uint32_t fresh;
-    if (!take_blocks(group, {&fresh, 1})) return no_space(group, 1);
+    if (!take_blocks(group, {&fresh, 1}, s.index)) return no_space(group, 1);
     g.n_copies.fetch_add(1, relaxed);
     *at = fresh;
     if (copies.items) {
@@ -364,6 +365,34 @@ larder_status larder_arena::seq_blocks(larder_seq seq, uint32_t group, uint64_t 
     tables_->for_range(t, first, out.size(), [&](std::span<const uint32_t> numbers) {
         for (uint32_t b : numbers) out[i++] = groups_[group]->pool.id(b);
     });
+    return LARDER_OK;
+}
+
+larder_status larder_arena::seq_runs(larder_seq seq, uint32_t group, std::span<larder_arena_run> out, uint64_t* out_n) noexcept {
+    LARDER_TRY(check_paged());
+    LARDER_ASSIGN(const SeqRef s, find(seq));
+    LARDER_TRY(check_group(group));
+    const TableRoot& t = root(s.index, group);
+    uint64_t n = 0, entry = 0;
+    larder_arena_run run{};
+    auto close = [&] {
+        if (run.n_blocks && n++ < out.size()) out[n - 1] = run;
+    };
+    tables_->for_range(t, 0, t.n_blocks, [&](std::span<const uint32_t> numbers) {
+        for (uint32_t b : numbers) {
+            const uint64_t at = entry++;
+            if (run.n_blocks && b == uint32_t(run.first) + run.n_blocks) {
+                ++run.n_blocks;
+                continue;
+            }
+            close();
+            run = {at, int32_t(b), b != BlockPool::null_block};
+        }
+    });
+    close();
+    if (out_n) *out_n = n;
+    if (n > out.size())
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the sequence has %llu runs; capacity is %zu", (unsigned long long)n, out.size());
     return LARDER_OK;
 }
 

@@ -30,7 +30,7 @@ larder_status check_blocks(const BlockPool& pool, uint32_t group, const Vec<uint
     Vec<uint8_t> is_free(pool.n_blocks(), 0, a);
     uint64_t n_free = 0, n_used = 0;
     bool twice = false;
-    pool.slots().for_each_free([&](uint32_t b) {
+    pool.for_each_free([&](uint32_t b) {
         twice |= is_free[b] || b == BlockPool::null_block;
         is_free[b] = 1;
         ++n_free;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/ids.h"
+#include "memory/run_pool.h"
 #include "memory/slot_pool.h"
 
 namespace larder {
@@ -20,6 +21,8 @@ class BlockPool {
     // Blocks 1 .. n_blocks-1 can be taken; 0 is the null block. The id of block b has index first_index + b. Generations run from first_generation;
     // after n_generations uses (0: 2^32) a block is retired.
     BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation, uint32_t n_cpus, uint32_t n_generations = 0);
+    // Keep the blocks of each of n_owners together in runs. Before the first block is taken.
+    void use_runs(const Allocator& a, uint32_t n_owners, uint32_t run_blocks) { runs_ = make_owned<RunPool>(a, a, 1u, n_blocks_, n_owners, run_blocks); }
 
     BlockPool(const BlockPool&) = delete;
 
@@ -35,36 +38,64 @@ class BlockPool {
         return generation_of(w) == generation && refs_of(w);
     }
 
-    // One reference each; all or nothing.
-    bool alloc(std::span<uint32_t> out) noexcept;
+    // One reference each; all or nothing. With runs, next to what the owner had last.
+    bool alloc(std::span<uint32_t> out, uint32_t owner = RunPool::none) noexcept;
+    void release_owner(uint32_t owner) noexcept {
+        if (runs_) runs_->release(owner);
+    }
     // For an id that may be stale.
     larder_status try_ref(uint32_t block, uint32_t generation) noexcept;
-    larder_status try_unref(uint32_t block, uint32_t generation, Last& out_last) noexcept;
+    larder_status try_unref(uint32_t block, uint32_t generation, Last& out_last) noexcept {
+        const uint64_t w = words_[block].load(acquire);
+        if (generation_of(w) != generation || (w & known_bit) || !refs_of(w)) return try_unref_known(block, generation, out_last);
+        words_[block].store(freed(w), release);
+        out_last = last_of(w);
+        return LARDER_OK;
+    }
     larder_status try_seal(uint32_t block, uint32_t generation) noexcept;
     // For a block that the caller holds. After Last::yes the caller recycles the block.
     void ref(uint32_t block) noexcept;
-    Last unref(uint32_t block) noexcept;
+    Last unref(uint32_t block) noexcept {
+        uint64_t w = words_[block].load(acquire);
+        LARDER_ASSERT(refs_of(w) > 0);
+        if (w & known_bit) {
+            w = words_[block].fetch_sub(1, acq_rel);
+            if (refs_of(w) != 1) return Last::no;
+        }
+        words_[block].store(freed(w), release);
+        return last_of(w);
+    }
     // Hand blocks without references back to the free lists.
-    void recycle(std::span<const uint32_t> blocks) noexcept { slots_.give(blocks); }
+    void recycle(std::span<const uint32_t> blocks) noexcept { runs_ ? runs_->give(blocks) : slots_.give(blocks); }
 
-    uint64_t n_allocs() const noexcept { return slots_.n_taken(); }
+    uint64_t n_allocs() const noexcept { return runs_ ? runs_->n_taken() : slots_.n_taken(); }
     uint64_t n_retired() const noexcept { return n_retired_.load(relaxed); }
-    uint64_t n_free() const noexcept { return slots_.n_free(); }
-    uint64_t n_used() const noexcept { return n_blocks_ - 1 - slots_.n_free() - n_retired(); }
-    const SlotPool& slots() const noexcept { return slots_; }
+    uint64_t n_free() const noexcept { return runs_ ? runs_->n_free() : slots_.n_free(); }
+    uint64_t n_used() const noexcept { return n_blocks_ - 1 - n_free() - n_retired(); }
+    template <class F>
+    void for_each_free(F f) const {
+        runs_ ? runs_->for_each_free(f) : slots_.for_each_free(f);
+    }
 
   private:
     static constexpr uint64_t sealed_bit = uint64_t(1) << 31, known_bit = uint64_t(1) << 30;
     uint32_t generation_of(uint64_t w) const noexcept { return uint32_t(w >> 32) + first_generation_; }
     // Without references, of the next generation, not sealed.
     static uint64_t freed(uint64_t w) noexcept { return ((w >> 32) + 1) << 32; }
-    Last last_of(uint64_t w) noexcept;
+    // The word before the last reference went. A block that has used all its generations is retired: an id handed out later could repeat an old one.
+    Last last_of(uint64_t w) noexcept {
+        if (uint32_t(freed(w) >> 32) != n_generations_) [[likely]] return Last::yes;
+        n_retired_.fetch_add(1, relaxed);
+        return Last::retired;
+    }
+    larder_status try_unref_known(uint32_t block, uint32_t generation, Last& out_last) noexcept;
     static uint32_t refs_of(uint64_t w) noexcept { return uint32_t(w) & 0x3fffffff; }
 
     const uint32_t first_index_, n_blocks_, first_generation_, n_generations_;
     atomic<uint64_t> n_retired_{0};
     AtomicArray<uint64_t> words_;
-    SlotPool slots_;
+    SlotPool slots_;       // unused with runs
+    Owned<RunPool> runs_;  // or NULL
 };
 
 // Collects blocks whose last reference went, and hands them back in batches.

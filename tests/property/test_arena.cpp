@@ -395,6 +395,15 @@ void paged_layer_first(void**) {
     w.run(test_rounds(600000), 512);
 }
 
+void paged_in_runs(void**) {
+    World w(test_seed() + 5);
+    const uint32_t n[] = {300, 400, 30};
+    larder_arena_options o = paged_options(n);
+    o.run_blocks = 16;
+    w.make(o);
+    w.run(test_rounds(200000), 256);
+}
+
 void paged_page_first_few_table_nodes(void**) {
     World w(test_seed() + 1);
     const uint32_t n[] = {500, 900, 40};
@@ -434,7 +443,7 @@ void contiguous_shared(void**) { contiguous(LARDER_ARENA_MEMFD, test_rounds(2000
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(paged_layer_first),      cmocka_unit_test(paged_page_first_few_table_nodes), cmocka_unit_test(imported_with_listed_copies),
+        cmocka_unit_test(paged_layer_first), cmocka_unit_test(paged_in_runs), cmocka_unit_test(paged_page_first_few_table_nodes), cmocka_unit_test(imported_with_listed_copies),
         cmocka_unit_test(contiguous_anonymous), cmocka_unit_test(contiguous_shared),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

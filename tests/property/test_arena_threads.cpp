@@ -142,6 +142,16 @@ void paged(void**) {
     run(o, test_rounds(20000));
 }
 
+void paged_in_runs(void**) {
+    const uint32_t n_blocks = 260;
+    larder_arena_options o = LARDER_ARENA_OPTIONS_INIT;
+    o.n_blocks = &n_blocks;
+    o.n_block_counts = 1;
+    o.max_seqs = 40;
+    o.run_blocks = 8;
+    run(o, test_rounds(20000));
+}
+
 void contiguous_shared(void**) {
     larder_arena_options o = LARDER_ARENA_OPTIONS_INIT;
     o.mode = LARDER_ARENA_CONTIGUOUS;
@@ -156,6 +166,6 @@ void contiguous_shared(void**) {
 } // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(paged), cmocka_unit_test(contiguous_shared)};
+    const CMUnitTest tests[] = {cmocka_unit_test(paged), cmocka_unit_test(paged_in_runs), cmocka_unit_test(contiguous_shared)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -119,6 +119,9 @@ static void bad_options_name_the_field(void** state) {
     BAD(o.low_watermark = 1001, LARDER_E_RANGE, "low_watermark");
     BAD((o.low_watermark = 500, o.high_watermark = 400), LARDER_E_RANGE, "high_watermark");
     BAD(o.granule_bytes = 12288, LARDER_E_INVALID, "granule_bytes");
+    BAD(o.run_blocks = 6, LARDER_E_INVALID, "run_blocks");
+    BAD(o.run_blocks = 8192, LARDER_E_RANGE, "run_blocks");
+    BAD(o.reserved0 = 1, LARDER_E_INVALID, "reserved0");
     BAD(o.granule_bytes = 1, LARDER_E_RANGE, "granule_bytes");
     BAD(o.mode = LARDER_ARENA_CONTIGUOUS, LARDER_E_INVALID, "n_blocks");
     BAD(o.struct_size = 4, LARDER_E_INVALID, "struct_size");
@@ -550,6 +553,53 @@ static void watermarks_and_reclaim(void** state) {
     larder_layout_destroy(layout);
 }
 
+static void runs_keep_sequences_together(void** state) {
+    (void)state;
+    const larder_layer_group g = full_group();
+    larder_layout* layout = layout_of(&g, 1);
+    const uint32_t n = 65;
+    larder_arena_options o = LARDER_ARENA_OPTIONS_INIT;
+    o.n_blocks = &n;
+    o.n_block_counts = 1;
+    o.run_blocks = 16;
+    larder_arena* a = NULL;
+    assert_int_equal(larder_arena_create(context, layout, &o, &a), LARDER_OK);
+    larder_seq s[4];
+    for (int i = 0; i < 4; ++i) assert_int_equal(larder_arena_seq_create(a, &s[i]), LARDER_OK);
+    /* in turn, a block at a time: single blocks would be scattered */
+    for (int round = 0; round < 12; ++round)
+        for (int i = 0; i < 3; ++i) assert_int_equal(larder_arena_seq_append(a, s[i], BT, NULL, 0, NULL), LARDER_OK);
+    larder_arena_run runs[8];
+    uint64_t n_runs = 0;
+    for (int i = 0; i < 3; ++i) {
+        assert_int_equal(larder_arena_seq_runs(a, s[i], 0, runs, 8, &n_runs), LARDER_OK);
+        assert_in_range(n_runs, 1, 2);
+        uint64_t sum = 0;
+        for (uint64_t k = 0; k < n_runs; ++k) {
+            assert_int_equal(runs[k].entry, sum);
+            sum += runs[k].n_blocks;
+        }
+        assert_int_equal(sum, 12);
+    }
+    assert_int_equal(larder_arena_verify(a), LARDER_OK);
+    /* what the others reserved and do not use is there when nothing else is */
+    assert_int_equal(larder_arena_seq_append(a, s[3], 28 * BT, NULL, 0, NULL), LARDER_OK);
+    assert_int_equal(larder_arena_seq_append(a, s[3], 1, NULL, 0, NULL), LARDER_E_NOSPACE);
+    assert_int_equal(larder_arena_seq_runs(a, s[3], 0, runs, 1, &n_runs), LARDER_E_BUFFER_TOO_SMALL);
+    assert_true(n_runs > 1);
+    assert_int_equal(larder_arena_seq_runs(a, s[3], 1, runs, 8, &n_runs), LARDER_E_RANGE);
+    assert_int_equal(larder_arena_verify(a), LARDER_OK);
+    /* all merged again: one run of 32 */
+    for (int i = 0; i < 4; ++i) assert_int_equal(larder_arena_seq_destroy(a, s[i]), LARDER_OK);
+    assert_int_equal(larder_arena_seq_runs(a, s[3], 0, runs, 8, &n_runs), LARDER_E_STALE);
+    assert_int_equal(larder_arena_seq_create(a, &s[0]), LARDER_OK);
+    assert_int_equal(larder_arena_seq_append(a, s[0], 32 * BT, NULL, 0, NULL), LARDER_OK);
+    assert_int_equal(larder_arena_seq_runs(a, s[0], 0, runs, 8, &n_runs), LARDER_OK);
+    assert_int_equal(n_runs, 1);
+    larder_arena_destroy(a);
+    larder_layout_destroy(layout);
+}
+
 static void freed_blocks_are_cleared_when_asked(void** state) {
     (void)state;
     const larder_layer_group g = full_group();
@@ -728,6 +778,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(tables_are_exported, set_up, tear_down),
         cmocka_unit_test_setup_teardown(groups_of_every_kind, set_up, tear_down),
         cmocka_unit_test_setup_teardown(watermarks_and_reclaim, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(runs_keep_sequences_together, set_up, tear_down),
         cmocka_unit_test_setup_teardown(freed_blocks_are_cleared_when_asked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(imported_tensors_are_used_in_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(contiguous_sequences, set_up, tear_down),
