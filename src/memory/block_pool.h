@@ -53,9 +53,10 @@ class BlockPool {
         return LARDER_OK;
     }
     larder_status try_seal(uint32_t block, uint32_t generation) noexcept;
-    // For a block that the caller holds. After Last::yes the caller recycles the block.
+    // For a block that the caller holds. After Last::yes the caller recycles the block; unref() is the same with "recycle it" as true.
     void ref(uint32_t block) noexcept;
-    Last unref(uint32_t block) noexcept {
+    bool unref(uint32_t block) noexcept { return drop(block) == Last::yes; }
+    Last drop(uint32_t block) noexcept {
         uint64_t w = words_[block].load(acquire);
         LARDER_ASSERT(refs_of(w) > 0);
         if (w & known_bit) {
@@ -108,7 +109,7 @@ class Recycler {
     Recycler(const Recycler&) = delete;
     BlockPool& pool() noexcept { return pool_; }
     void unref(uint32_t block) noexcept {
-        if (block != BlockPool::null_block) add(block, pool_.unref(block));
+        if (block != BlockPool::null_block) add(block, pool_.drop(block));
     }
     void add(uint32_t block, BlockPool::Last last) noexcept {
         if (last == BlockPool::Last::no) return;

@@ -110,7 +110,7 @@ void generations_end_in_retirement(void**) {
         uint32_t b;
         assert_true(pool.alloc({&b, 1}));
         assert_true(ids.insert(pool.id(b)).second);  // never the same id twice
-        const auto last = pool.unref(b);
+        const auto last = pool.drop(b);
         assert_true(last != BlockPool::Last::no);
         if (last == BlockPool::Last::yes) pool.recycle({&b, 1});
     }
@@ -134,7 +134,7 @@ void references_race_with_the_last_unref(void**) {
             const uint32_t b = Id::index(id);
             if (pool.try_ref(b, Id::generation(id)) < 0) continue;
             if (content[b].load(relaxed) != id) n_broken.fetch_add(1, relaxed);
-            if (pool.unref(b) == BlockPool::Last::yes) pool.recycle({&b, 1});
+            if (pool.unref(b)) pool.recycle({&b, 1});
             n_caught.fetch_add(1, relaxed);
         }
     });
@@ -145,7 +145,7 @@ void references_race_with_the_last_unref(void**) {
         const larder_block id = pool.id(b);
         content[b].store(id, relaxed);
         pool.ref(b);  // the publication's own: from here on the id may be known
-        assert_true(pool.unref(b) == BlockPool::Last::no);
+        assert_false(pool.unref(b));
         published.store(id, release);
         for (uint64_t k = 0; k < i % 64; ++k) cpu_relax();
         auto last = BlockPool::Last::no;
