@@ -37,7 +37,7 @@ void make_scales(const ExtentShape& e, const ExtentScratch& s, uint32_t n, std::
         const uint16_t scale = scale_bits(std::max(span, 0.0f) / limit, e.dtype);
         store_le<uint16_t>(side + 2 * size_t(i), scale);
         s.scale[i] = scale_value(scale, e.dtype);
-        s.inverse[i] = s.scale[i] > 0 ? 1.0f / s.scale[i] : 0.0f;
+        s.inverse[i] = reciprocal(s.scale[i]);
     }
     side += record(e).bytes;
 }

@@ -22,7 +22,7 @@ struct Preset {
 };
 
 constexpr Preset presets[] = {
-    {"lossless", "exact entropy=rans", 0, 13.4, "every bit; exponents entropy-coded by channel, signs and mantissas as they are"},
+    {"lossless", "exact entropy=rans", 0, 13.6, "every bit; exponents entropy-coded by channel, signs and mantissas as they are"},
     {"raw", "exact", 0, 16, "every bit, uncompressed: the cost of the container alone"},
     {"zstd", "exact entropy=zstd", 0, 14.2, "every bit; byte planes through zstd, for data that is not floating point"},
     {"int8", "affine bits=8 group=32 sym=1", LARDER_CODEC_FLOAT_ONLY, 8.5, "8-bit symmetric codes, one scale for 32 channels of a token"},
@@ -31,6 +31,17 @@ constexpr Preset presets[] = {
      "KIVI (arXiv 2402.02750) at 4 bits: keys grouped along tokens, values along channels"},
     {"kivi2", "affine bits=2 group=32 kaxis=channel", LARDER_CODEC_FLOAT_ONLY, 3,
      "KIVI (arXiv 2402.02750) at 2 bits; tail=128 keeps its full-precision window"},
+    {"bfp12", "block format=bfp group=32", LARDER_CODEC_FLOAT_ONLY, 4.25, "block floating point (arXiv 2403.20137): 4-bit mantissas, an 8-bit exponent for 32 channels"},
+    {"mxfp4", "block format=mxfp4 group=32", LARDER_CODEC_FLOAT_ONLY, 4.25, "OCP MXFP4: E2M1 values, a power-of-two scale for 32 channels"},
+    {"nvfp4", "block format=nvfp4 group=16", LARDER_CODEC_FLOAT_ONLY, 4.56, "E2M1 values, an E4M3 scale for 16 channels, a power-of-two scale per token"},
+    {"fp8", "block format=fp8 group=0", LARDER_CODEC_FLOAT_ONLY, 8.13, "E4M3 values, one 16-bit scale per token"},
+    {"mustafar70", "sparse keep=30", LARDER_CODEC_FLOAT_ONLY, 6, "Mustafar (arXiv 2505.22913): the 30 % largest magnitudes of each token and head, with a bitmap"},
+    {"cachegen-1", "affine bits=5 group=0 sym=1 taper=1 entropy=rans", LARDER_CODEC_FLOAT_ONLY, 3.0,
+     "CacheGen (arXiv 2310.07240), coarsest: one scale per token, 11 to 15 levels by depth, entropy-coded by channel"},
+    {"cachegen-2", "affine bits=5 group=0 sym=1 taper=2 entropy=rans", LARDER_CODEC_FLOAT_ONLY, 3.6, "the same with 15 to 31 levels"},
+    {"cachegen-3", "affine bits=5 group=0 sym=1 taper=3 entropy=rans", LARDER_CODEC_FLOAT_ONLY, 4.3, "the same with 31 levels everywhere"},
+    {"larder-fast", "step level=0 entropy=rans", LARDER_CODEC_NEEDS_PROFILE | LARDER_CODEC_FLOAT_ONLY, 3.1,
+     "a calibrated step per channel at the profile's finest level, entropy-coded with static tables"},
     {"larder-small", "step level=1 entropy=rans", LARDER_CODEC_NEEDS_PROFILE | LARDER_CODEC_FLOAT_ONLY, 2.2,
      "a calibrated step per channel, keys before rotation, entropy-coded with static tables; level=0..7 trades size for precision"},
 };
@@ -222,8 +233,14 @@ larder_status check_chain(const Chain& c) noexcept {
         if (c.salient_percent) return bad("salient tokens are not for this chain");
     } else if (c.quant == Quant::step) {
         if (c.entropy != Entropy::rans) return bad("a step chain is entropy-coded: entropy=rans");
+    } else if (c.quant == Quant::block) {
+        if (c.format == BlockFormat::none) return bad("a block chain needs a format");
+        if (c.entropy != Entropy::none) return bad("a block chain is not entropy-coded");
+    } else if (c.quant == Quant::sparse) {
+        if (c.keep_percent == 0) return fail(LARDER_E_RANGE, "chain", "keep is 0");
+        if (c.entropy != Entropy::none) return bad("a sparse chain is not entropy-coded");
     } else if (c.quant != Quant::exact) {
-        return fail(LARDER_E_UNSUPPORTED, "chain", "this quantizer is not in this version");
+        return fail(LARDER_E_UNSUPPORTED, "chain", "there is no quantizer %u", uint32_t(c.quant));
     }
     return LARDER_OK;
 }
@@ -235,7 +252,8 @@ larder_status check_chain_shape(const Chain& c, const larder_stream_shape& s) no
         if (!dim) continue;
         if (!is_float_dtype(t) && c.quant != Quant::exact)
             return fail(LARDER_E_UNSUPPORTED, kv ? "v_dtype" : "k_dtype", "a lossy chain needs F16, BF16 or F32 data, not dtype %d", t);
-        if (c.quant == Quant::affine && c.axis[kv] == Axis::token && c.group && width % c.group)
+        const bool grouped = c.quant == Quant::block || (c.quant == Quant::affine && c.axis[kv] == Axis::token);
+        if (grouped && c.group && width % c.group)
             return fail(LARDER_E_UNSUPPORTED, kv ? "v_dim" : "k_dim", "%u channels are not a multiple of the chain's group of %u", width, c.group);
     }
     return LARDER_OK;

@@ -5,6 +5,7 @@
 #include "base/result.h"
 #include "codec/affine.h"
 #include "codec/arena.h"
+#include "codec/direct.h"
 #include "codec/numeric.h"
 #include "codec/planes_zstd.h"
 
@@ -40,6 +41,7 @@ size_t ExtentShape::extra_bytes() const noexcept {
         const size_t full = n_tokens / tile_tokens, tail = n_tokens % tile_tokens;
         return full * rest_bytes(dtype, size_t(tile_tokens) * width) + (tail ? rest_bytes(dtype, tail * width) : 0);
     }
+    if (is_direct(*chain)) return n_tokens * direct_token_bytes(*this);
     return codes_are_packed(*chain) ? n_tokens * ((size_t(width) * chain->bits[kv] + 7) / 8) : 0;
 }
 
@@ -74,6 +76,7 @@ void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& 
         return;
     }
     k.to_f32(elems, e.dtype, s.x, values);
+    if (is_direct(*e.chain)) return direct_encode(e, s, n, extra);
     if (e.chain->quant == Quant::affine) return affine_quantize(k, e, s, n, side);
     if (model->rope) rope_rotate(k, *model->rope, e.position + t, n, e.n_heads, e.dim, -1, s.x, s.angles);
     for (uint32_t i = 0; i < n; ++i)
@@ -98,7 +101,7 @@ size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch
         quantize_tile(k, e, s, model, s.elems + size_t(t) * e.width * e.elem_bytes, t, n, side, extra);
         if (symbols)
             encoder.put(s.q, n);
-        else
+        else if (codes_are_packed(*e.chain))
             affine_pack(k, e, s, n, extra);
     }
     const ByteSpan side_data(s.side, size_t(side - s.side));
@@ -156,6 +159,12 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
 
 larder_status ExtentDecoder::finish_tile(uint32_t t, uint32_t n, std::byte* out) noexcept {
     const size_t values = size_t(n) * e_.width;
+    if (is_direct(*e_.chain)) {
+        LARDER_TRY(direct_decode(e_, s_, n, extra_.data() + extra_at_));
+        extra_at_ += n * direct_token_bytes(e_);
+        k_->from_f32(s_.x, e_.dtype, out, values);
+        return LARDER_OK;
+    }
     if (has_job_)
         LARDER_TRY(symbols_.get(s_.q, n));
     else

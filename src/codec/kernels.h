@@ -40,6 +40,9 @@ struct Kernels {
     bool (*classify)(const int16_t* q, const ChannelCodes& codes, uint8_t* symbols, uint8_t* low, uint32_t n) noexcept;
     bool (*declassify)(const uint8_t* symbols, const uint8_t* low, const ChannelCodes& codes, int16_t* q, uint32_t n) noexcept;
 
+    // Channels of one token whose class is the escape (n of the channel), ascending.
+    uint32_t (*find_escapes)(const uint8_t* symbols, const uint16_t* limits, uint32_t n, uint32_t* at) noexcept;
+
     // Groups of g consecutive values: smallest and largest.
     void (*group_range)(const float* x, uint32_t n, uint32_t g, float* lo, float* hi) noexcept;
     // The same for one row at a time over many rows: lo and hi are running.

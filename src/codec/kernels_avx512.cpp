@@ -13,8 +13,8 @@ namespace {
 } // namespace
 
 const Kernels kernels_avx512 = {
-    rans_decode_avx512, rans_encode_avx512, to_f32_x86,        from_f32_x86,  transpose8_x86,  split_x86,   join_x86,  classify_body,
-    declassify_body,  group_range_body, column_range_body, quantize_body, dequantize_body, rotate_body, pack_body, unpack_body,
+    rans_decode_avx512, rans_encode_avx512, to_f32_x86,        from_f32_x86,  transpose8_x86,  split_x86,    join_x86,       classify_x86,
+    declassify_x86,   find_escapes_x86, group_range_x86, column_range_body, quantize_x86, dequantize_x86, rotate_x86, pack_body, unpack_body,
 };
 
 } // namespace larder

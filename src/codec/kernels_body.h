@@ -165,6 +165,13 @@ bool declassify_body(const uint8_t* symbols, const uint8_t* low, const ChannelCo
     return escaped;
 }
 
+[[maybe_unused]] uint32_t find_escapes_body(const uint8_t* symbols, const uint16_t* limits, uint32_t n, uint32_t* at) noexcept {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < n; ++i)
+        if (symbols[i] == limits[i]) at[found++] = i;
+    return found;
+}
+
 // Floats as integers of the same order, so that minima and maxima vectorise; -0 sorts below +0.
 LARDER_INLINE int32_t order_key(float x) noexcept {
     const int32_t i = int32_t(float_to_bits(x));

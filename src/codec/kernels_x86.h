@@ -97,3 +97,112 @@ void join_x86(const int16_t* q, const std::byte* rest, larder_dtype t, std::byte
         }
     }
 }
+
+[[gnu::always_inline]] inline __m256i load16(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
+bool classify_x86(const int16_t* q, const ChannelCodes& codes, uint8_t* symbols, uint8_t* low, uint32_t n) noexcept {
+    if (low || n % 16) return classify_body(q, codes, symbols, low, n);
+    __m256i escaped = _mm256_setzero_si256();
+    for (uint32_t i = 0; i < n; i += 16) {
+        const __m256i limit = load16(codes.n + i);
+        const __m256i s = _mm256_min_epu16(_mm256_sub_epi16(load16(q + i), load16(codes.base + i)), limit);
+        escaped = _mm256_or_si256(escaped, _mm256_cmpeq_epi16(s, limit));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(symbols + i), _mm_packus_epi16(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1)));
+    }
+    return !_mm256_testz_si256(escaped, escaped);
+}
+
+bool declassify_x86(const uint8_t* symbols, const uint8_t* low, const ChannelCodes& codes, int16_t* q, uint32_t n) noexcept {
+    if (low || n % 16) return declassify_body(symbols, low, codes, q, n);
+    __m256i escaped = _mm256_setzero_si256();
+    for (uint32_t i = 0; i < n; i += 16) {
+        const __m256i s = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols + i)));
+        escaped = _mm256_or_si256(escaped, _mm256_cmpeq_epi16(s, load16(codes.n + i)));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + i), _mm256_add_epi16(s, load16(codes.base + i)));
+    }
+    return !_mm256_testz_si256(escaped, escaped);
+}
+
+// Positions among n channels whose class is the escape.
+uint32_t find_escapes_x86(const uint8_t* symbols, const uint16_t* limits, uint32_t n, uint32_t* at) noexcept {
+    uint32_t found = 0, i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m256i s = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols + i)));
+        uint32_t m = uint32_t(_mm256_movemask_epi8(_mm256_cmpeq_epi16(s, load16(limits + i)))) & 0x55555555u;
+        for (; m; m &= m - 1) at[found++] = i + uint32_t(__builtin_ctz(m)) / 2;
+    }
+    for (; i < n; ++i)
+        if (symbols[i] == limits[i]) at[found++] = i;
+    return found;
+}
+
+void group_range_x86(const float* x, uint32_t n, uint32_t g, float* lo, float* hi) noexcept {
+    if (g % 8) return group_range_body(x, n, g, lo, hi);
+    const auto keys = [](const float* p) {
+        const __m256i v = load16(p);
+        return _mm256_xor_si256(v, _mm256_and_si256(_mm256_srai_epi32(v, 31), _mm256_set1_epi32(0x7fffffff)));
+    };
+    for (uint32_t i = 0, j = 0; i < n; i += g, ++j) {
+        __m256i a = keys(x + i), b = a;
+        for (uint32_t k = 8; k < g; k += 8) {
+            const __m256i v = keys(x + i + k);
+            a = _mm256_min_epi32(a, v);
+            b = _mm256_max_epi32(b, v);
+        }
+        // Smallest and largest side by side: minimum of keys and of complemented keys.
+        __m128i m = _mm_min_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+        __m128i w = _mm_max_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
+        const __m128i ones = _mm_set1_epi32(-1);
+        w = _mm_xor_si128(w, ones);
+        __m128i both = _mm_min_epi32(_mm_unpacklo_epi64(m, w), _mm_unpackhi_epi64(m, w));
+        both = _mm_min_epi32(both, _mm_shuffle_epi32(both, 0xb1));
+        lo[j] = from_order_key(_mm_cvtsi128_si32(both));
+        hi[j] = from_order_key(~_mm_extract_epi32(both, 2));
+    }
+}
+
+void quantize_x86(const float* x, const float* mid, const float* inverse, uint32_t g, float lo, float hi, int16_t* q, uint32_t n) noexcept {
+    if (n % 16 || (g != 1 && g % 16)) return quantize_body(x, mid, inverse, g, lo, hi, q, n);
+    const __m256 low = _mm256_set1_ps(lo), high = _mm256_set1_ps(hi);
+    for (uint32_t i = 0, j = 0; i < n; ++j) {
+        const uint32_t end = g == 1 ? n : i + g;
+        const __m256 m1 = _mm256_set1_ps(mid[j]), v1 = _mm256_set1_ps(inverse[j]);
+        for (; i < end; i += 16) {
+            __m256i r[2];
+            for (uint32_t h = 0; h < 2; ++h) {
+                const uint32_t k = i + 8 * h;
+                const __m256 m = g == 1 ? _mm256_loadu_ps(mid + k) : m1, v = g == 1 ? _mm256_loadu_ps(inverse + k) : v1;
+                const __m256 y = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + k), m), v);
+                r[h] = _mm256_cvtps_epi32(_mm256_round_ps(_mm256_min_ps(_mm256_max_ps(y, low), high), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+            }
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + i), _mm256_permute4x64_epi64(_mm256_packs_epi32(r[0], r[1]), 0xd8));
+        }
+    }
+}
+
+void dequantize_x86(const int16_t* q, const float* mid, const float* step, uint32_t g, float* y, uint32_t n) noexcept {
+    if (n % 8 || (g != 1 && g % 8)) return dequantize_body(q, mid, step, g, y, n);
+    for (uint32_t i = 0, j = 0; i < n; ++j) {
+        const uint32_t end = g == 1 ? n : i + g;
+        const __m256 m1 = _mm256_set1_ps(mid[j]), s1 = _mm256_set1_ps(step[j]);
+        for (; i < end; i += 8) {
+            const __m256 v = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q + i))));
+            const __m256 m = g == 1 ? _mm256_loadu_ps(mid + i) : m1, s = g == 1 ? _mm256_loadu_ps(step + i) : s1;
+            _mm256_storeu_ps(y + i, _mm256_add_ps(_mm256_mul_ps(v, s), m));
+        }
+    }
+}
+
+void rotate_x86(float* x, const float* cosines, const float* sines, uint32_t n_pairs, bool interleaved) noexcept {
+    if (!interleaved || n_pairs % 4) return rotate_body(x, cosines, sines, n_pairs, interleaved);
+    const __m256i twice_each = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    const __m256 minus = _mm256_castsi256_ps(_mm256_set1_epi64x(int64_t(0x80000000)));
+    for (uint32_t i = 0; i < n_pairs; i += 4) {
+        const __m256 c = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(cosines + i)), twice_each);
+        const __m256 s = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(sines + i)), twice_each);
+        const __m256 v = _mm256_loadu_ps(x + 2 * i);
+        const __m256 swapped = _mm256_permute_ps(v, 0xb1);
+        // a c - b s and b c + a s: the sign goes into the product, which changes no rounding.
+        _mm256_storeu_ps(x + 2 * i, _mm256_add_ps(_mm256_mul_ps(v, c), _mm256_xor_ps(_mm256_mul_ps(swapped, s), minus)));
+    }
+}

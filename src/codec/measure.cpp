@@ -26,6 +26,11 @@ TableMeasure::TableMeasure(std::byte*& at, uint32_t n_layers, const uint32_t wid
     first_ = !exact_ && chain.symmetric ? -128 : 0;
     const uint32_t bits = std::max(chain.bits[0], chain.bits[1]);
     max_k_ = exact_ || bits <= 4 ? 0 : bits - 3;
+    if (!exact_) {
+        for (uint32_t layer = 0; layer < n_layers; ++layer)
+            for (uint32_t kv = 0; kv < 2; ++kv) highest_ = std::max(highest_, int32_t(code_limit(chain, kv, layer, n_layers)));
+        lowest_ = chain.symmetric ? -highest_ : 0;
+    }
     channel_ = carve<uint32_t>(at, size_t(std::min(widest, max_width)) * n_bins);
     plane_ = carve<uint32_t>(at, n_bins);
     total_ = carve<uint32_t>(at, n_bins);
@@ -103,9 +108,20 @@ void TableMeasure::end_plane(uint64_t n_values) noexcept {
     for (uint32_t i = 0; i < n_bins; ++i) total_[i] += plane_[i];
     const uint32_t plane = width_[1] ? 2 * layer_ + kv_ : layer_;
     TableSpec spec;
-    plane_bits_ += fit_table(plane_, n_bins, first_, max_k_, spec);
+    plane_bits_ += fit(plane_, spec);
     plane_bytes_ += spec.n_bytes();
     if (plane < max_tables) plane_specs_[plane] = spec;
+}
+
+uint64_t TableMeasure::fit(const uint32_t* counts, TableSpec& out) const noexcept {
+    const uint64_t bits = fit_table(counts, n_bins, first_, max_k_, out);
+    const uint32_t n = uint32_t(highest_ - lowest_ + 1);
+    if (highest_ < lowest_ || n < 2 || n > rans_max_symbols) return bits;
+    TableSpec closed;
+    const uint64_t closed_bits = fit_closed_table(counts + (lowest_ - first_), n, lowest_, closed);
+    if (closed_bits >= bits) return bits;
+    out = closed;
+    return closed_bits;
 }
 
 // Fit and number the tables of one division of the cells. Returns the coded size.
@@ -123,7 +139,7 @@ uint64_t TableMeasure::fit_cells(uint32_t division) noexcept {
             for (uint32_t i = 0; i < n_bins; ++i) counts[i] += cells_[size_t(m) * n_bins + i];
         }
         if (std::all_of(counts, counts + n_bins, [](uint32_t n) { return n == 0; })) continue;
-        bits += fit_table(counts, n_bins, first_, max_k_, cell_specs_[n_cell_specs_++]);
+        bits += fit(counts, cell_specs_[n_cell_specs_++]);
     }
     return bits;
 }
@@ -132,7 +148,7 @@ size_t TableMeasure::write(std::byte* out) noexcept {
     // Sampled counts stand for all values.
     const auto scaled = [&](uint64_t bits) { return uint64_t((unsigned __int128)bits * n_values_ / std::max<uint64_t>(1, n_sampled_)); };
     TableSpec one;
-    uint64_t best = scaled(fit_table(total_, n_bins, first_, max_k_, one)) + table_section_bits(0, one.n_bytes());
+    uint64_t best = scaled(fit(total_, one)) + table_section_bits(0, one.n_bytes());
     TableMap kind = TableMap::one;
     uint32_t division = 0;
     const uint32_t n_sides = width_[1] ? 2 : 1;

@@ -30,12 +30,14 @@ class TableMeasure {
   private:
     static constexpr uint32_t n_bins = 256, n_cells = 256, max_width = 4096;
     uint32_t cell_of(const uint32_t* counts) const noexcept;
+    uint64_t fit(const uint32_t* counts, TableSpec& out) const noexcept;
     uint64_t fit_cells(uint32_t division) noexcept;
 
     uint32_t n_layers_, width_[2];
     bool exact_, per_channel_;
     int32_t first_;
     uint32_t max_k_;
+    int32_t lowest_ = 0, highest_ = -1;  // all that the quantizer can give, when a closed table could hold it
     uint32_t* channel_;     // [width][n_bins] of the current plane
     uint32_t* plane_;       // [n_bins] of the current plane
     uint32_t* total_;       // [n_bins]

@@ -43,6 +43,9 @@ LARDER_INLINE uint16_t f32_to_bf16(float f) noexcept {
 // Round to the nearest integer, ties to even, for |x| < 2^22: no call, no dependence on a library.
 LARDER_INLINE float round_even(float x) noexcept { return (x + 12582912.0f) - 12582912.0f; }
 
+// 1 / s, or 0 for a step so small that its reciprocal would not be finite: then everything becomes code 0.
+LARDER_INLINE float reciprocal(float s) noexcept { return s >= 0x1p-126f ? 1.0f / s : 0.0f; }
+
 LARDER_INLINE float clamp(float x, float lo, float hi) noexcept {
     x = x < lo ? lo : x;
     return x > hi ? hi : x;

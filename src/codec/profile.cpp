@@ -80,7 +80,7 @@ larder_status read_profile_level(ByteSpan saved, const ProfileHeader& h, uint32_
     for (size_t i = 0; i < n; ++i) {
         mean[i] = load_le<float>(saved.data() + h.mean_at + 4 * i);
         step[i] = bf16_to_f32(load_le<uint16_t>(section.data() + 2 * i));
-        good = good && step[i] > 0 && step[i] < 0x1p120f && std::fabs(mean[i]) < 0x1p120f;
+        good = good && step[i] >= 0x1p-120f && step[i] < 0x1p120f && std::fabs(mean[i]) < 0x1p120f;
         inverse[i] = 1.0f / step[i];
     }
     if (!good) return fail(LARDER_E_CORRUPT, "profile", "the profile has a mean, step or frequency that cannot be");

@@ -28,7 +28,7 @@ bool TableSpec::read(ByteReader& in) noexcept {
         if (f[i] == std::byte{0}) return false;
         sum += freq[i] = uint8_t(f[i]);
     }
-    return sum < 256;
+    return sum <= 256;
 }
 
 void RansTable::expand(const TableSpec& s) noexcept {
@@ -123,13 +123,14 @@ const uint32_t* symbol_cost() noexcept {
 }
 
 // Frequencies that sum to 256 - (at least 1 for the escape), each counted symbol at least 1. Integers only.
-void normalise(const uint64_t* counts, uint32_t n, uint64_t escapes, uint8_t* freq) noexcept {
+void normalise(const uint64_t* counts, uint32_t n, uint64_t escapes, bool closed, uint8_t* freq) noexcept {
     uint64_t total = escapes;
     for (uint32_t i = 0; i < n; ++i) total += counts[i];
     uint32_t f[16], sum = 0;
     uint64_t c[16];
+    n -= closed;  // then the last symbol stands where the escape does otherwise
     for (uint32_t i = 0; i <= n; ++i) {
-        c[i] = i < n ? counts[i] : escapes;
+        c[i] = i < n || closed ? counts[i] : escapes;
         f[i] = total ? uint32_t((c[i] * 512 + total) / (2 * total)) : 0;
         if (f[i] == 0 && (c[i] || i == n)) f[i] = 1;
         sum += f[i];
@@ -151,7 +152,7 @@ void normalise(const uint64_t* counts, uint32_t n, uint64_t escapes, uint8_t* fr
         f[best] += more ? 1 : uint32_t(-1);
         sum += more ? 1 : uint32_t(-1);
     }
-    for (uint32_t i = 0; i < n; ++i) freq[i] = uint8_t(f[i]);
+    for (uint32_t i = 0; i < n + closed; ++i) freq[i] = uint8_t(f[i]);
 }
 
 // The best table with k low bits split off; `counts` are already shifted right by k.
@@ -175,7 +176,7 @@ uint64_t fit_window(const uint64_t* counts, uint32_t n_values, int32_t first, ui
     // A symbol inside the window keeps a frequency even when it was not seen: samples are not the data.
     uint64_t c[rans_max_symbols];
     for (uint32_t i = 0; i < out.n; ++i) c[i] = counts[lo + i] * 16 + 1;
-    normalise(c, out.n, escapes * 16 + 1, out.freq);
+    normalise(c, out.n, escapes * 16 + 1, false, out.freq);
     const uint32_t* cost = symbol_cost();
     uint64_t bits = 0;
     uint32_t used = 0;
@@ -199,6 +200,18 @@ uint64_t fit_table(const uint32_t* counts, uint32_t n_values, int32_t first, uin
         if (bits < best) best = bits, out = t;
     }
     return best;
+}
+
+uint64_t fit_closed_table(const uint32_t* counts, uint32_t n_values, int32_t first, TableSpec& out) noexcept {
+    LARDER_ASSERT(n_values >= 2 && n_values <= rans_max_symbols);
+    out = TableSpec{int16_t(first), 0, uint8_t(n_values), {}};
+    uint64_t c[rans_max_symbols];
+    for (uint32_t i = 0; i < n_values; ++i) c[i] = uint64_t(counts[i]) * 16 + 1;
+    normalise(c, n_values, 0, true, out.freq);
+    const uint32_t* cost = symbol_cost();
+    uint64_t bits = 0;
+    for (uint32_t i = 0; i < n_values; ++i) bits += uint64_t(counts[i]) * cost[out.freq[i]];
+    return bits;
 }
 
 uint64_t table_cost(const uint32_t* counts, uint32_t n_values, int32_t first, const TableSpec& t) noexcept {

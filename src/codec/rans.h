@@ -17,7 +17,7 @@ inline constexpr uint32_t rans_max_symbols = 15;  // without the escape
 inline constexpr uint32_t rans_state_bytes = 4 * rans_lanes;
 inline constexpr uint32_t rans_floor = 1u << 16;
 
-// A table as it is stored: the escape gets what the others leave of 256, at least 1.
+// A table as it is stored: the escape gets what the others leave of 256. When they leave nothing the table is closed: it codes only its own symbols.
 struct TableSpec {
     int16_t base;
     uint8_t k;
@@ -46,6 +46,7 @@ struct alignas(64) RansTable {
     uint32_t reserved;
 
     void expand(const TableSpec& s) noexcept;
+    bool is_closed() const noexcept { return (fc[n] & 0xffff) == 0; }
 };
 
 // One entropy-coded sequence of rows. Row r uses tables[ids[r % period]]; the last tail_rows rows have tail_lanes lanes only.
@@ -86,6 +87,8 @@ uint32_t log2_q16(uint32_t v) noexcept;
 // Fit a table to counts of the values first .. first + n_values - 1. Never fails; any value can be coded with the result.
 // Returns the coded size of the counted values in 1/65536 bit, low bits and escapes included.
 uint64_t fit_table(const uint32_t* counts, uint32_t n_values, int32_t first, uint32_t max_k, TableSpec& out) noexcept;
+// The same with a closed table over all of at most 15 values, for quantizers that can give no others.
+uint64_t fit_closed_table(const uint32_t* counts, uint32_t n_values, int32_t first, TableSpec& out) noexcept;
 // What coding the counted values with a given table would take.
 uint64_t table_cost(const uint32_t* counts, uint32_t n_values, int32_t first, const TableSpec& table) noexcept;
 

@@ -122,6 +122,7 @@ SymbolScratch carve_symbol_scratch(std::byte*& at, uint32_t n_tokens, uint32_t w
     s.tile = carve<uint8_t>(at, tile);
     s.low_tile = carve<uint8_t>(at, tile);
     s.low_rows = carve<uint8_t>(at, tile);
+    s.escape_at = carve<uint32_t>(at, width);
     s.codes.base = carve<int16_t>(at, width);
     s.codes.k = carve<uint16_t>(at, width);
     s.codes.n = carve<uint16_t>(at, width);
@@ -153,8 +154,12 @@ void SymbolEncoder::put(const int16_t* q, uint32_t n) noexcept {
     for (uint32_t t = 0; t < n; ++t) {
         uint8_t* row = classes + size_t(t) * w;
         if (!k_.classify(q + size_t(t) * w, s_.codes.view(), row, s_.codes.total_k ? s_.low_tile + size_t(t) * w : nullptr, w)) continue;
-        for (uint32_t c = 0; c < w; ++c)
-            if (row[c] == s_.codes.n[c]) s_.escapes[n_escapes_++] = q[size_t(t) * w + c];
+        const uint32_t n_found = k_.find_escapes(row, s_.codes.n, w, s_.escape_at);
+        for (uint32_t i = 0; i < n_found; ++i) {
+            const uint32_t c = s_.escape_at[i];
+            s_.escapes[n_escapes_++] = q[size_t(t) * w + c];
+            uncodable_ = uncodable_ || set_.tables[ids_[period_ == 1 ? 0 : c]].is_closed();
+        }
     }
     if (rows_.along_tokens) k_.transpose8(s_.tile, w, s_.symbols + size_t(token_) * w, rans_lanes, n, w);
     if (s_.codes.total_k) put_planes(n);
@@ -181,6 +186,7 @@ void SymbolEncoder::put_planes(uint32_t n) noexcept {
 }
 
 size_t SymbolEncoder::finish(ByteSpan side, std::byte* out, size_t capacity) noexcept {
+    if (uncodable_) return 0;
     const size_t escape_bytes = 2 * n_escapes_;
     const size_t raw_bytes = side.size() + escape_bytes + n_plane_bytes_;
     // The initial states of the lanes are free to choose: where there is little data they carry the first raw bytes.
@@ -312,10 +318,10 @@ larder_status SymbolDecoder::get(int16_t* q, uint32_t n) noexcept {
         const uint8_t* row = classes + size_t(t) * w;
         int16_t* to = q + size_t(t) * w;
         if (!k_->declassify(row, s_.codes.total_k ? s_.low_tile + size_t(t) * w : nullptr, s_.codes.view(), to, w)) continue;
-        for (uint32_t c = 0; c < w; ++c) {
-            if (row[c] < s_.codes.n[c]) continue;
+        const uint32_t n_found = k_->find_escapes(row, s_.codes.n, w, s_.escape_at);
+        for (uint32_t i = 0; i < n_found; ++i) {
             if (escape_at_ + 2 > escapes_.size()) return fail(LARDER_E_CORRUPT, "extent", "an extent has fewer escape values than escapes");
-            to[c] = load_le<int16_t>(escapes_.data() + escape_at_);
+            to[s_.escape_at[i]] = load_le<int16_t>(escapes_.data() + escape_at_);
             escape_at_ += 2;
         }
     }

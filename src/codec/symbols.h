@@ -63,6 +63,7 @@ struct SymbolScratch {
     uint8_t* tile;        // [tile_tokens][width]
     uint8_t* low_tile;    // [tile_tokens][width]
     uint8_t* low_rows;    // [width][32]
+    uint32_t* escape_at;  // [width]: channels of one token
     int16_t* escapes;     // encode: [n_tokens * width]
     std::byte* planes;    // encode
     uint16_t* words;      // encode
@@ -90,6 +91,7 @@ class SymbolEncoder {
     uint32_t period_;
     uint32_t token_ = 0;
     size_t n_escapes_ = 0, n_plane_bytes_ = 0;
+    bool uncodable_ = false;  // an escape where the table has none
 };
 
 // Decoding goes in three steps, so that the coded rows of several extents can be decoded together.

@@ -146,7 +146,7 @@ void affine_stays_within_its_step(void**) {
 
 void a_selection_equals_the_whole(void**) {
     Rng r(seed() + 2);
-    static const char* chains[] = {"lossless", "raw", "int8", "int4", "kivi2", "kivi4 entropy=rans", "zstd"};
+    static const char* chains[] = {"lossless", "raw", "int8", "int4", "kivi2", "kivi4 entropy=rans", "zstd", "mxfp4", "nvfp4", "mustafar70", "cachegen-2"};
     for (uint32_t round = 0; round < rounds(60); ++round) {
         Stream s;
         s.shape = random_shape(r, true);
@@ -182,7 +182,8 @@ void a_selection_equals_the_whole(void**) {
 // One bitstream and one decoded image, whatever the instruction set.
 void instruction_sets_agree(void**) {
     Rng r(seed() + 3);
-    static const char* chains[] = {"lossless", "int8", "int4", "kivi2", "kivi4 entropy=rans", "affine bits=5 sym=1 group=0 entropy=rans", "affine bits=8 group=16 entropy=rans"};
+    static const char* chains[] = {"lossless", "int8", "int4", "kivi2", "kivi4 entropy=rans", "affine bits=5 sym=1 group=0 entropy=rans", "affine bits=8 group=16 entropy=rans",
+                                   "bfp12", "mxfp4", "nvfp4", "fp8", "mustafar70", "cachegen-1"};
     for (uint32_t round = 0; round < rounds(60); ++round) {
         Rng data(r.next());
         const larder_stream_shape shape = random_shape(data, true);

@@ -1,0 +1,168 @@
+// Golden streams: files written by earlier versions decode to the same bits for ever, and are written the same again.
+// LARDER_GOLDEN_WRITE=1 renews them, knowingly.
+#include "support/cmocka.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/crc32c.h"
+#include "larder/larder.h"
+
+namespace {
+
+constexpr uint32_t layers = 2, tokens = 37, heads = 2, dim = 32, width = heads * dim;
+using Planes = std::vector<std::vector<uint16_t>>;
+using Bytes = std::vector<char>;
+
+std::string folder() {
+    const char* dir = std::getenv("LARDER_SOURCE_DIR");
+    return std::string(dir ? dir : ".") + "/tests/golden/streams/";
+}
+bool renew() { return std::getenv("LARDER_GOLDEN_WRITE") != nullptr; }
+
+// Halves by integer arithmetic alone: a sum of bytes per value, scaled by channel.
+Planes data() {
+    Planes p(2 * layers, std::vector<uint16_t>(tokens * width));
+    uint32_t x = 12345;
+    for (auto& plane : p)
+        for (uint32_t i = 0; i < plane.size(); ++i) {
+            int32_t sum = 0;
+            for (int k = 0; k < 4; ++k) x = x * 1664525u + 1013904223u, sum += int32_t(x >> 24) - 127;
+            uint32_t m = uint32_t(sum < 0 ? -sum : sum) + 1, e = 15 + (i % width) % 5;
+            while (m < 1024) m <<= 1, --e;
+            plane[i] = uint16_t((sum < 0 ? 0x8000u : 0) | e << 10 | (m & 1023));
+        }
+    return p;
+}
+
+std::vector<larder_stream_plane> views(Planes& p) {
+    std::vector<larder_stream_plane> v;
+    for (auto& plane : p) {
+        larder_stream_plane one = LARDER_STREAM_PLANE_INIT;
+        one.base = plane.data();
+        v.push_back(one);
+    }
+    return v;
+}
+
+Bytes read_file(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return Bytes(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+}
+void write_file(const std::string& path, const Bytes& b) { std::ofstream(path, std::ios::binary).write(b.data(), std::streamsize(b.size())); }
+
+larder_stream_source source_of(const std::vector<larder_stream_plane>& v) {
+    larder_stream_source s = LARDER_STREAM_SOURCE_INIT;
+    s.shape.n_layers = layers, s.shape.n_tokens = tokens, s.shape.n_kv_heads = heads, s.shape.k_dim = s.shape.v_dim = dim;
+    s.identity.layout.bytes[0] = 1, s.identity.content.bytes[0] = 2, s.identity.first_token = 16;
+    s.planes = v.data();
+    return s;
+}
+
+// The profile is a golden file too: calibration uses the mathematics library, coding with its result does not.
+larder_profile* profile(larder_context* context, Planes& p) {
+    larder_profile* out = nullptr;
+    const std::string path = folder() + "profile.lkp";
+    if (!renew()) {
+        const Bytes b = read_file(path);
+        assert_int_equal(larder_profile_load(context, {b.data(), b.size()}, &out), LARDER_OK);
+        return out;
+    }
+    const auto v = views(p);
+    const auto s = source_of(v);
+    larder_profile_options o = LARDER_PROFILE_OPTIONS_INIT;
+    o.shape = s.shape;
+    o.rope = LARDER_ROPE_POST;
+    assert_int_equal(larder_profile_create(context, &o, &out), LARDER_OK);
+    assert_int_equal(larder_profile_add(out, &s), LARDER_OK);
+    assert_int_equal(larder_profile_finish(out), LARDER_OK);
+    uint64_t n = 0;
+    (void)larder_profile_save(out, nullptr, 0, &n);
+    Bytes b(n);
+    assert_int_equal(larder_profile_save(out, b.data(), n, &n), LARDER_OK);
+    write_file(path, b);
+    return out;
+}
+
+uint32_t decode(larder_context* context, const Bytes& stream, const larder_profile* profile) {
+    Planes back(2 * layers, std::vector<uint16_t>(tokens * width, 0xffff));
+    const auto v = views(back);
+    larder_stream_target t = LARDER_STREAM_TARGET_INIT;
+    t.planes = v.data();
+    t.profiles = &profile;
+    t.n_profiles = 1;
+    assert_int_equal(larder_stream_decode(context, {stream.data(), stream.size()}, &t), LARDER_OK);
+    uint32_t crc = 0;
+    for (auto& plane : back) crc = larder::crc32c(crc, plane.data(), 2 * plane.size());
+    return crc;
+}
+
+Bytes encode(larder_context* context, const char* chain, const larder_profile* profile, Planes& p) {
+    larder_codec_options o = LARDER_CODEC_OPTIONS_INIT;
+    o.chain = chain;
+    o.profile = profile;
+    o.chunk_tokens = 33;
+    larder_codec* codec = nullptr;
+    assert_int_equal(larder_codec_open(context, &o, &codec), LARDER_OK);
+    const auto v = views(p);
+    const auto s = source_of(v);
+    uint64_t bound = 0, n = 0;
+    assert_int_equal(larder_codec_sizes(codec, &s.shape, &bound, nullptr), LARDER_OK);
+    Bytes out(bound);
+    assert_int_equal(larder_stream_encode(codec, &s, out.data(), bound, nullptr, 0, &n), LARDER_OK);
+    out.resize(n);
+    larder_codec_close(codec);
+    return out;
+}
+
+void golden_streams_decode_and_are_written_again(void**) {
+    larder_context* context = nullptr;
+    assert_int_equal(larder_context_create(nullptr, &context), LARDER_OK);
+    Planes p = data();
+    larder_profile* prof = profile(context, p);
+    std::map<std::string, uint32_t> sums;
+    {
+        std::ifstream in(folder() + "decoded.tsv");
+        std::string name;
+        for (uint32_t crc; in >> name >> crc;) sums[name] = crc;
+    }
+    for (uint32_t i = 0;; ++i) {
+        larder_codec_info info = LARDER_CODEC_INFO_INIT;
+        if (larder_codec_list(i, &info)) break;
+        const std::string name = info.name, path = folder() + name + ".lkv";
+        const Bytes now = encode(context, info.name, prof, p);
+        if (renew()) {
+            write_file(path, now);
+            sums[name] = decode(context, now, prof);
+            continue;
+        }
+        const Bytes then = read_file(path);
+        if (then.empty() || !sums.count(name)) print_error("%s has no golden stream\n", name.c_str());
+        assert_false(then.empty() || !sums.count(name));
+        for (uint64_t isa = 0; isa < 3; ++isa) {
+            larder_context_set_u64(context, LARDER_PARAM_ISA_LEVEL, isa);
+            if (decode(context, then, prof) != sums[name]) print_error("%s decodes to other bits\n", name.c_str());
+            assert_int_equal(decode(context, then, prof), sums[name]);
+        }
+        // zstd's bytes are its own affair.
+        if (name != "zstd" && then != now) print_error("%s is written with other bytes\n", name.c_str());
+        if (name != "zstd") assert_true(then == now);
+    }
+    if (renew()) {
+        std::ofstream out(folder() + "decoded.tsv");
+        for (auto& [name, crc] : sums) out << name << '\t' << crc << '\n';
+    }
+    larder_profile_destroy(prof);
+    larder_context_destroy(context);
+}
+
+} // namespace
+
+int main() {
+    const CMUnitTest tests[] = {cmocka_unit_test(golden_streams_decode_and_are_written_again)};
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
