@@ -135,7 +135,7 @@ void evictor(World& w, uint64_t seed, const std::atomic<bool>& stop) {
 
 void many_at_once(void**) {
     World w;
-    const uint64_t seed = test_seed(), n = test_rounds(100'000);
+    const uint64_t seed = test_seed(), n = test_rounds(40'000);
     std::atomic<bool> stop{false};
     std::vector<std::thread> workers;
     for (uint64_t t = 0; t < 3; ++t) workers.emplace_back([&, t] { requests(w, seed + t, n); });

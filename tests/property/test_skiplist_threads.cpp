@@ -92,7 +92,7 @@ void run_one(List& list, LinearOp& o) {
 void histories_are_linearizable(void**) {
     const uint64_t seed = test_seed();
     const size_t n_threads = 3, n_ops = 4;
-    const uint64_t n_rounds = test_rounds(10'000);
+    const uint64_t n_rounds = test_rounds(6'000);
     World w;
     std::vector<std::vector<LinearOp>> history(n_threads);
     std::atomic<uint64_t> arrived{0};
