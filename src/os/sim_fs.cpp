@@ -322,14 +322,14 @@ void SimFs::power_cut(const PowerCut& cut) {
 // Links, and the room used by what can still be reached.
 void SimFs::recount() {
     used_pages_ = 0;
-    Vec<Node> todo(1, 0);
+    Vec<Node> to_visit(1, 0);
     nodes_[0].links = 1;
-    while (!todo.empty()) {
-        const Node n = todo.back();
-        todo.pop_back();
+    while (!to_visit.empty()) {
+        const Node n = to_visit.back();
+        to_visit.pop_back();
         used_pages_ += nodes_[n].now.pages.size();
         for (const auto& [name, child] : nodes_[n].entries)
-            if (nodes_[child].links++ == 0) todo.push_back(child);
+            if (nodes_[child].links++ == 0) to_visit.push_back(child);
     }
     for (Inode& i : nodes_)
         if (!i.links) i.now = {}, i.durable = {};
