@@ -109,12 +109,13 @@ std::vector<FaultClass> FaultCase::default_classes() {
 }
 
 void run_fault_loop(const FaultCase& c) {
+    const uint64_t dense = test_percent();  // so many are tried one by one
     std::vector<int> classes{-1};
     for (FaultClass f : c.classes) classes.push_back(int(f));
     for (int cls : classes)
         for (bool sticky : {false, true})
             for (uint64_t n = 1; run_once(c, {cls, n, sticky});) {
-                n += n < 100 || test_long() ? 1 : n / 32;
+                n += test_long() ? 1 : n < dense ? 1 : std::max<uint64_t>(1, n * 100 / (32 * test_percent()));
                 if (n > 1000000) {
                     describe(c, {cls, n, sticky}, "does not end");
                     assert_true(false);

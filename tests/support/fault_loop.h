@@ -51,5 +51,5 @@ struct FaultCase {
 };
 
 // Fails the running cmocka test, with class, n and seed in the message, when a run misbehaves.
-// Beyond the first hundred, n grows by 3 % a step unless LARDER_LONG is set.
+// Beyond the first hundred (fewer with LARDER_TEST_PERCENT), n grows by 3 % a step unless LARDER_LONG is set.
 void run_fault_loop(const FaultCase& c);

@@ -20,3 +20,9 @@ bool test_long() {
     const char* text = std::getenv("LARDER_LONG");
     return text && *text && *text != '0';
 }
+
+uint64_t test_percent() {
+    const char* text = std::getenv("LARDER_TEST_PERCENT");
+    const uint64_t percent = text ? std::strtoull(text, nullptr, 10) : 100;
+    return percent >= 1 && percent <= 100 ? percent : 100;
+}
