@@ -44,30 +44,24 @@ larder_status Checker::look_at(uint32_t segment, bool repair) {
     LARDER_TRY(scanner_.scan(segment, found, listed.sequence));
     ++report_.n_segments;
     report_.n_sealed += listed.sealed;
+    // What a footer does not list is not part of the store any more, whatever its bytes look like.
+    SegmentScan& judged = listed.sealed ? listed : found;
     uint64_t n_corrupt = 0;
-    for (const ScannedRecord& r : found.records) n_corrupt += !r.payload_holds;
-    if (listed.sealed) {
-        for (ScannedRecord& r : listed.records) {
-            const bool there = std::any_of(found.records.begin(), found.records.end(), [&](auto& f) { return same_record(f, r); });
-            if (there) continue;
-            ++n_corrupt;
-            r.payload_holds = false;
-            found.records.push_back(std::move(r));
-        }
-        std::sort(found.records.begin(), found.records.end(), [](auto& a, auto& b) { return a.offset < b.offset; });
-        found.tail = std::max(found.tail, listed.tail);
+    for (ScannedRecord& r : judged.records) {
+        if (listed.sealed)
+            r.payload_holds = std::any_of(found.records.begin(), found.records.end(), [&](auto& f) { return f.payload_holds && same_record(f, r); });
+        n_corrupt += !r.payload_holds;
     }
     LARDER_ASSIGN(const bool header_holds, scanner_.header_holds(segment, listed.sequence));
     report_.n_corrupt += n_corrupt;
     report_.n_torn += !listed.sealed;
     if (!header_holds) ++report_.n_corrupt;
     if (repair && (n_corrupt || !listed.sealed || !header_holds)) {
-        LARDER_TRY(scanner_.write_footer(found));
-        if (!header_holds) LARDER_TRY(scanner_.write_header(found));
+        LARDER_TRY(scanner_.write_footer(judged));
+        if (!header_holds) LARDER_TRY(scanner_.write_header(judged));
         ++report_.n_repaired;
     }
-    found.sealed = listed.sealed;
-    scans_.push_back(std::move(found));
+    scans_.push_back(std::move(judged));
     return LARDER_OK;
 }
 

@@ -12,7 +12,7 @@ using Staging = SegmentWriter::Staging;
 
 namespace {
 // Blocks are handed to the ring once so many bytes of them are complete.
-constexpr uint32_t write_ahead_bytes = 512 << 10;
+constexpr uint64_t write_ahead_bytes = 512 << 10;
 // After so many segments failed to be written the disk is taken for broken.
 constexpr uint32_t max_failures = 4;
 } // namespace
@@ -150,7 +150,7 @@ larder_status FileTier::open_segment() {
         s.buffer = staging->memory.data();
     }
     encode_segment_header(place(slot), staging->memory.data());
-    writer_.erase_trailer(*staging);
+    writer_.write_opening(*staging, place(slot));
     footer_.clear();
     n_footer_records_ = 0;
     open_ = staging;
@@ -209,12 +209,13 @@ Result<RecordPlace> FileTier::append(Record& r, const ExtentSums* sums, std::spa
     std::memset(mem + payload_at + r.n_bytes, 0, end - payload_at - r.n_bytes);
     add_to_footer(r, offset, mine);
     const RecordPlace out{open_->segment, offset};
+    needs_sync_ = true;
     {
         std::lock_guard table(table_mutex_);
         s.tail = uint32_t(end);
     }
     const uint32_t whole = align_down<uint32_t>(s.tail, block_bytes);
-    if (whole - open_->submitted >= write_ahead_bytes) {
+    if (whole - open_->submitted >= std::min(write_ahead_bytes, file_.segment_bytes() / 8)) {
         writer_.write(*open_, open_->submitted, whole);
         open_->submitted = whole;
         writer_.poll();
@@ -233,7 +234,7 @@ void FileTier::seal() {
     const uint32_t body = align_up<uint32_t>(s.tail, block_bytes);
     const uint32_t zone = size - uint32_t(footer_zone(footer_.size()));
     std::memset(mem + s.tail, 0, std::min(body, zone) - s.tail);
-    // The erasing of the former trailer must not overtake the new one.
+    // What was written over the former trailer must not overtake the new one.
     writer_.wait(staging);
     std::memset(mem + zone, 0, size - zone);
     const uint32_t table = size - trailer_bytes - uint32_t(footer_.size());
@@ -243,6 +244,7 @@ void FileTier::seal() {
     if (body > staging.submitted) writer_.write(staging, staging.submitted, body);
     writer_.write(staging, zone, size);
     staging.submitted = size;
+    needs_sync_ = true;
     {
         std::lock_guard lock(table_mutex_);
         segments_[staging.segment].state = State::sealing;
@@ -338,16 +340,12 @@ void FileTier::write_out() {
 
 larder_status FileTier::flush() {
     write_out();
-    bool unsynced = false;
-    for (uint32_t i = 0; i < n_file_segments_; ++i) {
-        const Segment& s = segments_[i];
-        unsynced |= (s.state == State::sealed || s.state == State::open) && s.durable != s.tail;
-    }
-    if (unsynced) {
+    if (needs_sync_) {
         context_.stats.add(Stat::io_syncs);
         if (file_.sync() < 0) {
             fail_unsynced();
         } else {
+            needs_sync_ = false;
             std::lock_guard table(table_mutex_);
             for (uint32_t i = 0; i < n_file_segments_; ++i) {
                 Segment& s = segments_[i];

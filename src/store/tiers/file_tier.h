@@ -120,6 +120,7 @@ class FileTier {
     larder_status unreported_ = LARDER_OK;
     atomic<larder_status> broken_{LARDER_OK};
     bool sync_on_seal_ = false;
+    bool needs_sync_ = false;      // something was written since the last sync
     uint64_t recovery_read_bytes_ = 0;
 };
 

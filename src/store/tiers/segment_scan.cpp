@@ -105,6 +105,9 @@ larder_status SegmentScanner::scan(uint32_t segment, SegmentScan& out, uint64_t 
     if (!sequence) {
         LARDER_TRY(read(tail_, block_bytes, file_.segment_offset(segment)));
         out.sequence = decode_segment_header(tail_.data(), file_.super().id, segment);
+        // An open segment has a copy of its header where its trailer will be.
+        LARDER_TRY(read(tail_, block_bytes, file_.segment_offset(segment) + size - block_bytes));
+        out.sequence = std::max(out.sequence, decode_segment_header(tail_.data(), file_.super().id, segment));
     }
     if (!out.sequence) return LARDER_OK;
     LARDER_TRY(read(whole_, size, file_.segment_offset(segment)));

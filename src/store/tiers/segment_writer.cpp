@@ -12,8 +12,8 @@ using namespace format;
 larder_status SegmentWriter::open(uint32_t depth, bool want_io_uring) {
     for (Staging& s : stagings_) {
         LARDER_ASSIGN(s.memory, PageBuffer::make(os_, file_.segment_bytes()));
+        LARDER_ASSIGN(s.opening, PageBuffer::make(os_, block_bytes));
     }
-    LARDER_ASSIGN(zeros_, PageBuffer::make(os_, block_bytes));
     LARDER_ASSIGN(ring_, os_.io_ring(alloc_, std::min(depth, 16u), want_io_uring));
     ops_.resize(ring_->depth());
     for (Op& op : ops_) idle_.push_back(&op);
@@ -26,8 +26,9 @@ void SegmentWriter::write(Staging& s, uint32_t begin, uint32_t end) {
         submit(s, s.memory.data() + at, std::min(piece_bytes, end - at), base + at);
 }
 
-void SegmentWriter::erase_trailer(Staging& s) {
-    submit(s, zeros_.data(), block_bytes, file_.segment_offset(s.segment) + file_.segment_bytes() - block_bytes);
+void SegmentWriter::write_opening(Staging& s, const Place& place) {
+    encode_segment_header(place, s.opening.data());  // the rest of the block is zeros
+    submit(s, s.opening.data(), block_bytes, file_.segment_offset(s.segment) + file_.segment_bytes() - block_bytes);
 }
 
 void SegmentWriter::submit(Staging& s, const std::byte* from, uint32_t n_bytes, uint64_t offset) {

@@ -14,6 +14,7 @@ class SegmentWriter {
   public:
     struct Staging {
         PageBuffer memory;
+        PageBuffer opening;        // the last block while the segment is open
         uint32_t segment = no_segment;
         uint32_t submitted = 0;    // bytes handed to the ring; whole blocks
         uint32_t n_in_flight = 0;
@@ -29,8 +30,8 @@ class SegmentWriter {
     std::span<Staging> stagings() noexcept { return stagings_; }
     // Write blocks [begin, end) of the staging buffer to their place in its segment. Failures show in s.status.
     void write(Staging& s, uint32_t begin, uint32_t end);
-    // Zeros over the last block of a segment, so that the footer of its former use is gone.
-    void erase_trailer(Staging& s);
+    // A copy of the segment's header over its last block: the footer of its former use is gone, and one damaged block does not lose an open segment.
+    void write_opening(Staging& s, const format::Place& place);
     // Until nothing of it is in flight.
     void wait(Staging& s);
     // Take what is finished, without waiting.
@@ -55,7 +56,6 @@ class SegmentWriter {
     StoreFile& file_;
     Stats& stats_;
     Staging stagings_[2];
-    PageBuffer zeros_;
     Vec<Op> ops_;
     Vec<Op*> idle_;
     atomic<uint64_t> written_bytes_{0};

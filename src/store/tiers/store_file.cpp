@@ -82,7 +82,18 @@ larder_status StoreFile::create(const char* directory, uint64_t segment_bytes) {
         set_last_error(why);
         return status;
     }
-    return os_.sync_dir(directory);
+    LARDER_TRY(os_.sync_dir(directory));
+    // The directory may be new as well.
+    String parent(directory, path_.get_allocator());
+    while (parent.size() > 1 && parent.back() == '/') parent.pop_back();
+    const size_t slash = parent.rfind('/');
+    if (slash == String::npos)
+        parent = ".";
+    else
+        parent.resize(slash ? slash : 1);
+    const larder_status parent_status = os_.sync_dir(parent.c_str());
+    // A parent that may be passed through but not read is its owner's to make durable.
+    return parent_status == LARDER_E_PERMISSION ? LARDER_OK : parent_status;
 }
 
 larder_status StoreFile::read_superblocks() {
