@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "transfer/copy_runs.h"
+
 namespace larder {
 
 larder_status check_watermarks(uint32_t& low, uint32_t& high) noexcept {
@@ -175,12 +177,13 @@ larder_status larder_kv::compact(larder_seq seq, const uint64_t* src, const uint
         LARDER_TRY(planner->locate(seq, src[i], from_block, from));
         LARDER_TRY(planner->locate(seq, dst[i], to_block, to));
     }
-    for (uint64_t i = 0; i < n; ++i) {
-        if (dst[i] == src[i]) continue;
-        LARDER_TRY(planner->locate(seq, src[i], from_block, from));
-        LARDER_TRY(planner->locate(seq, dst[i], to_block, to));
-        worker->copy_rows(to_block, to, from_block, from, 1);
-    }
+    const uint64_t n_runs = for_each_copy_run({dst, size_t(n)}, {src, size_t(n)}, planner->block_tokens(), [&](CopyRun r) {
+        // Located once already: these cannot fail.
+        planner->locate(seq, r.src, from_block, from);
+        planner->locate(seq, r.dst, to_block, to);
+        worker->copy_rows(to_block, to, from_block, from, uint32_t(r.n));
+    });
+    context->stats.add(Stat::transfer_runs, n_runs);
     return LARDER_OK;
 }
 

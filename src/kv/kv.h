@@ -7,6 +7,7 @@
 #include "core/job.h"
 #include "kv/planner.h"
 #include "kv/worker.h"
+#include "transfer/path_queue.h"
 
 namespace larder {
 
@@ -18,7 +19,8 @@ larder_status check_watermarks(uint32_t& low, uint32_t& high) noexcept;
 } // namespace larder
 
 struct larder_kv final : larder::Handle {
-    larder_kv(larder_context& c, const larder_kv_options& o) : Handle(larder::HandleType::kv, c), flags_(o.flags) {}
+    larder_kv(larder_context& c, const larder_kv_options& o)
+        : Handle(larder::HandleType::kv, c), flags_(o.flags), up_(c.scheduler, max_load_bytes), down_(c.scheduler, max_store_bytes) {}
     ~larder_kv();
     larder_kv(const larder_kv&) = delete;
     static larder_status open(larder_context& c, larder_layout& layout, const larder_kv_options* options, larder_kv** out);
@@ -57,7 +59,10 @@ struct larder_kv final : larder::Handle {
     void write_back_if_due() noexcept;
     void finished_one() noexcept;
 
+    // Tensor bytes of the plans that run at once: loads hold their records in memory, stores keep worker threads from loads.
+    static constexpr uint64_t max_load_bytes = uint64_t(256) << 20, max_store_bytes = uint64_t(32) << 20;
     const uint32_t flags_;
+    larder::PathQueue up_, down_;
     larder::atomic<bool> closing_{false};
     larder::atomic<uint32_t> n_write_backs_{0};
     std::mutex run_mutex_;

@@ -5,13 +5,14 @@
 
 using namespace larder;
 
-struct larder_kv::PlanTask final : Task {
+struct larder_kv::PlanTask final : PathTask {
     // Takes the plan only when nothing can fail any more.
     PlanTask(larder_kv& k, Plan& p) : kv(k), statuses(p.ops.size(), LARDER_OK, k.context->alloc), plan(std::move(p)) {}
     larder_kv& kv;
     Vec<larder_status> statuses;
     Plan plan;
     JobRef job;
+    PathQueue* path = nullptr;
     bool report_layers = false;
     bool job_is_plans = false;  // the job is about the plan, not about a sequence that waits for it
     bool writes_back = false;
@@ -145,12 +146,17 @@ void larder_kv::spawn(Plan plan, JobRef job, Priority priority, bool report_laye
     t->writes_back = priority == Priority::write_back && !job.queue;
     t->deadline = deadline_ns ? context->os.now_ns() + deadline_ns : 0;
     t->priority = priority;
+    t->n_bytes = t->plan.ops.size() * worker->block_bytes();
+    t->path = priority == Priority::write_back ? &down_ : &up_;
     t->run = [](Task* task) noexcept {
         auto* p = static_cast<PlanTask*>(task);
         larder_kv& kv = p->kv;
         kv.run_task(*p);
         const bool wrote_back = p->writes_back;
+        PathQueue& path = *p->path;
+        const uint64_t n_bytes = p->n_bytes;
         kv.context->alloc.destroy(p);
+        path.done(n_bytes);
         if (wrote_back) {
             kv.n_write_backs_.fetch_sub(1, acq_rel);
             kv.write_back_if_due();
@@ -161,7 +167,7 @@ void larder_kv::spawn(Plan plan, JobRef job, Priority priority, bool report_laye
         std::lock_guard lock(run_mutex_);
         ++n_running_;
     }
-    context->scheduler.submit(t);
+    t->path->submit(t);
 }
 
 // One write-back at a time: it is never urgent, and what is urgent is reclaimed by whoever needs it.

@@ -145,7 +145,9 @@ void test_restart(void**) {
             OK(larder_kv_release(r.c.kv, m.lease));
             assert_int_equal(r.c.serve(p), 24);
         }
-        assert_int_equal(larder_kv_open(r.context, r.layout, &r.o, new larder_kv*), LARDER_E_IN_USE);
+        larder_kv* second = nullptr;
+        assert_int_equal(larder_kv_open(r.context, r.layout, &r.o, &second), LARDER_E_IN_USE);
+        assert_null(second);
     }
 }
 
