@@ -42,20 +42,16 @@ void make_scales(const ExtentShape& e, const ExtentScratch& s, uint32_t n, std::
     side += record(e).bytes;
 }
 
-larder_status read_scales(const ExtentShape& e, const ExtentScratch& s, ByteSpan side, size_t& at) noexcept {
+larder_status read_scales(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, ByteSpan side, size_t& at) noexcept {
     const Scales r = record(e);
     if (side.size() - at < r.bytes) return fail(LARDER_E_CORRUPT, "extent", "the scales of an extent end early");
     const std::byte* p = side.data() + at;
     at += r.bytes;
-    const uint32_t exponent = e.dtype == LARDER_DTYPE_F16 ? 0x7c00 : 0x7f80;
-    bool finite = true;
-    for (uint32_t i = 0; i < r.n; ++i) {
-        const uint16_t scale = load_le<uint16_t>(p + 2 * size_t(i));
-        const uint16_t offset = e.chain->symmetric ? 0 : load_le<uint16_t>(p + 2 * (size_t(r.n) + i));
-        finite = finite && (scale & exponent) != exponent && (offset & exponent) != exponent;
-        s.scale[i] = scale_value(scale, e.dtype);
-        s.lo[i] = scale_value(offset, e.dtype);
-    }
+    bool finite = k.scales_to_f32(p, e.dtype, s.scale, r.n);
+    if (e.chain->symmetric)
+        std::fill_n(s.lo, r.n, 0.0f);
+    else
+        finite = k.scales_to_f32(p + 2 * size_t(r.n), e.dtype, s.lo, r.n) && finite;
     return finite ? LARDER_OK : fail(LARDER_E_CORRUPT, "extent", "an extent has a scale that is not a finite number");
 }
 
@@ -101,7 +97,7 @@ larder_status affine_dequantize(const Kernels& k, const ExtentShape& e, const Ex
     const bool by_token = e.chain->axis[e.kv] == Axis::token;
     const uint32_t run = by_token ? 1 : e.chain->group, g = by_token ? e.group() : 1;
     for (uint32_t t = 0; t < n; t += run) {
-        LARDER_TRY(read_scales(e, s, side, side_at));
+        LARDER_TRY(read_scales(k, e, s, side, side_at));
         for (uint32_t i = t; i < std::min(n, t + run); ++i) k.dequantize(s.q + i * w, s.lo, s.scale, g, s.x + i * w, e.width);
     }
     return LARDER_OK;

@@ -158,11 +158,9 @@ larder_status Selection::flush() noexcept {
     if (n_jobs) k_.rans_decode(jobs, n_jobs);
     for (uint32_t i = 0; i < n_open_; ++i) {
         Slot& s = slots_[i];
-        LARDER_TRY(s.decoder.finish());
         const uint32_t from = std::max(s.first_token, t_.first_token);
         const uint32_t to = std::min(s.first_token + s.n_tokens, t_.first_token + t_.n_tokens);
-        const size_t row = size_t(s.view.n_heads) * s.view.head_bytes;
-        s.view.scatter(from - t_.first_token, to - from, s.decoder.elems() + (from - s.first_token) * row);
+        LARDER_TRY(s.decoder.finish(s.view, from - s.first_token, to - s.first_token, from - t_.first_token));
     }
     n_open_ = 0;
     return LARDER_OK;

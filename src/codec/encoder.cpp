@@ -64,7 +64,7 @@ larder_status EncodePlan::measure_plane(const larder_stream_source& source, cons
     LARDER_TRY(plane(source, layer, kv, view));
     const uint32_t n_tiles = (shape_.n_tokens + tile_tokens - 1) / tile_tokens;
     const uint32_t n_looked_at = std::min(n_tiles, TableMeasure::max_tiles);
-    m.begin_plane(layer, kv);
+    m.begin_plane(layer, kv, plane_dtype(shape_, kv));
     for (uint32_t i = 0; i < n_looked_at; ++i) {
         const uint32_t t = uint32_t(uint64_t(i) * n_tiles / n_looked_at) * tile_tokens;
         const uint32_t n = std::min({tile_tokens, shape_.n_tokens - t, longest_});

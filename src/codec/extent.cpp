@@ -48,7 +48,8 @@ size_t ExtentShape::extra_bytes() const noexcept {
 ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool encode) noexcept {
     const size_t tile = size_t(std::min(tile_tokens, e.n_tokens)) * e.width;
     ExtentScratch s{};
-    s.elems = carve<std::byte>(at, e.raw_bytes());
+    const bool whole = encode || e.chain->entropy == Entropy::zstd;
+    s.elems = carve<std::byte>(at, whole ? e.raw_bytes() : tile * e.elem_bytes);
     if (!e.is_coded()) return s;
     s.x = carve<float>(at, tile);
     s.q = carve<int16_t>(at, tile);
@@ -126,17 +127,16 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
     e_ = e;
     s_ = s;
     model_ = model ? *model : PlaneModel{};
-    elems_ = s.elems;
+    raw_elems_ = nullptr;
     side_at_ = extra_at_ = 0;
-    has_job_ = raw_ = false;
+    has_job_ = false;
     const auto damaged = [](const char* why) { return fail(LARDER_E_CORRUPT, "extent", "%s", why); };
     if (bytes.size() < head_bytes) return damaged("an extent is shorter than its head");
     const uint32_t head = load_le<uint32_t>(bytes.data());
     const ByteSpan body = bytes.subspan(head_bytes);
     if (head == method_raw) {
         if (body.size() != e.raw_bytes()) return damaged("a raw extent does not have the size of its elements");
-        raw_ = true;
-        elems_ = body.data();
+        raw_elems_ = body.data();
         return LARDER_OK;
     }
     if (head != method_coded || !e.is_coded() || body.size() >= e.raw_bytes()) return damaged("an extent's method does not go with the stream's stages");
@@ -186,15 +186,25 @@ larder_status ExtentDecoder::finish_tile(uint32_t t, uint32_t n, std::byte* out)
     return LARDER_OK;
 }
 
-larder_status ExtentDecoder::finish() noexcept {
-    if (raw_) return LARDER_OK;
-    if (e_.chain->entropy == Entropy::zstd) return zstd_decode(packed_, e_.elem_bytes, e_.raw_bytes() / e_.elem_bytes, s_.raw, s_.elems);
+larder_status ExtentDecoder::finish(const PlaneView& view, uint32_t from, uint32_t to, uint64_t at) noexcept {
+    const size_t row = size_t(e_.width) * e_.elem_bytes;
+    if (e_.is_coded() && e_.chain->entropy == Entropy::zstd && !raw_elems_) {
+        LARDER_TRY(zstd_decode(packed_, e_.elem_bytes, e_.raw_bytes() / e_.elem_bytes, s_.raw, s_.elems));
+        raw_elems_ = s_.elems;
+    }
+    if (raw_elems_) return view.scatter(at, to - from, raw_elems_ + from * row), LARDER_OK;
     if (has_job_) {
         LARDER_TRY(symbols_.close_job());
         side_ = symbols_.side();
     }
-    for (uint32_t t = 0; t < e_.n_tokens; t += tile_tokens)
-        LARDER_TRY(finish_tile(t, std::min(tile_tokens, e_.n_tokens - t), s_.elems + size_t(t) * e_.width * e_.elem_bytes));
+    for (uint32_t t = 0; t < e_.n_tokens; t += tile_tokens) {
+        const uint32_t n = std::min(tile_tokens, e_.n_tokens - t);
+        const uint32_t first = std::max(t, from), last = std::min(t + n, to);
+        // A whole tile that lands in one piece needs no copy.
+        std::byte* direct = first == t && last == t + n ? view.contiguous(at + (t - from), n) : nullptr;
+        LARDER_TRY(finish_tile(t, n, direct ? direct : s_.elems));
+        if (!direct && first < last) view.scatter(at + (first - from), last - first, s_.elems + (first - t) * row);
+    }
     return has_job_ ? symbols_.end() : LARDER_OK;
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "codec/chain.h"
+#include "codec/planes.h"
 #include "codec/rope.h"
 #include "codec/symbols.h"
 
@@ -41,7 +42,7 @@ struct ExtentShape {
 };
 
 struct ExtentScratch {
-    std::byte* elems;   // [n_tokens][width], plus room for one vector
+    std::byte* elems;   // [n_tokens][width]; decode: one tile, or all where zstd decodes an extent at once
     float* x;           // [tile_tokens][width]
     int16_t* q;         // [tile_tokens][width]
     float *lo, *hi, *scale, *inverse;  // [width]
@@ -66,9 +67,8 @@ class ExtentDecoder {
     // Checks the extent. job() is set when rows are to be decoded before finish().
     larder_status open(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables, const PlaneModel* model, ByteSpan bytes) noexcept;
     RansJob* job() noexcept { return has_job_ ? &symbols_.job() : nullptr; }
-    // Elements to scratch.elems.
-    larder_status finish() noexcept;
-    const std::byte* elems() const noexcept { return elems_; }
+    // Tokens from .. to - 1 of the extent to the view's tokens at, at + 1, ...; tile by tile, while a tile is in the first-level cache.
+    larder_status finish(const PlaneView& view, uint32_t from, uint32_t to, uint64_t at) noexcept;
 
   private:
     larder_status finish_tile(uint32_t t, uint32_t n, std::byte* out) noexcept;
@@ -78,9 +78,9 @@ class ExtentDecoder {
     PlaneModel model_;
     SymbolDecoder symbols_;
     ByteSpan side_, extra_, packed_;
-    const std::byte* elems_ = nullptr;
+    const std::byte* raw_elems_ = nullptr;
     size_t side_at_ = 0, extra_at_ = 0;
-    bool has_job_ = false, raw_ = false;
+    bool has_job_ = false;
 };
 
 } // namespace larder

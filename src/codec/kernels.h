@@ -43,6 +43,8 @@ struct Kernels {
     // Channels of one token whose class is the escape (n of the channel), ascending.
     uint32_t (*find_escapes)(const uint8_t* symbols, const uint16_t* limits, uint32_t n, uint32_t* at) noexcept;
 
+    // Stored 16-bit scales to floats; false when one is not finite.
+    bool (*scales_to_f32)(const std::byte* src, larder_dtype t, float* dst, uint32_t n) noexcept;
     // Groups of g consecutive values: smallest and largest.
     void (*group_range)(const float* x, uint32_t n, uint32_t g, float* lo, float* hi) noexcept;
     // The same for one row at a time over many rows: lo and hi are running.

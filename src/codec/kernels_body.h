@@ -172,6 +172,19 @@ bool declassify_body(const uint8_t* symbols, const uint8_t* low, const ChannelCo
     return found;
 }
 
+bool scales_to_f32_body(const std::byte* src, larder_dtype t, float* dst, uint32_t n) noexcept {
+    const bool half = t == LARDER_DTYPE_F16;
+    const uint32_t exponent = half ? 0x7c00u : 0x7f80u;
+    uint32_t bad = 0;
+    for (uint32_t i = 0; i < n; ++i) {
+        uint16_t h;
+        __builtin_memcpy(&h, src + 2 * size_t(i), 2);
+        bad |= (h & exponent) == exponent;
+        dst[i] = half ? f16_to_f32(h) : bf16_to_f32(h);
+    }
+    return !bad;
+}
+
 // Floats as integers of the same order, so that minima and maxima vectorise; -0 sorts below +0.
 LARDER_INLINE int32_t order_key(float x) noexcept {
     const int32_t i = int32_t(float_to_bits(x));

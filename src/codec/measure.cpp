@@ -59,7 +59,8 @@ void TableMeasure::begin() noexcept {
     std::fill_n(cells_, size_t(n_cells) * n_bins, 0);
 }
 
-void TableMeasure::begin_plane(uint32_t layer, uint32_t kv) noexcept {
+void TableMeasure::begin_plane(uint32_t layer, uint32_t kv, larder_dtype t) noexcept {
+    narrow_ = t == LARDER_DTYPE_F16;
     layer_ = layer;
     kv_ = kv;
     std::fill_n(plane_, n_bins, 0);
@@ -81,11 +82,12 @@ void TableMeasure::add(const int16_t* q, uint32_t n_tokens) noexcept {
 
 uint32_t TableMeasure::cell_of(const uint32_t* counts) const noexcept {
     uint64_t n = 0, sum = 0;
-    for (uint32_t i = 0; i < n_bins; ++i) n += counts[i], sum += uint64_t(counts[i]) * i;
+    const uint32_t n_used = exact_ && narrow_ ? 32 : n_bins;
+    for (uint32_t i = 0; i < n_used; ++i) n += counts[i], sum += uint64_t(counts[i]) * i;
     if (!n) return 0;
     uint64_t deviation = 0;
     const int64_t mean16 = int64_t(sum * 16 / n);
-    for (uint32_t i = 0; i < n_bins; ++i) deviation += uint64_t(counts[i]) * uint64_t(std::abs(int64_t(i) * 16 - mean16));
+    for (uint32_t i = 0; i < n_used; ++i) deviation += uint64_t(counts[i]) * uint64_t(std::abs(int64_t(i) * 16 - mean16));
     const uint64_t spread16 = deviation / n;
     // Half an exponent apart; other codes by their range.
     const int64_t low = exact_ && mean16 >= 64 * 16 ? 96 : 0;

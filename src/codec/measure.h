@@ -17,7 +17,7 @@ class TableMeasure {
 
     void begin() noexcept;
     // One plane's quantized values, tile by tile.
-    void begin_plane(uint32_t layer, uint32_t kv) noexcept;
+    void begin_plane(uint32_t layer, uint32_t kv, larder_dtype t) noexcept;
     void add(const int16_t* q, uint32_t n_tokens) noexcept;
     void end_plane(uint64_t n_values) noexcept;
     // Choose, and write the table section. Returns its bytes (at most max_bytes()).
@@ -35,6 +35,7 @@ class TableMeasure {
 
     uint32_t n_layers_, width_[2];
     bool exact_, per_channel_;
+    bool narrow_ = false;  // exponents of 5 bits
     int32_t first_;
     uint32_t max_k_;
     int32_t lowest_ = 0, highest_ = -1;  // all that the quantizer can give, when a closed table could hold it

@@ -19,6 +19,11 @@ struct PlaneView {
         if (!pages) return base + t * token_stride;
         return static_cast<std::byte*>(pages[t / page_tokens]) + page_offset + t % page_tokens * token_stride;
     }
+    // The place of n tokens when their rows follow each other without gaps, otherwise NULL.
+    std::byte* contiguous(uint64_t t, uint32_t n) const noexcept {
+        const bool packed = head_stride == head_bytes && token_stride == n_heads * head_bytes;
+        return packed && (!pages || t % page_tokens + n <= page_tokens) ? token(t) : nullptr;
+    }
     // n tokens from t on, to or from contiguous rows.
     void gather(uint64_t t, uint32_t n, std::byte* rows) const noexcept;
     void scatter(uint64_t t, uint32_t n, const std::byte* rows) const noexcept;

@@ -174,7 +174,7 @@ uint64_t fit_window(const uint64_t* counts, uint32_t n_values, int32_t first, ui
     while (hi > lo && rare(hi)) escapes += counts[hi--];
     out = TableSpec{int16_t(first + int32_t(lo)), uint8_t(k), uint8_t(hi - lo + 1), {}};
     // A symbol inside the window keeps a frequency even when it was not seen: samples are not the data.
-    uint64_t c[rans_max_symbols];
+    uint64_t c[rans_max_symbols] = {};
     for (uint32_t i = 0; i < out.n; ++i) c[i] = counts[lo + i] * 16 + 1;
     normalise(c, out.n, escapes * 16 + 1, false, out.freq);
     const uint32_t* cost = symbol_cost();
@@ -205,7 +205,7 @@ uint64_t fit_table(const uint32_t* counts, uint32_t n_values, int32_t first, uin
 uint64_t fit_closed_table(const uint32_t* counts, uint32_t n_values, int32_t first, TableSpec& out) noexcept {
     LARDER_ASSERT(n_values >= 2 && n_values <= rans_max_symbols);
     out = TableSpec{int16_t(first), 0, uint8_t(n_values), {}};
-    uint64_t c[rans_max_symbols];
+    uint64_t c[rans_max_symbols] = {};
     for (uint32_t i = 0; i < n_values; ++i) c[i] = uint64_t(counts[i]) * 16 + 1;
     normalise(c, n_values, 0, true, out.freq);
     const uint32_t* cost = symbol_cost();
