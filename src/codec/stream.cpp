@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "codec/decoder.h"
 #include "codec/frame.h"
+#include "codec/profile.h"
 
 namespace larder {
 
@@ -86,6 +87,9 @@ larder_status stream_decode(larder_context& c, ByteSpan stream, const larder_str
     LARDER_TRY(read_options(&user, t, "larder_stream_target"));
     LARDER_TRY(check_reserved(t.reserved0, "reserved0"));
     if (!t.planes) return fail(LARDER_E_INVALID, "planes", "planes is NULL");
+    if (t.n_profiles && !t.profiles) return fail(LARDER_E_INVALID, "profiles", "n_profiles is %u, but profiles is NULL", t.n_profiles);
+    for (uint32_t i = 0; i < t.n_profiles; ++i)
+        if (t.profiles[i]) LARDER_TRY(check_handle(t.profiles[i], HandleType::profile, "profiles"));
     Frame f;
     LARDER_TRY(read_frame(stream, true, f));
     LARDER_TRY(check_identity(f, t.expect_layout, t.expect_content));

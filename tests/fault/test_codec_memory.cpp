@@ -157,13 +157,13 @@ void nothing_is_allocated_with_a_workspace(void**) {
 
 } // namespace
 
-void* operator new(size_t n) {
+[[gnu::noinline]] void* operator new(size_t n) {
     ++g_news;
     if (void* p = std::malloc(n ? n : 1)) return p;
     throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(nothing_is_allocated_with_a_workspace)};
