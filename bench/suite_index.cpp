@@ -172,7 +172,8 @@ void report(bench::Run& run, std::vector<Candidate>& all) {
         row.larder = bench::median(values);
         for (size_t i = 1; i < all.size(); ++i) {
             auto it = all[i].figures.find(name);
-            if (it != all[i].figures.end()) row.peers[all[i].name] = bench::median(it->second);
+            const double figure = it == all[i].figures.end() ? 0 : bench::median(it->second);
+            if (figure > 0) row.peers[all[i].name] = figure;
         }
         // A batch has no counterpart in the peers: their single look-ups are what it replaces.
         if (name.starts_with("C-in-16s")) {
