@@ -57,6 +57,7 @@ class BlockCache {
     const BlockInfo& operator[](uint32_t b) const noexcept { return info_[b]; }
     uint32_t n_blocks() const noexcept { return pool_.n_blocks(); }  // the null block counted
     uint64_t n_free() const noexcept { return pool_.n_free(); }
+    uint64_t n_allocs() const noexcept { return pool_.n_allocs(); }
     uint64_t n_clean() const noexcept { return n_unused_[0]; }
     uint64_t n_dirty_unused() const noexcept { return n_unused_[1]; }
     uint64_t n_published() const noexcept { return n_published_; }

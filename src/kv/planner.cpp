@@ -10,6 +10,7 @@ Planner::Planner(larder_context& c, larder_layout& layout, PlannerConfig config,
       leases_(c.alloc, c.random_generation()), plans_(c.alloc, IdKind::plan, c.random_generation()), unstored_(c.alloc), gone_(n_gone, Gone{}, c.alloc) {}
 
 larder_status Planner::init() {
+    context_.stats.attach(*this);
     larder_prefix_options o = LARDER_PREFIX_OPTIONS_INIT;
     o.block_tokens = block_tokens_;
     LARDER_TRY(PrefixIndex::create(context_, &o, index_));
@@ -22,7 +23,16 @@ larder_status Planner::init() {
     return LARDER_OK;
 }
 
+// Called for a sum over all that has blocks: the pool counts by itself, without the planner's mutex.
+void Planner::collect(StatSums& sums) const noexcept {
+    sums[size_t(Stat::arena_blocks_total)] += blocks_.n_blocks();
+    sums[size_t(Stat::arena_blocks_used)] += blocks_.n_blocks() - 1 - blocks_.n_free();
+    sums[size_t(Stat::arena_allocs)] += blocks_.n_allocs();
+}
+
 Planner::~Planner() {
+    context_.stats.detach(*this);
+    context_.stats.add(Stat::arena_allocs, blocks_.n_allocs());
     free_tickets(tickets_);
     context_.stats.sub(Stat::kv_leases, leases_.size());
     context_.stats.sub(Stat::kv_sequences, slots_.size() - free_slots_.size());

@@ -81,7 +81,7 @@ struct OutPlan {
     Owned<Sequence> ended;         // the same, when it ended before the ranks reported: what to publish then
 };
 
-class Planner {
+class Planner final : StatSource {
   public:
     Planner(larder_context& c, larder_layout& layout, PlannerConfig config, ChainScope scope, TierDirectory* below);
     ~Planner();
@@ -134,6 +134,7 @@ class Planner {
     }
 
     larder_status verify();  // every invariant; for tests
+    void collect(StatSums& sums) const noexcept override;
     uint32_t block_tokens() const noexcept { return block_tokens_; }
     const larder_layout& layout() const noexcept { return layout_; }
     uint32_t n_plans_out() noexcept;

@@ -44,6 +44,33 @@ struct PlanWatch {
     bool (*cancelled)(void* ctx) = nullptr;
 };
 
+// Memory that is not cleared, owned.
+struct RecordBuffer {
+    RecordBuffer() = default;
+    RecordBuffer(RecordBuffer&& o) noexcept { swap(o); }
+    RecordBuffer& operator=(RecordBuffer&& o) noexcept { return swap(o), *this; }
+    ~RecordBuffer() { a.free(p, n_bytes, 64); }
+    // At least n bytes; what was in it is lost.
+    std::byte* make(const Allocator& allocator, uint64_t n) {
+        if (n <= n_bytes) return p;
+        a.free(p, n_bytes, 64);
+        p = nullptr;
+        n_bytes = 0;
+        a = allocator;
+        p = static_cast<std::byte*>(a.alloc(n, 64));
+        n_bytes = n;
+        return p;
+    }
+    void swap(RecordBuffer& o) noexcept {
+        std::swap(a, o.a);
+        std::swap(p, o.p);
+        std::swap(n_bytes, o.n_bytes);
+    }
+    Allocator a;
+    std::byte* p = nullptr;
+    uint64_t n_bytes = 0;
+};
+
 class Worker {
   public:
     Worker(larder_context& c, larder_layout& layout, const WorkerConfig& config);
@@ -85,7 +112,10 @@ class Worker {
     larder_status init_codec(const WorkerConfig& config);
 
     void run_loads(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch);
-    void read_records(Vec<Load>& loads, std::span<larder_status> statuses, const PlanWatch& watch);
+    RecordBuffer borrow_buffer() noexcept;
+    void give_back(RecordBuffer buffer) noexcept;
+    void place_records(std::span<Load* const> loads, std::span<larder_store_get_item> items, RecordBuffer& buffer);
+    void read_records(Vec<Load>& loads, RecordBuffer& buffer, std::span<larder_status> statuses, const PlanWatch& watch);
     larder_status missing(const larder_key& key);
     larder_status parse(Load& l) const;
     larder_status check_stream(const Group& g, const PlanOp& op, ByteSpan stream) const noexcept;
@@ -111,6 +141,8 @@ class Worker {
     uint32_t n_layers_ = 0;
     uint64_t block_bytes_ = 0;
     uint64_t record_bound_ = 0;
+    std::mutex buffer_mutex_;
+    RecordBuffer spare_;
 };
 
 // What a kv's planner sees of its own worker's store.

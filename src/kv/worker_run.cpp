@@ -24,10 +24,11 @@ uint64_t Worker::scale_record_bytes(const Group& g) noexcept {
 }
 
 struct Worker::Load {
-    explicit Load(const Allocator& a) : record(a), streams(a), scales(a) {}
+    explicit Load(const Allocator& a) : streams(a), scales(a) {}
     const PlanOp* op = nullptr;
     size_t index = 0;               // into the plan
-    Vec<std::byte> record;
+    MutByteSpan record;             // in the load's buffer
+    uint64_t n_bytes = 0;           // as the store says
     Vec<ByteSpan> streams, scales;  // one per group
 };
 
@@ -90,6 +91,7 @@ void Worker::run_copies(const Plan& plan) noexcept {
 
 void Worker::run_loads(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch) {
     Vec<Load> loads(context_.alloc);
+    RecordBuffer buffer = borrow_buffer();
     try {
         for (size_t i = 0; i < plan.ops.size(); ++i) {
             if (plan.ops[i].kind != PlanOpKind::load) continue;
@@ -97,8 +99,8 @@ void Worker::run_loads(const Plan& plan, std::span<larder_status> statuses, cons
             loads.back().op = &plan.ops[i];
             loads.back().index = i;
         }
-        if (loads.empty()) return;
-        read_records(loads, statuses, watch);
+        if (loads.empty()) return give_back(std::move(buffer));
+        read_records(loads, buffer, statuses, watch);
     } catch (const std::bad_alloc&) {
         // What has no buffer is not loaded: the engine computes it.
         for (size_t i = 0; i < plan.ops.size(); ++i)
@@ -106,10 +108,11 @@ void Worker::run_loads(const Plan& plan, std::span<larder_status> statuses, cons
     }
     if (watch.checked) watch.checked(watch.ctx, statuses);
     decode_layers(loads, statuses, watch);
+    give_back(std::move(buffer));
 }
 
 // Every record is in memory, verified and parsed before the first layer is decoded.
-void Worker::read_records(Vec<Load>& loads, std::span<larder_status> statuses, const PlanWatch& watch) {
+void Worker::read_records(Vec<Load>& loads, RecordBuffer& buffer, std::span<larder_status> statuses, const PlanWatch& watch) {
     Vec<larder_object_want> wants(loads.size(), larder_object_want LARDER_OBJECT_WANT_INIT, context_.alloc);
     Vec<larder_store_get_item> items(context_.alloc);
     Vec<Load*> of(context_.alloc);
@@ -126,15 +129,14 @@ void Worker::read_records(Vec<Load>& loads, std::span<larder_status> statuses, c
             statuses[l.index] = LARDER_E_NOT_FOUND;
             continue;
         }
-        l.record.resize(info.n_bytes);
+        l.n_bytes = info.n_bytes;
         larder_store_get_item item = LARDER_STORE_GET_ITEM_INIT;
         item.key = l.op->key;
         item.want = &wants[i];
-        item.buffer = l.record.data();
-        item.capacity = l.record.size();
         items.push_back(item);
         of.push_back(&l);
     }
+    place_records(of, items, buffer);
     Vec<larder_store_get_result> results(items.size(), larder_store_get_result{}, context_.alloc);
     if (!items.empty()) store_->get(items, results.data());
     for (size_t i = 0; i < items.size(); ++i) {
@@ -146,6 +148,31 @@ void Worker::read_records(Vec<Load>& loads, std::span<larder_status> statuses, c
         if (s == LARDER_OK && watch.moved) watch.moved(watch.ctx, l.record.size());
         statuses[l.index] = s;
     }
+}
+
+// One buffer for all records, each at a cache line of its own.
+void Worker::place_records(std::span<Load* const> loads, std::span<larder_store_get_item> items, RecordBuffer& buffer) {
+    uint64_t n_bytes = 0;
+    for (const Load* l : loads) n_bytes += (l->n_bytes + 63) & ~uint64_t(63);
+    std::byte* at = buffer.make(context_.alloc, n_bytes);
+    for (size_t i = 0; i < loads.size(); ++i) {
+        loads[i]->record = {at, size_t(loads[i]->n_bytes)};
+        items[i].buffer = at;
+        items[i].capacity = loads[i]->n_bytes;
+        at += (loads[i]->n_bytes + 63) & ~uint64_t(63);
+    }
+}
+
+// The last load's buffer is kept: fresh memory costs more than reading into it.
+RecordBuffer Worker::borrow_buffer() noexcept {
+    std::lock_guard lock(buffer_mutex_);
+    return std::move(spare_);
+}
+
+void Worker::give_back(RecordBuffer buffer) noexcept {
+    constexpr uint64_t keep_bytes = uint64_t(64) << 20;
+    std::lock_guard lock(buffer_mutex_);
+    if (buffer.n_bytes <= keep_bytes && buffer.n_bytes > spare_.n_bytes) std::swap(buffer, spare_);
 }
 
 // A record that went missing because it was damaged is told apart from one that was evicted.
