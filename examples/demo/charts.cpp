@@ -166,8 +166,7 @@ std::string codec_chart(const CodecReport& c) {
     const double height = first + row * double(rows.size()) + 6;
     Svg svg(height, "Bits per value and change of perplexity of each codec preset");
     double worst = 0.1;
-    for (const CodecResult* r : rows)
-        worst = std::max(worst, 100 * (r->perplexity / c.plain_perplexity - 1));
+    for (const CodecResult* r : rows) worst = std::max(worst, c.change(*r));
     svg.text(name, 18, "start", "turn", "bits per value (fp16: 16)");
     svg.text(harm_left, 18, "start", "turn", "change of perplexity");
     svg.line(name + bits_room, 26, name + bits_room, height, "grid");
@@ -175,8 +174,7 @@ std::string codec_chart(const CodecReport& c) {
     svg.line(harm_left, 26, harm_left, height, "axis");
     for (size_t i = 0; i < rows.size(); ++i) {
         const CodecResult& r = *rows[i];
-        const double y = first + row * double(i),
-                     change = 100 * (r.perplexity / c.plain_perplexity - 1);
+        const double y = first + row * double(i), change = c.change(r);
         svg.text(name - 12, y + 14, "end", "preset", r.name);
         svg.bar(name, y, bits_room * std::min(r.bits_per_value, 18.0) / 16, row - 10,
                 r.exact ? "ours" : "lossy",
@@ -185,10 +183,9 @@ std::string codec_chart(const CodecReport& c) {
                  "value", format("%.2f  (%.2fx)", r.bits_per_value, r.compression));
         svg.bar(harm_left, y, harm_room * std::max(0.0, change) / worst, row - 10, "harm",
                 r.name + format(": perplexity %.3f", r.perplexity));
-        svg.text(harm_left + harm_room * std::max(0.0, change) / worst + 8, y + 14, "start",
-                 "value",
-                 r.n_logits_different == 0 ? "none: every logit bit-identical"
-                                           : format("%+.2f %%", change));
+        svg.text(
+            harm_left + harm_room * std::max(0.0, change) / worst + 8, y + 14, "start", "value",
+            r.n_logits_different == 0 ? "none: every logit bit-identical" : signed_percent(change));
     }
     return svg.finish();
 }

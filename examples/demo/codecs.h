@@ -28,6 +28,11 @@ struct CodecReport {
     uint32_t n_windows = 0, prompt_tokens = 0, scored_tokens = 0; // scored per window
     double plain_perplexity = 0;                                  // with the fp16 cache itself
     std::vector<CodecResult> presets;
+
+    // Per cent by which the preset raises perplexity.
+    double change(const CodecResult& r) const {
+        return 100 * (r.perplexity / plain_perplexity - 1);
+    }
 };
 
 // For each window of the text: the keys and values of a prompt go through the codec, then the

@@ -16,6 +16,11 @@ namespace demo {
     return std::string(text, n < 0 ? 0 : size_t(n) < sizeof text ? size_t(n) : sizeof text - 1);
 }
 
+// A change in per cent, without a sign where it rounds to nothing.
+inline std::string signed_percent(double change) {
+    return change > -0.005 && change < 0.005 ? "0.00 %" : format("%+.2f %%", change);
+}
+
 // 1048576 as 1,048,576
 inline std::string grouped(unsigned long long n) {
     std::string digits = std::to_string(n);

@@ -38,6 +38,7 @@ svg text{font-family:inherit;fill:var(--ink)}
 .killed{font-size:12.5px;font-weight:600;fill:var(--bad)}
 .grid{stroke:var(--line)}.axis{stroke:var(--soft);stroke-opacity:.6}.kill{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:4 4}
 rect.plain{fill:var(--plain)}rect.ours{fill:var(--ours)}rect.arena{fill:var(--arena)}rect.ram{fill:var(--ram)}rect.file{fill:var(--file)}rect.computed{fill:var(--computed)}rect.lossy{fill:var(--lossy)}rect.harm{fill:var(--harm)}
+svg+table,.scroll+.scroll{margin-top:18px}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums;white-space:nowrap}
 th,td{padding:7px 10px;text-align:right;border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-weight:500;vertical-align:bottom;white-space:normal;line-height:1.3}

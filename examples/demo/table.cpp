@@ -73,8 +73,7 @@ void print_codecs(const CodecReport& c) {
         if (r.measured)
             t.add({r.name, format("%.2f", r.bits_per_value), format("%.2fx", r.compression),
                    r.n_logits_different ? format("%.4f", r.logit_difference) : "0",
-                   format("%.3f", r.perplexity),
-                   format("%+.2f %%", 100 * (r.perplexity / c.plain_perplexity - 1)),
+                   format("%.3f", r.perplexity), signed_percent(c.change(r)),
                    format("%.0f", r.encode_mb_s), format("%.0f", r.decode_mb_s)});
     t.print();
     for (const CodecResult& r : c.presets)
