@@ -15,7 +15,7 @@ namespace demo {
 
 namespace {
 
-constexpr uint32_t prompt_tokens = 512, scored_tokens = 256, n_windows_max = 6;
+constexpr uint32_t prompt_tokens = 512, scored_tokens = 256;
 
 using Clock = std::chrono::steady_clock;
 
@@ -33,16 +33,16 @@ struct Window {
 class Bench {
   public:
     Bench(const engine::Model& model, int32_t beginning, std::span<const int32_t> text,
-          const std::vector<std::vector<int32_t>>& calibration)
+          const std::vector<std::vector<int32_t>>& calibration, uint32_t n_windows)
         : model_(model), decoder_(model), restored_(model.shape), calibration_(calibration) {
         check(larder_context_create(nullptr, &context_), "larder_context_create");
         constexpr size_t fresh = prompt_tokens + scored_tokens - 1;
-        for (size_t at = 0; at + fresh <= text.size() && windows_.size() < n_windows_max;
-             at += fresh) {
-            Window w;
-            w.tokens.assign(text.begin() + ptrdiff_t(at), text.begin() + ptrdiff_t(at + fresh));
+        const size_t n = std::min<size_t>(text.size() / fresh, n_windows);
+        for (size_t i = 0; i < n; ++i) { // spread over the text
+            const auto from = text.begin() + ptrdiff_t(text.size() / n * i);
+            Window& w = windows_.emplace_back();
+            w.tokens.assign(from, from + fresh);
             w.tokens.insert(w.tokens.begin(), beginning);
-            windows_.push_back(std::move(w));
         }
         for (Window& w : windows_) {
             w.kv = std::make_unique<engine::PrivateKv>(model.shape);
@@ -221,8 +221,9 @@ class Bench {
 
 CodecReport measure_codecs(const engine::Model& model, int32_t beginning,
                            std::span<const int32_t> text,
-                           const std::vector<std::vector<int32_t>>& calibration) {
-    return Bench(model, beginning, text, calibration).run();
+                           const std::vector<std::vector<int32_t>>& calibration,
+                           uint32_t n_windows) {
+    return Bench(model, beginning, text, calibration, n_windows).run();
 }
 
 } // namespace demo

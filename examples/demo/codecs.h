@@ -35,11 +35,13 @@ struct CodecReport {
     }
 };
 
-// For each window of the text: the keys and values of a prompt go through the codec, then the
-// tokens that follow are scored with what came back. Presets that use a profile get one learnt from
-// `calibration`, prompts that are not part of the text.
+// For each of n_windows windows spread over the text, or as many as it has: the keys and values of
+// a prompt go through the codec, then the tokens that follow are scored with what came back.
+// Presets that use a profile get one learnt from `calibration`, prompts that are not part of the
+// text.
 CodecReport measure_codecs(const engine::Model& model, int32_t beginning,
                            std::span<const int32_t> text,
-                           const std::vector<std::vector<int32_t>>& calibration);
+                           const std::vector<std::vector<int32_t>>& calibration,
+                           uint32_t n_windows);
 
 } // namespace demo

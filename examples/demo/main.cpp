@@ -24,6 +24,7 @@ struct Arguments {
     std::string text;      // likewise with .txt
     std::string report = "demo-report.html";
     CacheOptions cache;
+    uint32_t n_windows = 12; // for measuring codecs
 };
 
 constexpr char usage[] =
@@ -37,7 +38,8 @@ constexpr char usage[] =
     "  --blocks N         blocks of 16 tokens in the arena (96)\n"
     "  --ram-mib N        RAM tier (6)\n"
     "  --file-mib N       file tier (64)\n"
-    "  --codec CHAIN      of the tiers (lossless)\n";
+    "  --codec CHAIN      of the tiers (lossless)\n"
+    "  --windows N        prompts that each codec preset is measured on (12)\n";
 
 // A number of the command line; anything else ends the program.
 uint64_t number(const char* option, const char* text, uint64_t least, uint64_t most) {
@@ -79,6 +81,8 @@ Arguments parse(int argc, char** argv) {
             a.cache.host_bytes = number("--ram-mib", value, 0, 1 << 20) << 20;
         else if (option == "--file-mib")
             a.cache.file_bytes = number("--file-mib", value, 1, 1 << 20) << 20;
+        else if (option == "--windows")
+            a.n_windows = uint32_t(number("--windows", value, 1, 1000));
         else if (option == "--codec")
             a.cache.codec = value;
         else
@@ -196,7 +200,8 @@ int run(int argc, char** argv) {
     Part talk(bar, 0.9);
     s.conversation = converse(model, scenario, arguments.cache, talk);
     bar.progress(0.9, "measuring codecs");
-    s.codecs = measure_codecs(model, tokenizer->beginning(), scenario.rest, scenario.documents);
+    s.codecs = measure_codecs(model, tokenizer->beginning(), scenario.rest, scenario.documents,
+                              arguments.n_windows);
     bar.done();
     const Outcome& last = s.conversation.outcomes.back();
     s.sample_question = tokenizer->decode(

@@ -20,7 +20,8 @@ refused() {
 
 head -c 3000000 "$model" >"$tmp/short.kvlm"
 cp "$model" "$tmp/bad.kvlm"; printf 'x' | dd of="$tmp/bad.kvlm" bs=1 seek=1000000 conv=notrunc status=none
-head -c 2000 "$models/larder-demo.txt" >"$tmp/short.txt"
+head -c 9000 "$models/larder-demo.txt" >"$tmp/short.txt"
+tr '\f' ' ' <"$models/larder-demo.txt" >"$tmp/one-page.txt"
 : >"$tmp/empty"
 refused "No such file" --model "$tmp/none.kvlm"
 refused "not a model" --model "$models/larder-demo.txt" --tokenizer "$models/larder-demo.bpe"
@@ -28,7 +29,8 @@ refused "truncated" --model "$tmp/short.kvlm"
 refused "checksum" --model "$tmp/bad.kvlm"
 refused "bytes" --model "$tmp/empty"
 refused "tokenizer" --tokenizer "$models/larder-demo.txt"
-refused "too few" --text "$tmp/short.txt"
+refused "too few for a document" --text "$tmp/short.txt"
+refused "page 2 of the text" --text "$tmp/one-page.txt"
 refused "larder_kv_open" --codec nonsense
 refused "not a number" --blocks many
 refused "larder_kv_open" --blocks 1

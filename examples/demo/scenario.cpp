@@ -20,24 +20,35 @@ uint32_t Scenario::user_of(uint32_t request) {
 }
 
 Scenario make_scenario(const engine::Tokenizer& tokenizer, const std::string& text) {
-    const std::vector<int32_t> tokens = tokenizer.encode(text);
     Scenario s;
     size_t at = 0;
-    const auto take = [&](size_t n) {
-        if (tokens.size() - at < n)
-            throw engine::Error("the text has " + std::to_string(tokens.size()) +
-                                " tokens, too few for the documents and questions");
-        at += n;
-        return std::vector<int32_t>(tokens.begin() + ptrdiff_t(at - n),
-                                    tokens.begin() + ptrdiff_t(at));
+    const auto next_page = [&] {
+        const size_t end = std::min(text.find('\f', at), text.size());
+        const std::vector<int32_t> tokens = tokenizer.encode(text.substr(at, end - at));
+        at = std::min(end + 1, text.size());
+        return tokens;
     };
     for (uint32_t i = 0; i < n_documents; ++i) {
-        std::vector<int32_t> document = take(document_tokens - 1);
+        std::vector<int32_t> document = next_page();
         document.insert(document.begin(), tokenizer.beginning());
+        if (document.size() < document_tokens)
+            throw engine::Error("page " + std::to_string(i + 1) + " of the text has " +
+                                std::to_string(document.size()) +
+                                " tokens, too few for a document");
+        document.resize(document_tokens);
         s.documents.push_back(std::move(document));
     }
-    for (uint32_t i = 0; i < n_requests; ++i) s.questions.push_back(take(question_tokens));
-    s.rest = take(tokens.size() - at);
+    while (at < text.size()) {
+        const std::vector<int32_t> page = next_page();
+        s.rest.insert(s.rest.end(), page.begin(), page.end());
+    }
+    constexpr size_t asked = n_requests * question_tokens;
+    if (s.rest.size() < asked)
+        throw engine::Error("the text has " + std::to_string(s.rest.size()) +
+                            " tokens after its documents, too few for the questions");
+    for (auto from = s.rest.begin(); s.questions.size() < n_requests; from += question_tokens)
+        s.questions.emplace_back(from, from + question_tokens);
+    s.rest.erase(s.rest.begin(), s.rest.begin() + asked);
     return s;
 }
 

@@ -26,7 +26,8 @@ struct Scenario {
     static uint32_t turn_of(uint32_t request) { return request / n_users; }
 };
 
-// Cuts a text into documents, questions and the rest. Throws engine::Error when it is too short.
+// Cuts a text into documents, questions and the rest. A form feed ends a page; the first pages are
+// the documents. Throws engine::Error when there is too little of it.
 Scenario make_scenario(const engine::Tokenizer& tokenizer, const std::string& text);
 
 } // namespace demo
