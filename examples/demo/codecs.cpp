@@ -35,9 +35,12 @@ class Bench {
     Bench(const engine::Model& model, int32_t beginning, std::span<const int32_t> text,
           const std::vector<std::vector<int32_t>>& calibration, uint32_t n_windows)
         : model_(model), decoder_(model), restored_(model.shape), calibration_(calibration) {
-        check(larder_context_create(nullptr, &context_), "larder_context_create");
+        larder_context* context = nullptr;
+        check(larder_context_create(nullptr, &context), "larder_context_create");
+        context_.reset(context);
         constexpr size_t fresh = prompt_tokens + scored_tokens - 1;
         const size_t n = std::min<size_t>(text.size() / fresh, n_windows);
+        if (n == 0) throw engine::Error("the text leaves too few tokens for measuring codecs");
         for (size_t i = 0; i < n; ++i) { // spread over the text
             const auto from = text.begin() + ptrdiff_t(text.size() / n * i);
             Window& w = windows_.emplace_back();
@@ -52,19 +55,12 @@ class Bench {
             w.logits.assign(logits.begin(), logits.end());
         }
     }
-    ~Bench() {
-        larder_profile_destroy(profile_);
-        larder_context_destroy(context_);
-    }
-    Bench(const Bench&) = delete;
-    Bench& operator=(const Bench&) = delete;
 
     CodecReport run() {
         CodecReport report;
         report.n_windows = uint32_t(windows_.size());
         report.prompt_tokens = prompt_tokens;
         report.scored_tokens = scored_tokens - 1;
-        if (windows_.empty()) return report;
         double nats = 0;
         for (const Window& w : windows_) nats += nats_of(w, w.logits);
         report.plain_perplexity = perplexity(nats);
@@ -122,18 +118,18 @@ class Bench {
         r.name = info.name;
         r.description = info.description;
         r.exact = info.quality == LARDER_QUALITY_EXACT;
-        larder_codec* codec = nullptr;
         try {
             larder_codec_options options = LARDER_CODEC_OPTIONS_INIT;
             options.chain = info.name;
             if (info.needs & (LARDER_CODEC_NEEDS_PROFILE | LARDER_CODEC_USES_PROFILE))
                 options.profile = profile();
-            check(larder_codec_open(context_, &options, &codec), "larder_codec_open");
+            larder_codec* codec = nullptr;
+            check(larder_codec_open(context_.get(), &options, &codec), "larder_codec_open");
+            const Handle<larder_codec, larder_codec_close> open(codec);
             measure_with(codec, r);
         } catch (const engine::Error& e) {
             r.why = e.what();
         }
-        larder_codec_close(codec);
         return r;
     }
 
@@ -156,10 +152,11 @@ class Bench {
             total += n_bytes;
             larder_stream_target target = LARDER_STREAM_TARGET_INIT;
             target.planes = targets.data();
-            target.profiles = &profile_;
+            const larder_profile* profiles[] = {profile_.get()};
+            target.profiles = profiles;
             target.n_profiles = profile_ ? 1 : 0;
             start = Clock::now();
-            check(larder_stream_decode(context_, {stream.data(), n_bytes}, &target),
+            check(larder_stream_decode(context_.get(), {stream.data(), n_bytes}, &target),
                   "larder_stream_decode");
             decode_s += seconds_since(start);
             const auto logits = score(w, restored_.view());
@@ -185,15 +182,15 @@ class Bench {
 
     // Learnt when the first preset asks for it.
     const larder_profile* profile() {
-        if (profile_) return profile_;
+        if (profile_) return profile_.get();
         larder_profile_options options = LARDER_PROFILE_OPTIONS_INIT;
         options.shape = shape();
         options.rope = LARDER_ROPE_POST;
         options.rope_interleaved = 1;
         options.rope_base = model_.shape.theta;
         larder_profile* p = nullptr;
-        check(larder_profile_create(context_, &options, &p), "larder_profile_create");
-        profile_ = p;
+        check(larder_profile_create(context_.get(), &options, &p), "larder_profile_create");
+        Handle<larder_profile, larder_profile_destroy> learning(p);
         larder_stream_source sample = LARDER_STREAM_SOURCE_INIT;
         const auto from = planes(restored_.view());
         sample.planes = from.data();
@@ -205,7 +202,8 @@ class Bench {
             check(larder_profile_add(p, &sample), "larder_profile_add");
         }
         check(larder_profile_finish(p), "larder_profile_finish");
-        return profile_;
+        profile_ = std::move(learning);
+        return p;
     }
 
     const engine::Model& model_;
@@ -213,8 +211,8 @@ class Bench {
     engine::PrivateKv restored_;
     const std::vector<std::vector<int32_t>>& calibration_; // each at least prompt_tokens long
     std::vector<Window> windows_;
-    larder_context* context_ = nullptr;
-    larder_profile* profile_ = nullptr;
+    Handle<larder_context, larder_context_destroy> context_;
+    Handle<larder_profile, larder_profile_destroy> profile_;
 };
 
 } // namespace

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "demo/larder_call.h"
-
 namespace demo {
 
 namespace {
@@ -13,18 +11,14 @@ constexpr uint32_t block_tokens = 16;
 } // namespace
 
 LarderCache::LarderCache(const engine::Model& model, const CacheOptions& options) {
-    check(larder_context_create(nullptr, &context_), "larder_context_create");
+    larder_context* context = nullptr;
+    check(larder_context_create(nullptr, &context), "larder_context_create");
+    context_.reset(context);
     open_layout(model);
     open_kv(options);
     find_layers(model.shape.n_layers);
     table_.resize((model.shape.context + block_tokens - 1) / block_tokens);
     view_.blocks = table_.data();
-}
-
-LarderCache::~LarderCache() {
-    larder_kv_close(kv_);
-    larder_layout_destroy(layout_);
-    larder_context_destroy(context_);
 }
 
 void LarderCache::open_layout(const engine::Model& model) {
@@ -44,7 +38,9 @@ void LarderCache::open_layout(const engine::Model& model) {
     options.rope_base = s.theta;
     options.model_digest = {weights.data(), weights.size()};
     options.vocab_size = s.vocab;
-    check(larder_layout_create(context_, &options, &layout_), "larder_layout_create");
+    larder_layout* layout = nullptr;
+    check(larder_layout_create(context_.get(), &options, &layout), "larder_layout_create");
+    layout_.reset(layout);
 }
 
 void LarderCache::open_kv(const CacheOptions& o) {
@@ -55,13 +51,15 @@ void LarderCache::open_kv(const CacheOptions& o) {
     options.file_bytes = o.file_bytes;
     options.segment_bytes = 1 << 20;
     options.codec = o.codec.c_str();
-    check(larder_kv_open(context_, layout_, &options, &kv_), "larder_kv_open");
+    larder_kv* kv = nullptr;
+    check(larder_kv_open(context_.get(), layout_.get(), &options, &kv), "larder_kv_open");
+    kv_.reset(kv);
 }
 
 void LarderCache::find_layers(uint32_t n_layers) {
     for (uint32_t l = 0; l < n_layers; ++l) {
         larder_kv_layer_view v = LARDER_KV_LAYER_VIEW_INIT;
-        check(larder_kv_get_layer(kv_, 0, l, &v), "larder_kv_get_layer");
+        check(larder_kv_get_layer(kv_.get(), 0, l, &v), "larder_kv_get_layer");
         view_.layers.push_back({static_cast<std::byte*>(v.k), static_cast<std::byte*>(v.v)});
         view_.k_block_stride = v.k_block_stride_bytes;
         view_.v_block_stride = v.v_block_stride_bytes;
@@ -76,11 +74,11 @@ uint32_t LarderCache::begin(std::span<const int32_t> prompt) {
     query.tokens = prompt.data();
     query.n_tokens = prompt.size();
     larder_kv_match_info found = LARDER_KV_MATCH_INFO_INIT;
-    check(larder_kv_match(kv_, &query, &found), "larder_kv_match");
-    check(larder_kv_begin(kv_, found.lease, nullptr, nullptr, 0, &seq_, nullptr),
+    check(larder_kv_match(kv_.get(), &query, &found), "larder_kv_match");
+    check(larder_kv_begin(kv_.get(), found.lease, nullptr, nullptr, 0, &seq_, nullptr),
           "larder_kv_begin");
     larder_kv_seq_info info = LARDER_KV_SEQ_INFO_INIT;
-    check(larder_kv_seq_get_info(kv_, seq_, &info), "larder_kv_seq_get_info");
+    check(larder_kv_seq_get_info(kv_.get(), seq_, &info), "larder_kv_seq_get_info");
     // begin may find less than match did: what was lost is the end of the prefix.
     match_.arena = std::min(found.n_tokens_arena, info.n_computed);
     match_.host = std::min(found.n_tokens_host, info.n_computed - match_.arena);
@@ -89,32 +87,32 @@ uint32_t LarderCache::begin(std::span<const int32_t> prompt) {
 }
 
 const engine::KvView& LarderCache::reserve(uint32_t n) {
-    check(larder_kv_reserve(kv_, seq_, n, 0), "larder_kv_reserve");
+    check(larder_kv_reserve(kv_.get(), seq_, n, 0), "larder_kv_reserve");
     larder_kv_view_options options = LARDER_KV_VIEW_OPTIONS_INIT;
     options.format = LARDER_KV_VIEW_BLOCK_TABLE;
     options.dst = table_.data();
     options.dst_stride = table_.size();
-    check(larder_kv_view(kv_, &seq_, 1, &options), "larder_kv_view");
+    check(larder_kv_view(kv_.get(), &seq_, 1, &options), "larder_kv_view");
     return view_;
 }
 
 void LarderCache::commit(std::span<const int32_t> tokens) {
-    check(larder_kv_commit(kv_, seq_, tokens.data(), tokens.size()), "larder_kv_commit");
+    check(larder_kv_commit(kv_.get(), seq_, tokens.data(), tokens.size()), "larder_kv_commit");
 }
 
 void LarderCache::end() {
-    check(larder_kv_end(kv_, seq_), "larder_kv_end");
+    check(larder_kv_end(kv_.get(), seq_), "larder_kv_end");
     seq_ = 0;
 }
 
 void LarderCache::flush() {
-    check(larder_kv_flush(kv_, nullptr, 0, nullptr), "larder_kv_flush");
+    check(larder_kv_flush(kv_.get(), nullptr, 0, nullptr), "larder_kv_flush");
 }
 
 larder_stats LarderCache::stats() const {
     larder_stats s = {};
     s.struct_size = sizeof s;
-    check(larder_context_stats(context_, &s), "larder_context_stats");
+    check(larder_context_stats(context_.get(), &s), "larder_context_stats");
     return s;
 }
 

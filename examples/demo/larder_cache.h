@@ -2,9 +2,9 @@
 // only.
 #pragma once
 
-#include <memory>
 #include <string>
 
+#include "demo/larder_call.h"
 #include "engine/kv_cache.h"
 #include "larder/larder.h"
 
@@ -26,9 +26,6 @@ struct Match {
 class LarderCache final : public engine::KvCache {
   public:
     LarderCache(const engine::Model& model, const CacheOptions& options);
-    ~LarderCache() override;
-    LarderCache(const LarderCache&) = delete;
-    LarderCache& operator=(const LarderCache&) = delete;
 
     uint32_t begin(std::span<const int32_t> prompt) override;
     const engine::KvView& reserve(uint32_t n) override;
@@ -45,9 +42,9 @@ class LarderCache final : public engine::KvCache {
     void open_kv(const CacheOptions& options);
     void find_layers(uint32_t n_layers);
 
-    larder_context* context_ = nullptr;
-    larder_layout* layout_ = nullptr;
-    larder_kv* kv_ = nullptr;
+    Handle<larder_context, larder_context_destroy> context_;
+    Handle<larder_layout, larder_layout_destroy> layout_;
+    Handle<larder_kv, larder_kv_close> kv_;
     larder_seq seq_ = 0;
     Match match_;
     std::vector<int32_t> table_;

@@ -1,6 +1,7 @@
-// Larder's status codes as the engine's exceptions.
+// Larder's status codes as the engine's exceptions, and its handles as owners.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "engine/error.h"
@@ -15,5 +16,11 @@ inline void check(larder_status status, const char* what) {
     throw engine::Error(std::string(what) + ": " + larder_status_name(status) + ": " +
                         info.message);
 }
+
+template <auto destroy> struct With {
+    void operator()(auto* handle) const { destroy(handle); }
+};
+
+template <class T, auto destroy> using Handle = std::unique_ptr<T, With<destroy>>;
 
 } // namespace demo
