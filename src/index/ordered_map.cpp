@@ -82,13 +82,13 @@ class MapOf final : public OrderedMap {
     uint64_t scan(larder_index_from from, const void* key, void* out_keys, void* out_values, uint64_t n) const noexcept override {
         const bool up = from == LARDER_INDEX_AT_LEAST || from == LARDER_INDEX_ABOVE;
         bool strict = from == LARDER_INDEX_ABOVE || from == LARDER_INDEX_BELOW;
-        KeyType k[group], last;
-        ValueType v[group];
+        KeyType k[scan_group], last;
+        ValueType v[scan_group];
         if (key) last = read_key(key);
         const KeyType* start = key ? &last : nullptr;
         uint64_t done = 0;
         while (done < n) {
-            const size_t want = size_t(std::min<uint64_t>(group, n - done));
+            const size_t want = size_t(std::min<uint64_t>(scan_group, n - done));
             const size_t m = up ? list_.scan_up(start, strict, want, k, v) : list_.scan_down(start, strict, want, k, v);
             for (size_t i = 0; i < m; ++i) {
                 if (out_keys) write_key(k[i], element(out_keys, done + i, key_bytes));
@@ -143,6 +143,7 @@ class MapOf final : public OrderedMap {
     using ValueType = Value<VW>;
     static constexpr uint32_t key_bytes = 8 * KW, value_bytes = 8 * VW;
     static constexpr size_t group = 64;
+    static constexpr size_t scan_group = 256 / KW;  // each one begins with a descent
 
     static const std::byte* element(const void* p, uint64_t i, uint32_t bytes) noexcept { return static_cast<const std::byte*>(p) + i * bytes; }
     static std::byte* element(void* p, uint64_t i, uint32_t bytes) noexcept { return static_cast<std::byte*>(p) + i * bytes; }
