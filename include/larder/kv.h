@@ -100,7 +100,7 @@ typedef struct larder_kv_query {
     uint32_t n_extras;
     larder_quality min_quality;     /**< the least that will do; default EXACT */
     uint64_t max_match_tokens;      /**< match at most so many; default: all but the last token, whose logits the engine needs (with keys: all). UINT64_MAX: all */
-    uint64_t deadline_ns;           /**< loads that would begin later than so long after begin are not started; 0: none */
+    uint64_t deadline_ns;           /**< a load job that has not begun so long after larder_kv_begin() loads nothing: the engine computes instead; 0: none */
     uint32_t priority;              /**< 0 to 100 of the sequence's blocks, higher stays longer; default 50 */
     uint32_t reserved0;
 } larder_kv_query;
@@ -240,7 +240,7 @@ enum {
 /** Pre-empt a sequence: its blocks become free for others. Reservations are given up.
  *  The engine must have no device work in flight on its slots. The sequence can be resumed, or ended, once the job is done.
  *  @param queue  NULL: the work is done before the call returns.
- *  @return LARDER_OK; LARDER_PENDING; LARDER_E_STATE (SUSPENDED or LOADING); LARDER_E_STALE; LARDER_E_BUSY (queue); LARDER_E_INVALID (mode); LARDER_E_NOMEM.
+ *  @return LARDER_OK; LARDER_PENDING; LARDER_E_STATE (SUSPENDED or LOADING); LARDER_E_STALE; LARDER_E_INVALID (mode); LARDER_E_NOMEM. A full queue is not an error: the work is done before the call returns.
  *  @threads one thread per sequence  @blocking only without queue  @since 0.1 */
 LARDER_API larder_status larder_kv_suspend(larder_kv* kv, larder_seq seq, larder_kv_suspend_mode mode, larder_queue* queue, uint64_t user_data, larder_job* out_job) LARDER_NOEXCEPT;
 
@@ -367,7 +367,7 @@ typedef struct larder_kv_info {
     uint64_t block_bytes;            /**< of one block over all groups */
     uint64_t n_blocks;               /**< of the arena, the null block not counted */
     uint64_t n_free;
-    uint64_t n_evictable;            /**< published, unused and stored below or droppable */
+    uint64_t n_evictable;            /**< published and held by nobody: what reserve and evict can give up */
     uint64_t n_in_use;               /**< held by sequences and leases */
     uint64_t n_published;            /**< blocks of the arena that can be found */
     uint64_t n_dirty;                /**< published and in no lower tier */
@@ -379,7 +379,7 @@ typedef struct larder_kv_info {
 
 #define LARDER_KV_INFO_INIT { sizeof(larder_kv_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/** @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
+/** @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @cost O(n_blocks)  @since 0.1 */
 LARDER_API larder_status larder_kv_get_info(larder_kv* kv, larder_kv_info* out_info) LARDER_NOEXCEPT;
 
 LARDER_EXTERN_C_END

@@ -101,7 +101,8 @@ LARDER_API larder_status larder_planner_release(larder_planner* planner, larder_
 
 /** Begin a sequence. While the plan is out the sequence is LOADING; when the last rank has reported, it is ACTIVE, and larder_planner_seq_get_info() says how much was loaded.
  *  @param out_plan  NULL when no rank has anything to do; otherwise the caller's, to be sent to every rank and destroyed.
- *  @return LARDER_OK; LARDER_PENDING (LOADING); as larder_kv_begin(); LARDER_E_PEER_DEAD.  @threads internally synchronised  @since 0.1 */
+ *  @return LARDER_OK; LARDER_PENDING (LOADING); LARDER_RETRY (out_plan, or a plan that is out already, will free blocks for the loads: the lease is still good, ask again once it was
+ *          reported); as larder_kv_begin(); LARDER_E_PEER_DEAD.  @threads internally synchronised  @since 0.1 */
 LARDER_API larder_status larder_planner_begin(larder_planner* planner, larder_lease lease, const larder_kv_begin_options* options, larder_seq* out_seq, larder_plan** out_plan) LARDER_NOEXCEPT;
 
 /** As larder_kv_reserve(), but the work is the ranks': with LARDER_OK a plan may copy the last block (compute after it); with LARDER_RETRY a plan stores blocks
