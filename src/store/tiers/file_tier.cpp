@@ -205,7 +205,7 @@ Result<RecordPlace> FileTier::append(Record& r, const ExtentSums* sums, std::spa
         return fail(LARDER_E_CORRUPT, "data", "an object changed in memory since it was put");
     r.payload_sum = payload_sum(mine);
     encode_record(r, place(open_->segment), offset, mem + offset);
-    std::memcpy(mem + offset + record_header_bytes, mine.data(), r.table_bytes());
+    if (r.table_bytes()) std::memcpy(mem + offset + record_header_bytes, mine.data(), r.table_bytes());
     std::memset(mem + payload_at + r.n_bytes, 0, end - payload_at - r.n_bytes);
     add_to_footer(r, offset, mine);
     const RecordPlace out{open_->segment, offset};
@@ -238,7 +238,7 @@ void FileTier::seal() {
     writer_.wait(staging);
     std::memset(mem + zone, 0, size - zone);
     const uint32_t table = size - trailer_bytes - uint32_t(footer_.size());
-    std::memcpy(mem + table, footer_.data(), footer_.size());
+    std::copy(footer_.begin(), footer_.end(), mem + table);
     encode_trailer({n_footer_records_, uint32_t(footer_.size()), crc32c(0, footer_.data(), footer_.size()), s.tail},
                    place(staging.segment), mem + size - trailer_bytes);
     if (body > staging.submitted) writer_.write(staging, staging.submitted, body);

@@ -156,7 +156,7 @@ larder_status SegmentScanner::write_footer(const SegmentScan& scan) {
     t.table_bytes = uint32_t(table.size());
     t.table_sum = crc32c(0, table.data(), table.size());
     LARDER_ASSIGN(PageBuffer block, PageBuffer::make(os_, zone));
-    std::memcpy(block.data() + zone - trailer_bytes - table.size(), table.data(), table.size());
+    std::copy(table.begin(), table.end(), block.data() + zone - trailer_bytes - table.size());
     encode_trailer(t, place, block.data() + zone - trailer_bytes);
     return file_.write(block.data(), zone, file_.segment_offset(scan.segment) + size - zone);
 }
