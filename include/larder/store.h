@@ -197,8 +197,8 @@ LARDER_API larder_status larder_store_scan(larder_store* store, larder_store_sca
 
 /** Take objects out of the tiers named by the mask, pinned ones excepted. Out of the file tier: for good, also after a restart (the removal itself becomes
  *  durable at the next flush).
- *  @param statuses  [n]: LARDER_OK; LARDER_MISS; LARDER_E_BUSY (pinned, being put, or not yet written and RAM only was asked for); LARDER_E_IO, LARDER_E_DISK_FULL (gone from this session,
- *                   but the removal could not be recorded). May be NULL.
+ *  @param statuses  [n]: LARDER_OK; LARDER_MISS; LARDER_E_BUSY (pinned, being put, or not yet written and RAM only was asked for); LARDER_E_NOSPACE, LARDER_E_IO, LARDER_E_DISK_FULL
+ *                   (gone from this session, but the removal could not be recorded). May be NULL.
  *  @return LARDER_OK; LARDER_PARTIAL (an item failed or is not there); LARDER_E_INVALID; LARDER_E_RANGE (tiers).
  *  @threads internally synchronised  @blocking out of the file tier: may write  @since 0.1 */
 LARDER_API larder_status larder_store_evict(larder_store* store, const larder_key* keys, uint32_t n, uint32_t tiers, larder_status* statuses) LARDER_NOEXCEPT;
@@ -215,7 +215,8 @@ LARDER_API larder_status larder_store_unpin(larder_store* store, const larder_ke
 
 /** Remove everything of a tenant, pinned objects included, for good; durable at the next flush.
  *  @param out_n  receives how many objects went; may be NULL.
- *  @return LARDER_OK; LARDER_E_BUSY (some are being put just now; the rest is gone); LARDER_E_NOMEM; LARDER_E_IO, LARDER_E_DISK_FULL (the removal could not be recorded).
+ *  @return LARDER_OK; LARDER_E_BUSY (some are being put just now; the rest is gone); LARDER_E_NOMEM; LARDER_E_NOSPACE, LARDER_E_IO, LARDER_E_DISK_FULL (gone from this
+ *          session, but the removal could not be recorded).
  *  @threads internally synchronised  @since 0.1 */
 LARDER_API larder_status larder_store_drop_tenant(larder_store* store, uint32_t tenant, uint64_t* out_n) LARDER_NOEXCEPT;
 
