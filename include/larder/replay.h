@@ -15,7 +15,12 @@ enum {
     LARDER_POLICY_LRU_TAIL = 2,  /**< LRU that touches a request's last block first, so that tails go before the prefixes they need */
     LARDER_POLICY_FIFO = 3,      /**< oldest first */
     LARDER_POLICY_LFU = 4,       /**< least often used, counts kept for ever; ties: least recently used. Replay only. */
-    LARDER_POLICY_BELADY = 5     /**< farthest next use, with the right not to admit: the best possible, knows the future. Replay only. */
+    LARDER_POLICY_BELADY = 5,    /**< farthest next use, with the right not to admit: the best possible, knows the future. Replay only. */
+    LARDER_POLICY_S3_FIFO = 6,   /**< two FIFO queues, a small one of 10 % for what is new (Yang et al., SOSP 2023) */
+    LARDER_POLICY_ARC = 7,       /**< seen once and seen often, each LRU, the balance set by what was evicted too early (Megiddo and Modha, FAST 2003) */
+    LARDER_POLICY_LRU_2 = 8,     /**< oldest second last request first, times kept for ever (O'Neil et al., SIGMOD 1993). Replay only. */
+    LARDER_POLICY_GDSF = 9,      /**< fewest uses per byte since admitted first, aged by what was evicted (Cherkasova, 1998) */
+    LARDER_POLICY_2Q = 10        /**< FIFO of 25 % for what is new, LRU for what came back (Johnson and Shasha, VLDB 1994) */
 };
 
 /** One row of the policy table. */

@@ -2,6 +2,7 @@
 
 #include <iterator>
 
+#include "store/policy/ghost_policies.h"
 #include "store/policy/list_policies.h"
 #include "store/policy/ranked_policy.h"
 
@@ -20,6 +21,11 @@ constexpr PolicyRow table[] = {
     {LARDER_POLICY_LFU, "lfu", "least often used, counts kept for ever", false, false, false, make<RankedPolicy<LfuRanker>>},
     {LARDER_POLICY_BELADY, "belady", "farthest next use: the best possible, knows the future", false, false, true,
      make<RankedPolicy<BeladyRanker>>},
+    {LARDER_POLICY_S3_FIFO, "s3-fifo", "two FIFO queues, a small one for what is new", true, false, false, make<S3FifoPolicy>},
+    {LARDER_POLICY_ARC, "arc", "recency and frequency in a balance that adapts", true, false, false, make<ArcPolicy>},
+    {LARDER_POLICY_LRU_2, "lru-2", "oldest second last request, times kept for ever", false, false, false, make<RankedPolicy<Lru2Ranker>>},
+    {LARDER_POLICY_GDSF, "gdsf", "fewest uses per byte, with ageing", true, false, false, make<RankedPolicy<GdsfRanker>>},
+    {LARDER_POLICY_2Q, "2q", "FIFO for what is new, LRU for what came back", true, false, false, make<TwoQPolicy>},
 };
 
 } // namespace

@@ -1,0 +1,273 @@
+// The policies with a memory of what went, against their definitions done slowly on plain lists: exact counts on random traces.
+#include "support/cmocka.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include "base/hash.h"
+#include "larder/replay.h"
+#include "support/seed.h"
+
+namespace {
+
+using namespace larder;
+using Ids = std::vector<uint64_t>;
+
+bool has(const Ids& ids, uint64_t id) { return std::count(ids.begin(), ids.end(), id) != 0; }
+bool drop(Ids& ids, uint64_t id) { return std::erase(ids, id) != 0; }
+uint64_t pop(Ids& ids) {
+    const uint64_t id = ids.front();
+    ids.erase(ids.begin());
+    return id;
+}
+void cut(Ids& ids, size_t n) {
+    while (ids.size() > n) pop(ids);
+}
+
+// One reference to something held or not, and the choice of what goes.
+struct Model {
+    virtual ~Model() = default;
+    virtual void refer(uint64_t id, uint64_t request, bool held) = 0;
+    virtual uint64_t evict() = 0;
+};
+
+struct TwoQ : Model {
+    Ids in, out, main;
+    void refer(uint64_t id, uint64_t, bool held) override {
+        if (!held) (drop(out, id) ? main : in).push_back(id);
+        else if (drop(main, id)) main.push_back(id);
+    }
+    uint64_t evict() override {
+        const size_t n = in.size() + main.size();
+        if (!main.empty() && in.size() <= n / 4) return pop(main);
+        out.push_back(in.front());
+        cut(out, n / 2);
+        return pop(in);
+    }
+};
+
+struct Arc : Model {
+    Ids t1, t2, b1, b2;
+    size_t p = 0, c = 0;
+    void refer(uint64_t id, uint64_t, bool) override {
+        if (drop(t1, id) || drop(t2, id)) return t2.push_back(id);
+        if (has(b1, id)) {
+            p = std::min(c, p + std::max<size_t>(1, b2.size() / b1.size()));
+            drop(b1, id);
+            return t2.push_back(id);
+        }
+        if (has(b2, id)) {
+            const size_t step = std::max<size_t>(1, b1.size() / b2.size());
+            p = p > step ? p - step : 0;
+            drop(b2, id);
+            return t2.push_back(id);
+        }
+        t1.push_back(id);
+    }
+    uint64_t evict() override {
+        uint64_t victim;
+        if (t2.empty() || (!t1.empty() && t1.size() > p)) b1.push_back(victim = pop(t1));
+        else b2.push_back(victim = pop(t2));
+        c = t1.size() + t2.size();
+        while (!b1.empty() && t1.size() + b1.size() > c) pop(b1);
+        while (!b2.empty() && b1.size() + b2.size() > c) pop(b2);
+        return victim;
+    }
+};
+
+struct S3Fifo : Model {
+    Ids small, main, ghost;
+    std::map<uint64_t, int> freq;
+    void refer(uint64_t id, uint64_t, bool held) override {
+        if (held) {
+            if (freq[id] < 3) ++freq[id];
+            return;
+        }
+        freq[id] = 0;
+        (drop(ghost, id) ? main : small).push_back(id);
+    }
+    uint64_t evict() override {
+        const size_t n = small.size() + main.size();
+        size_t target = n / 10;
+        if (!target) target = 1;
+        while (true) {
+            if (main.empty() || small.size() >= target) {
+                const uint64_t id = pop(small);
+                if (freq[id] >= 2) {
+                    freq[id] = 0;
+                    main.push_back(id);
+                } else {
+                    ghost.push_back(id);
+                    cut(ghost, n - target);
+                    return id;
+                }
+            } else {
+                const uint64_t id = pop(main);
+                if (freq[id]-- == 0) return id;
+                main.push_back(id);
+            }
+        }
+    }
+};
+
+struct Lru2 : Model {
+    std::map<uint64_t, Ids> times;  // of requests, for ever
+    std::set<uint64_t> held_ids;
+    void refer(uint64_t id, uint64_t request, bool) override {
+        held_ids.insert(id);
+        Ids& t = times[id];
+        if (t.empty() || t.back() != request) t.push_back(request);
+    }
+    uint64_t evict() override {
+        auto key = [&](uint64_t id) {
+            const Ids& t = times[id];
+            return std::tuple(t.size() > 1 ? int64_t(t[t.size() - 2]) : -1, t.back(), id);
+        };
+        const uint64_t victim = *std::min_element(held_ids.begin(), held_ids.end(), [&](uint64_t a, uint64_t b) { return key(a) < key(b); });
+        held_ids.erase(victim);
+        return victim;
+    }
+};
+
+struct Gdsf : Model {
+    struct Entry {
+        uint64_t uses = 0, base = 0, request = 0;
+    };
+    std::map<uint64_t, Entry> entries;
+    uint64_t age = 0;
+    void refer(uint64_t id, uint64_t request, bool) override {
+        Entry& e = entries[id];
+        e = {e.uses + 1, age, request};
+    }
+    uint64_t evict() override {
+        auto key = [](auto& e) { return std::tuple(e.second.base + e.second.uses, e.second.request, e.first); };
+        auto victim = std::min_element(entries.begin(), entries.end(), [&](auto& a, auto& b) { return key(a) < key(b); });
+        age = victim->second.base + victim->second.uses;
+        const uint64_t id = victim->first;
+        entries.erase(victim);
+        return id;
+    }
+};
+
+std::unique_ptr<Model> make_model(larder_policy p) {
+    switch (p) {
+    case LARDER_POLICY_2Q: return std::make_unique<TwoQ>();
+    case LARDER_POLICY_ARC: return std::make_unique<Arc>();
+    case LARDER_POLICY_S3_FIFO: return std::make_unique<S3Fifo>();
+    case LARDER_POLICY_LRU_2: return std::make_unique<Lru2>();
+    default: return std::make_unique<Gdsf>();
+    }
+}
+const larder_policy modelled[] = {LARDER_POLICY_S3_FIFO, LARDER_POLICY_ARC, LARDER_POLICY_LRU_2, LARDER_POLICY_GDSF, LARDER_POLICY_2Q};
+
+struct Trace {
+    Ids blocks, ends;
+};
+
+Trace random_trace(Rng& rng, size_t n_requests, uint64_t n_blocks) {
+    Trace t;
+    for (size_t r = 0; r < n_requests; ++r) {
+        // Empty requests and repeats inside one are legal; a hot part makes frequency count.
+        const uint64_t n = rng.below(8), range = rng.below(3) ? n_blocks : 1 + n_blocks / 6, first = rng.below(range);
+        for (uint64_t i = 0; i < n; ++i) t.blocks.push_back(mix64((rng.below(4) ? first + i : rng.below(n_blocks)) % n_blocks));
+        t.ends.push_back(t.blocks.size());
+    }
+    return t;
+}
+
+struct Counts {
+    uint64_t hits = 0, prefix = 0, evictions = 0;
+    bool operator==(const Counts&) const = default;
+};
+
+Counts naive(const Trace& t, larder_policy p, uint64_t capacity) {
+    const auto model = make_model(p);
+    std::set<uint64_t> held;
+    Counts out;
+    for (size_t r = 0; r < t.ends.size(); ++r) {
+        const uint64_t begin = r ? t.ends[r - 1] : 0;
+        bool leading = true;
+        for (uint64_t i = begin; i < t.ends[r]; ++i) {
+            const bool hit = held.count(t.blocks[i]);
+            leading = leading && hit;
+            out.hits += hit, out.prefix += leading;
+        }
+        for (uint64_t i = begin; i < t.ends[r]; ++i) model->refer(t.blocks[i], r, !held.insert(t.blocks[i]).second);
+        for (; held.size() > capacity; ++out.evictions) assert_true(held.erase(model->evict()));
+    }
+    return out;
+}
+
+struct Fixture {
+    Fixture() { assert_int_equal(larder_context_create(nullptr, &context), LARDER_OK); }
+    ~Fixture() { larder_context_destroy(context); }
+    larder_context* context = nullptr;
+};
+
+Counts replay(larder_context* c, const Trace& t, larder_policy p, uint64_t capacity) {
+    larder_replay_trace view = LARDER_REPLAY_TRACE_INIT;
+    view.blocks = t.blocks.data();
+    view.ends = t.ends.data();
+    view.n_requests = t.ends.size();
+    larder_replay_result r = LARDER_REPLAY_RESULT_INIT;
+    assert_int_equal(larder_replay_run(c, &view, p, capacity, &r), LARDER_OK);
+    return {r.n_hits, r.n_prefix_hits, r.n_evictions};
+}
+
+void against_models(void**) {
+    Fixture f;
+    Rng rng(test_seed());
+    for (uint64_t round = 0; round < test_rounds(150); ++round) {
+        const Trace t = random_trace(rng, 150, 5 + rng.below(120));
+        const uint64_t capacity = 1 + rng.below(60);
+        for (larder_policy p : modelled) {
+            const Counts got = replay(f.context, t, p, capacity), expected = naive(t, p, capacity);
+            if (!(got == expected)) fail_msg("policy %u at %llu in round %llu", p, (unsigned long long)capacity, (unsigned long long)round);
+        }
+    }
+}
+
+void extremes(void**) {
+    Fixture f;
+    const Trace traces[] = {
+        {{}, {}},
+        {{}, {0, 0, 0}},
+        {{5}, {1}},
+        {{5, 5, 5, 5}, {2, 2, 4}},
+        {{1, 2, 3, 1, 2, 3, 1, 2, 3}, {3, 6, 9}},
+        {{1, 2, 1, 2, 1, 2, 1, 2}, {1, 2, 3, 4, 5, 6, 7, 8}},
+    };
+    for (const Trace& t : traces)
+        for (larder_policy p : modelled)
+            for (uint64_t capacity : {uint64_t(1), uint64_t(2), uint64_t(3), UINT64_MAX}) assert_true(replay(f.context, t, p, capacity) == naive(t, p, capacity));
+}
+
+// Whatever the policy: it evicts only what is held, and a cache that holds everything misses each block once.
+void every_row(void**) {
+    Fixture f;
+    Rng rng(test_seed());
+    const Trace t = random_trace(rng, 400, 200);
+    larder_policy_info info = LARDER_POLICY_INFO_INIT;
+    for (uint32_t i = 0; larder_policy_get(i, &info) == LARDER_OK; ++i) {
+        const Counts all = replay(f.context, t, info.policy, UINT64_MAX);
+        assert_true(all == replay(f.context, t, LARDER_POLICY_LRU, UINT64_MAX));
+        assert_int_equal(all.evictions, 0);
+        for (uint64_t capacity : {1, 2, 7, 50, 150}) {
+            const Counts got = replay(f.context, t, info.policy, capacity);
+            assert_true(got == replay(f.context, t, info.policy, capacity));
+            assert_true(got.hits <= all.hits && got.prefix <= got.hits);
+            assert_true(got.hits <= replay(f.context, t, LARDER_POLICY_BELADY, capacity).hits);
+        }
+    }
+}
+
+} // namespace
+
+int main() {
+    const CMUnitTest tests[] = {cmocka_unit_test(against_models), cmocka_unit_test(extremes), cmocka_unit_test(every_row)};
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
