@@ -2,6 +2,7 @@
 #include "support/cmocka.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
 #include <memory>
 #include <set>
@@ -226,7 +227,8 @@ void against_models(void**) {
         const uint64_t capacity = 1 + rng.below(60);
         for (larder_policy p : modelled) {
             const Counts got = replay(f.context, t, p, capacity), expected = naive(t, p, capacity);
-            if (!(got == expected)) fail_msg("policy %u at %llu in round %llu", p, (unsigned long long)capacity, (unsigned long long)round);
+            if (!(got == expected)) std::printf("policy %u, capacity %llu, round %llu\n", p, (unsigned long long)capacity, (unsigned long long)round);
+            assert_true(got == expected);
         }
     }
 }
