@@ -24,6 +24,14 @@ int report(const Options& o, larder_status status, const std::string& what) {
     return stored || status == LARDER_E_NOT_FOUND ? exit_input : status == LARDER_E_INVALID || status == LARDER_E_RANGE ? exit_usage : exit_failure;
 }
 
+int report(const Options& o, Exit code, const std::string& message) {
+    if (o.json)
+        std::cout << nlohmann::json{{"error", {{"message", message}}}}.dump(2) << "\n";
+    else
+        std::cerr << "larder: " << message << "\n";
+    return code;
+}
+
 std::string human_bytes(uint64_t n) {
     static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     double v = double(n);

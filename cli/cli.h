@@ -30,6 +30,9 @@ ContextPtr make_context();
 // The last error of the library as one line on standard error (or as JSON on standard output); gives the exit code for the status.
 int report(const Options& o, larder_status status, const std::string& what);
 
+// Likewise for what the command itself found; gives `code` back.
+int report(const Options& o, Exit code, const std::string& message);
+
 std::string human_bytes(uint64_t n);
 std::string hex(const uint8_t* p, size_t n);
 

@@ -54,7 +54,7 @@ nlohmann::json to_json(const larder_stream_info& i, larder_status verdict) {
 int inspect_stream(const Options& o, const std::string& path) {
     std::ifstream in(path, std::ios::binary);
     const std::vector<char> bytes{std::istreambuf_iterator<char>(in), {}};
-    if (!in.is_open() || in.bad()) return std::cerr << "larder: " << path << ": cannot be read\n", exit_input;
+    if (!in.is_open() || in.bad()) return report(o, exit_input, path + ": cannot be read");
     const larder_span span{bytes.data(), bytes.size()};
     larder_stream_info info = LARDER_STREAM_INFO_INIT;
     const larder_status opened = larder_stream_inspect(span, &info);

@@ -107,11 +107,11 @@ int replay(const Options& o, Args a) {
     for (auto& name : a.policies) {
         policies.emplace_back();
         if (!find_policy(name, policies.back()))
-            return std::cerr << "larder: no policy '" << name << "'; there are " << known_policies() << "\n", exit_usage;
+            return report(o, exit_usage, "no policy '" + name + "'; there are " + known_policies());
     }
     Trace t;
     std::string error;
-    if (!load_trace(a.trace, t, error)) return std::cerr << "larder: " << error << "\n", exit_input;
+    if (!load_trace(a.trace, t, error)) return report(o, exit_input, error);
     if (a.capacities.empty()) a.capacities = default_capacities(t.n_unique);
     auto context = make_context();
     if (!context) return report(o, LARDER_E_SYSTEM, "no context");
@@ -133,8 +133,8 @@ int replay(const Options& o, Args a) {
     std::ostringstream csv, svg;
     write_csv(csv, cells);
     write_svg(svg, a, cells);
-    if (!a.csv.empty() && !save(a.csv, csv.str())) return std::cerr << "larder: " << a.csv << ": cannot be written\n", exit_failure;
-    if (!a.svg.empty() && !save(a.svg, svg.str())) return std::cerr << "larder: " << a.svg << ": cannot be written\n", exit_failure;
+    if (!a.csv.empty() && !save(a.csv, csv.str())) return report(o, exit_failure, a.csv + ": cannot be written");
+    if (!a.svg.empty() && !save(a.svg, svg.str())) return report(o, exit_failure, a.svg + ": cannot be written");
     if (o.json)
         std::cout << to_json(t, cells).dump(2) << "\n";
     else
