@@ -151,7 +151,7 @@ typedef struct larder_store_get_item {
 typedef struct larder_store_get_result {
     larder_status status;  /**< LARDER_OK: the bytes are in the buffer and their checksum holds; LARDER_MISS (not there, too coarse, or found damaged or unreadable and dropped: larder_store_explain());
                                 LARDER_RETRY (being put just now); LARDER_E_IDENTITY; LARDER_E_BUFFER_TOO_SMALL (n_bytes says what is needed);
-                                LARDER_E_RANGE (offset or n_bytes outside the object); LARDER_E_INVALID; LARDER_E_NOMEM; LARDER_E_CANCELLED */
+                                LARDER_E_RANGE (offset or n_bytes outside the object, min_quality); LARDER_E_INVALID; LARDER_E_NOMEM; LARDER_E_CANCELLED */
     uint32_t tier;         /**< LARDER_TIER_*: who served it */
     uint64_t n_bytes;      /**< written to the buffer, or needed */
 } larder_store_get_result;
@@ -220,7 +220,7 @@ LARDER_API larder_status larder_store_unpin(larder_store* store, const larder_ke
  *  @threads internally synchronised  @since 0.1 */
 LARDER_API larder_status larder_store_drop_tenant(larder_store* store, uint32_t tenant, uint64_t* out_n) LARDER_NOEXCEPT;
 
-/** Limit a tenant's payload bytes in each tier; 0: no limit. Takes effect at the tenant's next put, which first evicts the tenant's own oldest objects.
+/** Limit a tenant's payload bytes in each tier, in RAM counted in units of 4 KiB for each object; 0: no limit. Takes effect at the tenant's next put, which first evicts the tenant's own oldest objects.
  *  Quotas live in memory: set them after each open.
  *  @return LARDER_OK; LARDER_E_NOMEM.  @threads internally synchronised  @since 0.1 */
 LARDER_API larder_status larder_store_set_quota(larder_store* store, uint32_t tenant, uint64_t host_bytes, uint64_t file_bytes) LARDER_NOEXCEPT;

@@ -99,7 +99,7 @@ larder_status larder_profile_save(const larder_profile* profile, void* buffer, u
 larder_status larder_profile_load(larder_context* context, larder_span bytes, larder_profile** out_profile) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
-    LARDER_API_NONNULL(bytes.data);
+    if (bytes.n_bytes) LARDER_API_NONNULL(bytes.data);
     LARDER_API_NONNULL(out_profile);
     *out_profile = nullptr;
     return larder_profile::load(*context, {static_cast<const std::byte*>(bytes.data), bytes.n_bytes}, out_profile);

@@ -96,7 +96,7 @@ larder_status larder_store_lookup(larder_store* store, const larder_key* keys, u
     LARDER_API_NONNULL(infos);
     LARDER_TRY(check_range(info_stride, 8, 65536, "info_stride"));
     larder_object_want w;
-    if (want) LARDER_TRY(read_options(want, w, "larder_object_want"));
+    if (want) LARDER_TRY(larder_store::read_want(want, w));
     for (uint32_t i = 0; i < n; ++i)
         LARDER_TRY(write_struct(at(infos, info_stride, i), store->lookup(keys[i], want ? &w : nullptr), "larder_object_info"));
     return LARDER_OK;

@@ -26,7 +26,7 @@ larder_status larder_stream_encode(const larder_codec* codec, const larder_strea
 }
 
 larder_status larder_stream_inspect(larder_span stream, larder_stream_info* out) noexcept {
-    LARDER_API_NONNULL(stream.data);
+    if (stream.n_bytes) LARDER_API_NONNULL(stream.data);
     larder_stream_info info;
     LARDER_TRY(stream_inspect(bytes_of(stream), info));
     return write_struct(out, info, "larder_stream_info");
@@ -34,21 +34,21 @@ larder_status larder_stream_inspect(larder_span stream, larder_stream_info* out)
 
 larder_status larder_stream_plan_read(larder_span stream, uint32_t first_layer, uint32_t n_layers, uint32_t first_token, uint32_t n_tokens,
                                       larder_stream_extent* out_extents, uint32_t capacity, uint32_t* out_n) noexcept {
-    LARDER_API_NONNULL(stream.data);
+    if (stream.n_bytes) LARDER_API_NONNULL(stream.data);
     LARDER_API_NONNULL(out_n);
     if (capacity) LARDER_API_NONNULL(out_extents);
     return stream_plan_read(bytes_of(stream), first_layer, n_layers, first_token, n_tokens, out_extents, capacity, *out_n);
 }
 
 larder_status larder_stream_verify(larder_span stream, const larder_key* expect_layout, const larder_key* expect_content) noexcept {
-    LARDER_API_NONNULL(stream.data);
+    if (stream.n_bytes) LARDER_API_NONNULL(stream.data);
     return stream_verify(bytes_of(stream), expect_layout, expect_content);
 }
 
 larder_status larder_stream_decode(larder_context* context, larder_span stream, const larder_stream_target* target) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
-    LARDER_API_NONNULL(stream.data);
+    if (stream.n_bytes) LARDER_API_NONNULL(stream.data);
     LARDER_API_NONNULL(target);
     return stream_decode(*context, bytes_of(stream), *target);
     LARDER_API_END

@@ -23,7 +23,7 @@ larder_status ProfileView::check_shape(const larder_stream_shape& s) const noexc
 larder_status read_profile_header(ByteSpan saved, ProfileHeader& h) noexcept {
     ByteReader in(saved);
     if (in.get<uint32_t>() != profile_magic) return fail(LARDER_E_FORMAT, "profile", "these bytes are not a profile");
-    if (in.get<uint8_t>() != 1) return fail(LARDER_E_VERSION, "profile", "the profile has a newer format version");
+    if (in.get<uint8_t>() != 1 && in.ok()) return fail(LARDER_E_VERSION, "profile", "the profile has a newer format version");
     in.get<uint8_t>();
     h.n_levels = in.get<uint16_t>();
     h.n_layers = in.get<uint32_t>();

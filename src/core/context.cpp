@@ -191,12 +191,11 @@ uint64_t larder_context::random_u64() noexcept {
     return rng_.next();
 }
 
-void larder_context::drop_memory(void* p, size_t n_bytes, size_t align) noexcept {
+void larder_context::drop_memory([[maybe_unused]] Handle* handle, void* p, size_t n_bytes, size_t align) noexcept {
 #if defined(LARDER_DEBUG)
     // Kept so that use after destroy reads a dead handle instead of somebody else's memory.
-    auto* dead = static_cast<Handle*>(p);
     const uint32_t mark = dead_handle;
-    std::memcpy(&dead->type, &mark, sizeof mark);
+    std::memcpy(&handle->type, &mark, sizeof mark);
     std::lock_guard lock(quarantine_mutex_);
     try {
         quarantine_.push_back({p, n_bytes, align});

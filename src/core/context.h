@@ -36,8 +36,9 @@ struct larder_context final : larder::Handle {
     template <class T>
     void drop_handle(T* h) noexcept {
         live_handles_[type_slot(h->type)].fetch_sub(1, larder::relaxed);
+        larder::Handle* handle = h;  // not at h itself when T has virtual functions
         h->~T();
-        drop_memory(h, sizeof(T), alignof(T));
+        drop_memory(handle, h, sizeof(T), alignof(T));
     }
     larder_status check_no_handles() const noexcept;
     bool in_forked_child() const noexcept { return os.fork_epoch() != fork_epoch_; }
@@ -54,7 +55,7 @@ struct larder_context final : larder::Handle {
     static constexpr size_t n_params = 6;
     static constexpr size_t n_handle_types = 16;
     static size_t type_slot(larder::HandleType t) noexcept { return uint32_t(t) & 15; }
-    void drop_memory(void* p, size_t n_bytes, size_t align) noexcept;
+    void drop_memory(larder::Handle* handle, void* p, size_t n_bytes, size_t align) noexcept;
     void read_environment() noexcept;
     bool probe_io_uring() noexcept;
 

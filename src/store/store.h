@@ -32,6 +32,8 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
         void* ctx;
     };
     void get(std::span<const larder_store_get_item> items, larder_store_get_result* results, Progress progress = {nullptr, nullptr});
+    // The caller's want, checked and with its default filled in, as lookup() takes it.
+    static larder_status read_want(const larder_object_want* user, larder_object_want& want) noexcept;
     larder_object_info lookup(const larder_key& key, const larder_object_want* want);
     larder_status scan(larder_store_scan_fn fn, void* ctx);
     larder_status evict(const larder_key& key, uint32_t tiers);

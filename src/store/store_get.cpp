@@ -48,11 +48,17 @@ struct larder_store::GetBatch final : FileReader::Sink {
     }
 };
 
+larder_status larder_store::read_want(const larder_object_want* user, larder_object_want& want) noexcept {
+    LARDER_TRY(read_options(user, want, "larder_object_want"));
+    LARDER_TRY(check_reserved(want.reserved0, "reserved0"));
+    if (!want.min_quality) want.min_quality = LARDER_QUALITY_EXACT;
+    return check_range(uint32_t(want.min_quality), 1, 255, "min_quality");
+}
+
 larder_status larder_store::check_want(const Object& o, const larder_object_want* want) const noexcept {
     if (o.meta.tenant != want->tenant || !(o.meta.layout == want->layout))
         return fail(LARDER_E_IDENTITY, "want", "the object belongs to another layout or tenant");
-    const int32_t least = want->min_quality ? want->min_quality : LARDER_QUALITY_EXACT;
-    return o.meta.quality > least ? LARDER_MISS : LARDER_OK;
+    return o.meta.quality > want->min_quality ? LARDER_MISS : LARDER_OK;
 }
 
 void larder_store::fill_file_read(uint32_t slot, FileRead& read) {
@@ -78,7 +84,8 @@ void larder_store::resolve(GetBatch& batch, size_t i) {
         result.status = fail(LARDER_E_INVALID, item.want ? "buffer" : "want", "a get needs a want and a buffer");
         return;
     }
-    result.status = read_options(item.want, want, "larder_object_want");
+    result.status = check_reserved(item.reserved0, "reserved0");
+    if (result.status >= 0) result.status = read_want(item.want, want);
     if (result.status < 0) return;
     result.status = LARDER_MISS;
     const uint32_t slot = objects_.slot_of(item.key);

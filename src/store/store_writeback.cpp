@@ -232,6 +232,11 @@ larder_status larder_store::keep_records(AppendLock&, uint32_t victim) {
         void done(size_t) override {}
     } ignore;
     LARDER_TRY(reader_->run(reads, ignore));
+    // A put of finer quality takes no append lock: under the same key, even in the same slot, may be another object now.
+    const auto is_in_place = [&](size_t i) {
+        const Object& o = objects_[kept[i].slot];
+        return o.in_file() && o.place.segment == victim && o.place.offset == reads[i].offset;
+    };
     for (size_t i = 0; i < kept.size(); ++i) {
         if (reads[i].status < 0) {
             Lock lock(mutex_);
@@ -241,18 +246,17 @@ larder_status larder_store::keep_records(AppendLock&, uint32_t victim) {
         format::Record r;
         {
             Lock lock(mutex_);
+            if (!is_in_place(i)) continue;
             const Object& o = objects_[kept[i].slot];
-            if (o.zombie || !o.live || !(o.key == reads[i].key) || o.place.segment != victim) continue;
             r = {.key = o.key, .meta = o.meta, .n_bytes = o.n_bytes};
         }
         if (!file_->room(r, true)) return fail(LARDER_E_NOSPACE, "file_bytes", "the file tier has no room for what is pinned");
         const ByteSpan payload(kept[i].payload);
         LARDER_ASSIGN(const RecordPlace place, file_->append(r, &reads[i].sums, {&payload, 1}, nullptr));
         Lock lock(mutex_);
-        const uint32_t slot = kept[i].slot;
-        if (objects_[slot].zombie || !objects_[slot].live || !(objects_[slot].key == reads[i].key)) continue;
-        detach_file(slot);
-        attach_file(slot, place);
+        if (!is_in_place(i)) continue;
+        detach_file(kept[i].slot);
+        attach_file(kept[i].slot, place);
         reinserted_bytes_ += r.n_bytes;
     }
     return file_->flush();

@@ -279,6 +279,43 @@ static void pins_quotas_and_removal(void** state) {
     larder_store_close(s);
 }
 
+static void wants_are_checked(void** state) {
+    struct fixture* f = *state;
+    larder_store_options o = LARDER_STORE_OPTIONS_INIT;
+    o.host_bytes = 64 << 10;
+    larder_store* s = open_store(f, &o);
+    larder_object_meta meta = LARDER_OBJECT_META_INIT;
+    char data[8] = {1}, out[8];
+    assert_int_equal(put(s, 1, &meta, data, sizeof data, 0), LARDER_OK);
+    const larder_key k1 = key_of(1);
+    larder_object_info info = LARDER_OBJECT_INFO_INIT;
+    larder_object_want want = LARDER_OBJECT_WANT_INIT;
+    want.min_quality = 256;
+    assert_int_equal(get(s, 1, &want, out, sizeof out, 0, 0).status, LARDER_E_RANGE);
+    assert_int_equal(larder_store_lookup(s, &k1, 1, &want, &info, sizeof info), LARDER_E_RANGE);
+    want.min_quality = -1;
+    assert_int_equal(get(s, 1, &want, out, sizeof out, 0, 0).status, LARDER_E_RANGE);
+    want.min_quality = 255;
+    assert_int_equal(get(s, 1, &want, out, sizeof out, 0, 0).status, LARDER_OK);
+    want.reserved0 = 1;
+    assert_int_equal(get(s, 1, &want, out, sizeof out, 0, 0).status, LARDER_E_INVALID);
+    larder_store_close(s);
+}
+
+static void after_close(void** state) {
+    struct fixture* f = *state;
+    larder_capabilities k = LARDER_CAPABILITIES_INIT;
+    assert_int_equal(larder_context_capabilities(f->context, &k), LARDER_OK);
+    if (!k.debug_handles) return;
+    larder_store_options o = LARDER_STORE_OPTIONS_INIT;
+    o.host_bytes = 64 << 10;
+    larder_store* s = open_store(f, &o);
+    larder_store_close(s);
+    larder_store_info info = LARDER_STORE_INFO_INIT;
+    assert_int_equal(larder_store_info_get(s, &info), LARDER_E_CLOSED);
+    larder_store_close(s); /* twice: nothing happens */
+}
+
 static void as_jobs(void** state) {
     struct fixture* f = *state;
     const larder_store_options o = both_tiers(f);
@@ -338,6 +375,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(opening, set_up, tear_down),
         cmocka_unit_test_setup_teardown(putting_and_getting, set_up, tear_down),
         cmocka_unit_test_setup_teardown(pins_quotas_and_removal, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(wants_are_checked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(after_close, set_up, tear_down),
         cmocka_unit_test_setup_teardown(as_jobs, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
