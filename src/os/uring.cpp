@@ -139,7 +139,8 @@ class UringRing final : public IoRing {
             auto* op = static_cast<IoOp*>(::io_uring_cqe_get_data(cqe));
             const int result = cqe->res;
             ::io_uring_cqe_seen(&ring_, cqe);
-            if ((result == -EINTR || result == -EAGAIN) && !broken_ && enqueue(op)) continue;
+            // Nobody here cancels: the kernel does, with the requests of a thread that ends. They are handed over again from this one.
+            if ((result == -EINTR || result == -EAGAIN || result == -ECANCELED) && !broken_ && enqueue(op)) continue;
             op->result = result;
             out[n++] = op;
             --n_taken_;

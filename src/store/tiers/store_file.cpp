@@ -79,8 +79,7 @@ larder_status StoreFile::create(const char* directory, uint64_t segment_bytes) {
     if (status < 0) {
         const larder_error_info why = last_error();
         os_.unlink(fresh.c_str());
-        set_last_error(why);
-        return status;
+        return fail_os(status, why.os_errno, "store.larder", "the data file cannot be made: %s", why.message);
     }
     LARDER_TRY(os_.sync_dir(directory));
     // The directory may be new as well.
