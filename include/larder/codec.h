@@ -37,6 +37,7 @@ typedef struct larder_stream_shape {
 #define LARDER_CODEC_NEEDS_PROFILE 1u  /**< a calibrated profile: without one the codec cannot be opened */
 #define LARDER_CODEC_USES_PROFILE  2u  /**< a profile makes it smaller, but it works without */
 #define LARDER_CODEC_FLOAT_ONLY    4u  /**< for F16, BF16 and F32 data only */
+#define LARDER_CODEC_NEEDS_SALIENCY 8u /**< larder_stream_source.saliency: without it encoding is refused */
 
 /** One preset. Filled by larder_codec_list(). */
 typedef struct larder_codec_info {

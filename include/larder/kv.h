@@ -66,7 +66,8 @@ typedef struct larder_kv_options {
 /** Open a KV cache. With a directory that an earlier kv used, what was durable there is found again, after any crash.
  *  @param layout  kept alive by the kv. Groups must share one block_tokens; WINDOW groups keep all their blocks.
  *  @return LARDER_OK; LARDER_E_INVALID, LARDER_E_RANGE (field named; an arena of fewer than two blocks); LARDER_E_TOO_NEW;
- *          LARDER_E_UNSUPPORTED (RECURRENT groups: state slots are not built; groups of different block_tokens); LARDER_E_NOT_FOUND (codec);
+ *          LARDER_E_UNSUPPORTED (RECURRENT groups: state slots are not built; groups of different block_tokens; a codec that needs
+ *          saliency); LARDER_E_NOT_FOUND (codec);
  *          LARDER_E_NOMEM; of the directory: LARDER_E_IN_USE, LARDER_E_READ_ONLY, LARDER_E_PERMISSION, LARDER_E_DISK_FULL, LARDER_E_IO, LARDER_E_FORMAT, LARDER_E_VERSION,
  *          LARDER_E_CORRUPT, LARDER_E_NOT_FOUND (its parent). Records of other layouts in it are left alone and never found.
  *  @threads internally synchronised  @blocking reads the file tier's segments  @cost O(arena + stored records)  @since 0.1 */

@@ -31,7 +31,10 @@ constexpr Preset presets[] = {
      "KIVI (arXiv 2402.02750) at 4 bits: keys grouped along tokens, values along channels"},
     {"kivi2", "affine bits=2 group=32 kaxis=channel", LARDER_CODEC_FLOAT_ONLY, 3,
      "KIVI (arXiv 2402.02750) at 2 bits; tail=128 keeps its full-precision window"},
-    {"bfp12", "block format=bfp group=32", LARDER_CODEC_FLOAT_ONLY, 4.25, "block floating point (arXiv 2403.20137): 4-bit mantissas, an 8-bit exponent for 32 channels"},
+    {"zipcache", "separable bits=2 kaxis=channel salient=60 salient_bits=4", LARDER_CODEC_NEEDS_SALIENCY | LARDER_CODEC_FLOAT_ONLY, 3.5,
+     "ZipCache (arXiv 2405.14256): 4 bits for the 60 % most attended tokens, 2 for the others; values scaled by channel and token"},
+    {"bfp12", "block format=bfp group=32 sort=1", LARDER_CODEC_FLOAT_ONLY, 4.26,
+     "block floating point (arXiv 2403.20137): 4-bit mantissas, an 8-bit exponent for 32 channels of like strength"},
     {"mxfp4", "block format=mxfp4 group=32", LARDER_CODEC_FLOAT_ONLY, 4.25, "OCP MXFP4: E2M1 values, a power-of-two scale for 32 channels"},
     {"nvfp4", "block format=nvfp4 group=16", LARDER_CODEC_FLOAT_ONLY, 4.56, "E2M1 values, an E4M3 scale for 16 channels, a power-of-two scale per token"},
     {"fp8", "block format=fp8 group=0", LARDER_CODEC_FLOAT_ONLY, 8.13, "E4M3 values, one 16-bit scale per token"},
@@ -84,7 +87,8 @@ struct Named {
     std::string_view name;
     E value;
 };
-constexpr Named<Quant> quants[] = {{"exact", Quant::exact}, {"affine", Quant::affine}, {"block", Quant::block}, {"step", Quant::step}, {"sparse", Quant::sparse}};
+constexpr Named<Quant> quants[] = {{"exact", Quant::exact}, {"affine", Quant::affine}, {"block", Quant::block}, {"step", Quant::step}, {"sparse", Quant::sparse},
+                                   {"separable", Quant::separable}};
 constexpr Named<Entropy> entropies[] = {{"none", Entropy::none}, {"rans", Entropy::rans}, {"zstd", Entropy::zstd}};
 constexpr Named<Axis> axes[] = {{"token", Axis::token}, {"channel", Axis::channel}};
 constexpr Named<BlockFormat> formats[] = {{"bfp", BlockFormat::bfp}, {"mxfp4", BlockFormat::mxfp4}, {"nvfp4", BlockFormat::nvfp4}, {"fp8", BlockFormat::fp8}};
@@ -129,6 +133,7 @@ larder_status set_one(const Word& w, Chain& c) noexcept {
         {"taper", 3, [](Chain& k, uint32_t n) { k.taper = uint8_t(n); }},
         {"level", LARDER_PROFILE_MAX_LEVELS - 1, [](Chain& k, uint32_t n) { k.level = uint8_t(n); }},
         {"keep", 100, [](Chain& k, uint32_t n) { k.keep_percent = uint8_t(n); }},
+        {"sort", 1, [](Chain& k, uint32_t n) { k.sorted = n != 0; }},
         {"salient", 100, [](Chain& k, uint32_t n) { k.salient_percent = uint8_t(n); }},
         {"salient_bits", 8, [](Chain& k, uint32_t n) { k.salient_bits = uint8_t(n); }},
         {"tail", 1u << 24, [](Chain& k, uint32_t n) { k.exact_tail = n; }},
@@ -177,19 +182,21 @@ void print_chain(const Chain& c, char* out, size_t capacity) noexcept {
     auto add = [&](const char* format, auto... args) {
         if (n >= 0 && size_t(n) < capacity) n += std::snprintf(out + n, capacity - size_t(n), format, args...);
     };
-    if (c.quant == Quant::affine) {
+    const bool separable = c.quant == Quant::separable;
+    if (c.quant == Quant::affine || separable) {
         add(c.bits[0] == c.bits[1] ? " bits=%u" : " kbits=%u", c.bits[0]);
         if (c.bits[0] != c.bits[1]) add(" vbits=%u", c.bits[1]);
-        add(" group=%u", c.group);
+        if (!separable) add(" group=%u", c.group);
         if (c.axis[0] == c.axis[1])
             add(" axis=%s", name_of(axes, c.axis[0]));
         else
             add(" kaxis=%s vaxis=%s", name_of(axes, c.axis[0]), name_of(axes, c.axis[1]));
-        if (c.symmetric) add(" sym=%u", 1u);
-        if (c.taper) add(" taper=%u", c.taper);
+        if (c.symmetric && !separable) add(" sym=%u", 1u);
+        if (c.taper && !separable) add(" taper=%u", c.taper);
         if (c.salient_percent) add(" salient=%u salient_bits=%u", c.salient_percent, c.salient_bits);
     }
     if (c.quant == Quant::block) add(" format=%s group=%u", name_of(formats, c.format), c.group);
+    if (c.sorted) add(" sort=%u", 1u);
     if (c.quant == Quant::step) add(" level=%u", c.level);
     if (c.quant == Quant::sparse) add(" keep=%u", c.keep_percent);
     if (c.entropy != Entropy::none) add(" entropy=%s", name_of(entropies, c.entropy));
@@ -220,9 +227,25 @@ uint32_t code_limit(const Chain& c, uint32_t kv, uint32_t layer, uint32_t n_laye
     return c.symmetric ? (1u << (c.bits[kv] - 1)) - 1 : (1u << c.bits[kv]) - 1;
 }
 
+namespace {
+
+larder_status check_separable(const Chain& c) noexcept {
+    const auto bad = [](const char* why) { return fail(LARDER_E_INVALID, "chain", "%s", why); };
+    if (c.entropy != Entropy::none) return bad("a separable chain is not entropy-coded");
+    if (c.symmetric || c.taper) return bad("sym and taper are for affine chains");
+    for (const uint8_t bits : c.bits) {
+        if (bits < 2 || bits > 8) return fail(LARDER_E_RANGE, "chain", "bits must be 2 to 8");
+        if (c.salient_percent && (c.salient_bits > 8 || c.salient_bits < bits || c.salient_bits % bits)) return bad("salient_bits must be a multiple of bits, 8 at most");
+    }
+    return LARDER_OK;
+}
+
+} // namespace
+
 larder_status check_chain(const Chain& c) noexcept {
     const auto bad = [](const char* why) { return fail(LARDER_E_INVALID, "chain", "%s", why); };
     if (c.chunk_tokens == 0) return fail(LARDER_E_RANGE, "chain", "chunk is 0");
+    if (c.sorted && (c.quant != Quant::block || !c.group)) return bad("sort is for block chains with groups");
     if (c.entropy == Entropy::zstd && c.quant != Quant::exact) return bad("zstd is for exact chains only");
     if (c.quant == Quant::affine) {
         for (uint32_t kv = 0; kv < 2; ++kv) {
@@ -239,6 +262,8 @@ larder_status check_chain(const Chain& c) noexcept {
     } else if (c.quant == Quant::sparse) {
         if (c.keep_percent == 0) return fail(LARDER_E_RANGE, "chain", "keep is 0");
         if (c.entropy != Entropy::none) return bad("a sparse chain is not entropy-coded");
+    } else if (c.quant == Quant::separable) {
+        LARDER_TRY(check_separable(c));
     } else if (c.quant != Quant::exact) {
         return fail(LARDER_E_UNSUPPORTED, "chain", "there is no quantizer %u", uint32_t(c.quant));
     }
@@ -261,7 +286,7 @@ larder_status check_chain_shape(const Chain& c, const larder_stream_shape& s) no
 
 namespace {
 
-enum StageType : uint16_t { stage_quantizer = 0x0101, stage_entropy = 0x0201, stage_profile = 0x0301 };
+enum StageType : uint16_t { stage_quantizer = 0x0101, stage_sort = 0x0102, stage_entropy = 0x0201, stage_profile = 0x0301 };
 constexpr uint8_t stage_critical = 1;
 constexpr size_t quantizer_bytes = 20;
 
@@ -287,6 +312,8 @@ size_t write_stages(const Chain& c, const larder_key* profile_hash, std::byte* o
     std::memcpy(q + 8, more, sizeof more);
     store_le<uint32_t>(q + 16, c.exact_tail);
     size_t at = put_stage(out, stage_quantizer, q, sizeof q);
+    const uint8_t by_strength[8] = {1};
+    if (c.sorted) at += put_stage(out + at, stage_sort, by_strength, sizeof by_strength);
     const uint8_t e[8] = {uint8_t(c.entropy)};
     at += put_stage(out + at, stage_entropy, e, sizeof e);
     if (profile_hash) at += put_stage(out + at, stage_profile, profile_hash->bytes, 32);
@@ -306,7 +333,7 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         const ByteSpan data = in.take(n);
         in.take((8 - n % 8) % 8);
         if (!in.ok()) return damaged();
-        const bool known = version == 1 && (type == stage_quantizer || type == stage_entropy || type == stage_profile);
+        const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_entropy || type == stage_profile);
         if (!known) {
             if (flags & stage_critical)
                 return fail(LARDER_E_FORMAT, "stages", "stage %#x version %u is not known to this library and may not be skipped", type, version);
@@ -335,6 +362,9 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
                 c.format > BlockFormat::fp8 || c.keep_percent > 100 || c.salient_percent > 100)
                 return damaged();
             seen_quantizer = true;
+        } else if (type == stage_sort) {
+            if (data.size() != 8 || d.get<uint64_t>() != 1) return damaged();
+            c.sorted = true;
         } else if (type == stage_entropy) {
             const uint8_t e = d.get<uint8_t>();
             if (data.size() != 8 || e > uint8_t(Entropy::zstd)) return damaged();
@@ -347,7 +377,7 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         }
     }
     if (!seen_quantizer || !seen_entropy) return damaged();
-    if (uint8_t(c.quant) > uint8_t(Quant::sparse)) return fail(LARDER_E_FORMAT, "stages", "quantizer %u is not known to this library", uint32_t(c.quant));
+    if (uint8_t(c.quant) > uint8_t(Quant::separable)) return fail(LARDER_E_FORMAT, "stages", "quantizer %u is not known to this library", uint32_t(c.quant));
     return check_chain(c) < 0 ? damaged() : LARDER_OK;
 }
 

@@ -19,7 +19,8 @@ enum class Quant : uint8_t {
     affine = 2,  // q = round((x - offset) / step), offset and step shared by a group along channels or tokens
     block = 3,   // block floating point: a shared scale and small floats or mantissas
     step = 4,    // a fixed step per channel, from a profile
-    sparse = 5   // the largest magnitudes of each token and head, the rest zero
+    sparse = 5,  // the largest magnitudes of each token and head, the rest zero
+    separable = 6  // scales of channels and of tokens, and more bits for salient tokens
 };
 
 enum class Entropy : uint8_t { none = 0, rans = 1, zstd = 2 };
@@ -40,6 +41,7 @@ struct Chain {
     uint8_t taper = 0;                          // 1 to 3: fewer levels in deeper layers, as CacheGen's quality levels do
     uint8_t level = 0;                          // precision level of the profile
     uint8_t keep_percent = 100;                 // sparse: magnitudes kept
+    bool sorted = false;                        // block: channels of like strength share blocks
     uint8_t salient_percent = 0;                // mixed precision: tokens that get salient_bits
     uint8_t salient_bits = 0;
     uint32_t exact_tail = 0;                    // chunks that hold one of the last so many tokens are kept exact

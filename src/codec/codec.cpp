@@ -1,11 +1,24 @@
 #include "codec/codec.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "base/options.h"
 #include "codec/encoder.h"
 
 using namespace larder;
+
+namespace {
+
+larder_status check_saliency(const Chain& chain, const float* saliency, uint32_t n_tokens) noexcept {
+    if (!chain.salient_percent) return LARDER_OK;
+    if (!saliency) return fail(LARDER_E_INVALID, "saliency", "the chain gives salient tokens more bits, but saliency is NULL");
+    for (uint32_t t = 0; t < n_tokens; ++t)
+        if (!std::isfinite(saliency[t])) return fail(LARDER_E_INVALID, "saliency", "the saliency of token %u is not finite", t);
+    return LARDER_OK;
+}
+
+} // namespace
 
 larder_codec::~larder_codec() {
     if (profile) profile->unref();
@@ -62,6 +75,7 @@ Result<uint64_t> larder_codec::encode(const larder_stream_source& user, MutByteS
     if (!source.identity.rope) source.identity.rope = LARDER_ROPE_POST;
     LARDER_TRY(check_range(uint32_t(source.identity.rope), LARDER_ROPE_POST, LARDER_ROPE_NONE, "identity.rope"));
     LARDER_TRY(check_reserved(source.identity.reserved0, "identity.reserved0"));
+    LARDER_TRY(check_saliency(chain, source.saliency, shape.n_tokens));
     if (!source.planes) return fail(LARDER_E_INVALID, "planes", "planes is NULL");
     EncodePlan plan(*this, shape);
     if (out.size() < plan.bound())

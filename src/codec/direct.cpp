@@ -160,6 +160,10 @@ void direct_encode(const ExtentShape& e, const ExtentScratch& s, uint32_t n, std
             *out++ = biased(exponent);
             token_scale = power_of_two(exponent);
         }
+        if (e.chain->sorted) {
+            for (uint32_t c = 0; c < e.width; ++c) s.lo[c] = x[s.order[c]];
+            x = s.lo;
+        }
         for (uint32_t g = 0; g < e.groups(); ++g, out += group_bytes(e.chain->format, e.group()))
             encode_group(e.chain->format, x + size_t(g) * e.group(), e.group(), token_scale, e.dtype, out);
     }
@@ -168,15 +172,17 @@ void direct_encode(const ExtentShape& e, const ExtentScratch& s, uint32_t n, std
 larder_status direct_decode(const ExtentShape& e, const ExtentScratch& s, uint32_t n, const std::byte* in) noexcept {
     bool good = true;
     for (uint32_t t = 0; t < n; ++t) {
-        float* x = s.x + size_t(t) * e.width;
+        float* const x = s.x + size_t(t) * e.width;
         if (e.chain->quant == Quant::sparse) {
             for (uint32_t h = 0; h < e.n_heads; ++h, in += head_bytes_sparse(e))
                 good = decode_sparse(in, e.dim, kept_dims(*e.chain, e.dim), e.dtype, x + size_t(h) * e.dim) && good;
             continue;
         }
         const float token_scale = e.chain->format == BlockFormat::nvfp4 ? power_of_two(unbiased(*in++)) : 1.0f;
+        float* const blocks = e.chain->sorted ? s.lo : x;
         for (uint32_t g = 0; g < e.groups(); ++g, in += group_bytes(e.chain->format, e.group()))
-            good = decode_group(e.chain->format, in, e.group(), token_scale, e.dtype, x + size_t(g) * e.group()) && good;
+            good = decode_group(e.chain->format, in, e.group(), token_scale, e.dtype, blocks + size_t(g) * e.group()) && good;
+        for (uint32_t c = 0; e.chain->sorted && c < e.width; ++c) x[s.order[c]] = blocks[c];
     }
     return good ? LARDER_OK : fail(LARDER_E_CORRUPT, "extent", "an extent has a scale that is not a number, or a bitmap of the wrong size");
 }

@@ -6,6 +6,7 @@
 //   nvfp4  u8 E4M3 scale of max/6; E2M1 codes; scales are relative to one power of two per token, u8 exponent + 127, first in its record
 //   fp8    u16 scale of max/448 in the data's 16-bit format; E4M3 codes
 //   sparse bitmap of the kept dimensions, then their values in 16 bits, ascending (after arXiv 2505.22913)
+// With sorted channels (sort.h) a block's channels are those of s.order.
 // Codes of 4 bits: two to a byte, the first in the low half.
 #pragma once
 

@@ -1,6 +1,7 @@
 #include "codec/encoder.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/crc32c.h"
 #include "codec/numeric.h"
@@ -101,8 +102,8 @@ Result<uint64_t> EncodePlan::profile_section(const larder_stream_source& source,
     return uint64_t(n);
 }
 
-Result<uint64_t> EncodePlan::write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables, const FrameLayout& at,
-                                           std::byte* out) const noexcept {
+Result<uint64_t> EncodePlan::write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables, const SalientTokens* salient,
+                                           const FrameLayout& at, std::byte* out) const noexcept {
     uint64_t end = at.payload_offset, number = 0;
     for (uint32_t layer = 0; layer < shape_.n_layers; ++layer)
         for (uint32_t kv = 0; kv < at.n_sides; ++kv) {
@@ -116,7 +117,10 @@ Result<uint64_t> EncodePlan::write_extents(const larder_stream_source& source, c
             for (uint32_t t = 0; t < shape_.n_tokens; t += chain_.chunk_tokens) {
                 const uint32_t n = std::min(chain_.chunk_tokens, shape_.n_tokens - t);
                 view.gather(t, n, s.extent[kv].elems);
-                const size_t bytes = encode_extent(k_, extent(layer, kv, t, n, &source.identity), s.extent[kv], &tables, &model, out + end);
+                ExtentShape e = extent(layer, kv, t, n, &source.identity);
+                e.salient = salient;
+                e.first_token = t;
+                const size_t bytes = encode_extent(k_, e, s.extent[kv], &tables, &model, out + end);
                 const uint64_t padded = Frame::padded(bytes);
                 std::memset(out + end + bytes, 0, padded - bytes);
                 std::byte* entry = out + at.index_offset + number++ * index_entry_bytes;
@@ -138,7 +142,9 @@ Result<uint64_t> EncodePlan::encode(const larder_stream_source& source, std::byt
     LARDER_ASSIGN(const uint64_t profile_bytes, profile_section(source, s, out + at.profile_offset, tables));
     const uint64_t profile_offset = at.profile_offset;
     at.set(shape_, chain_.chunk_tokens, stages_bytes, profile_bytes);
-    LARDER_ASSIGN(const uint64_t end, write_extents(source, s, tables, at, out));
+    std::optional<SalientTokens> salient;
+    if (chain_.salient_percent) salient.emplace(source.saliency, shape_.n_tokens, chain_.salient_percent);
+    LARDER_ASSIGN(const uint64_t end, write_extents(source, s, tables, salient ? &*salient : nullptr, at, out));
     const auto zero = [&](uint64_t from, uint64_t to) { std::memset(out + from, 0, to - from); };
     zero(header_bytes + stages_bytes, profile_offset);
     zero(profile_offset + profile_bytes, at.index_offset);

@@ -7,6 +7,7 @@
 #include "codec/extent.h"
 #include "codec/frame.h"
 #include "codec/measure.h"
+#include "codec/separable.h"
 
 namespace larder {
 
@@ -29,7 +30,8 @@ class EncodePlan {
     bool measures() const noexcept { return chain_.entropy == Entropy::rans && !needs_profile(chain_); }
     // Writes what goes between stage list and index, and makes the tables ready. Returns its size.
     Result<uint64_t> profile_section(const larder_stream_source& source, const Scratch& s, std::byte* out, TableSet& tables) const noexcept;
-    Result<uint64_t> write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables, const FrameLayout& at, std::byte* out) const noexcept;
+    Result<uint64_t> write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables, const SalientTokens* salient, const FrameLayout& at,
+                                   std::byte* out) const noexcept;
     larder_status measure(const larder_stream_source& source, const Scratch& s, TableMeasure& m) const noexcept;
     larder_status measure_plane(const larder_stream_source& source, const ExtentScratch& s, uint32_t layer, uint32_t kv, TableMeasure& m) const noexcept;
     larder_status plane(const larder_stream_source& source, uint32_t layer, uint32_t kv, PlaneView& out) const noexcept;

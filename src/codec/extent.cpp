@@ -8,6 +8,8 @@
 #include "codec/direct.h"
 #include "codec/numeric.h"
 #include "codec/planes_zstd.h"
+#include "codec/separable.h"
+#include "codec/sort.h"
 
 namespace larder {
 
@@ -34,7 +36,11 @@ bool ExtentShape::is_coded() const noexcept {
     return chain->entropy == Entropy::zstd || (chain->entropy == Entropy::rans && is_float_dtype(dtype));
 }
 
-size_t ExtentShape::side_bytes() const noexcept { return chain->quant == Quant::affine ? affine_side_bytes(*this, n_tokens) : 0; }
+size_t ExtentShape::side_bytes() const noexcept {
+    if (is_separable(*chain)) return separable_side_bytes(*this);
+    if (chain->sorted) return sort_side_bytes(*this);
+    return chain->quant == Quant::affine ? affine_side_bytes(*this, n_tokens) : 0;
+}
 
 size_t ExtentShape::extra_bytes() const noexcept {
     if (chain->quant == Quant::exact && chain->entropy == Entropy::rans) {
@@ -42,6 +48,7 @@ size_t ExtentShape::extra_bytes() const noexcept {
         return full * rest_bytes(dtype, size_t(tile_tokens) * width) + (tail ? rest_bytes(dtype, tail * width) : 0);
     }
     if (is_direct(*chain)) return n_tokens * direct_token_bytes(*this);
+    if (is_separable(*chain)) return separable_code_bytes(*this);
     return codes_are_packed(*chain) ? n_tokens * ((size_t(width) * chain->bits[kv] + 7) / 8) : 0;
 }
 
@@ -58,6 +65,11 @@ ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool en
     s.scale = carve<float>(at, e.width);
     s.inverse = carve<float>(at, e.width);
     s.angles = carve<float>(at, e.chain->quant == Quant::step ? Rope::scratch_floats(e.dim) : 0);
+    if (e.chain->sorted) {
+        s.order = carve<uint32_t>(at, e.width);
+        s.block = carve<uint32_t>(at, e.width);
+        if (encode) s.power = carve<double>(at, e.width);
+    }
     if (encode) {
         s.side = carve<std::byte>(at, e.side_bytes());
         s.extra = carve<std::byte>(at, std::max(e.extra_bytes(), e.raw_bytes()));
@@ -78,6 +90,7 @@ void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& 
     }
     k.to_f32(elems, e.dtype, s.x, values);
     if (is_direct(*e.chain)) return direct_encode(e, s, n, extra);
+    if (is_separable(*e.chain)) return separable_encode(k, e, s, t, n, side, extra);
     if (e.chain->quant == Quant::affine) return affine_quantize(k, e, s, n, side);
     if (model->rope) rope_rotate(k, *model->rope, e.position + t, n, e.n_heads, e.dim, -1, s.x, s.angles);
     for (uint32_t i = 0; i < n; ++i)
@@ -95,6 +108,8 @@ size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch
     }
     std::byte *side = s.side, *extra = s.extra;
     const bool symbols = e.uses_symbols();
+    if (is_separable(*e.chain)) separable_begin(k, e, s, side);
+    if (e.chain->sorted) sort_channels(k, e, s, side);
     static constexpr TableSet no_tables{};
     SymbolEncoder encoder(k, s.symbols, symbols ? *tables : no_tables, e.layer, e.kv, symbols ? e.n_tokens : 0, symbols ? e.width : 0);
     for (uint32_t t = 0; t < e.n_tokens; t += tile_tokens) {
@@ -144,7 +159,9 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
         packed_ = body;
         return LARDER_OK;
     }
-    const size_t n_extra = e.extra_bytes(), n_side = e.side_bytes();
+    const size_t n_side = e.side_bytes();
+    if (is_separable(*e.chain) && body.size() < n_side) return damaged("an extent ends before its scales");
+    const size_t n_extra = is_separable(*e.chain) ? separable_code_bytes(e, body.data()) : e.extra_bytes();
     if (body.size() < n_extra) return damaged("an extent ends before its planes");
     extra_ = body.last(n_extra);
     const ByteSpan rest = body.first(body.size() - n_extra);
@@ -162,6 +179,11 @@ larder_status ExtentDecoder::finish_tile(uint32_t t, uint32_t n, std::byte* out)
     if (is_direct(*e_.chain)) {
         LARDER_TRY(direct_decode(e_, s_, n, extra_.data() + extra_at_));
         extra_at_ += n * direct_token_bytes(e_);
+        k_->from_f32(s_.x, e_.dtype, out, values);
+        return LARDER_OK;
+    }
+    if (is_separable(*e_.chain)) {
+        LARDER_TRY(separable_decode(*k_, e_, s_, t, n, side_, extra_.data(), extra_at_));
         k_->from_f32(s_.x, e_.dtype, out, values);
         return LARDER_OK;
     }
@@ -197,6 +219,8 @@ larder_status ExtentDecoder::finish(const PlaneView& view, uint32_t from, uint32
         LARDER_TRY(symbols_.close_job());
         side_ = symbols_.side();
     }
+    if (is_separable(*e_.chain)) LARDER_TRY(separable_open(*k_, e_, s_, side_));
+    if (e_.chain->sorted) LARDER_TRY(read_order(e_, s_, side_));
     for (uint32_t t = 0; t < e_.n_tokens; t += tile_tokens) {
         const uint32_t n = std::min(tile_tokens, e_.n_tokens - t);
         const uint32_t first = std::max(t, from), last = std::min(t + n, to);

@@ -22,6 +22,8 @@ struct PlaneModel {
     const Rope* rope = nullptr;  // keys are turned back before quantization; NULL: they are taken as they are
 };
 
+class SalientTokens;
+
 struct ExtentShape {
     const Chain* chain;
     uint32_t layer, n_layers, kv;
@@ -31,14 +33,16 @@ struct ExtentShape {
     larder_dtype dtype;
     uint32_t elem_bytes;
     bool keep_exact;
+    const SalientTokens* salient = nullptr;  // encode, mixed precision
+    uint32_t first_token = 0;                // of the extent within the stream, for salient
 
     size_t raw_bytes() const noexcept { return size_t(n_tokens) * width * elem_bytes; }
     bool is_coded() const noexcept;
     bool uses_symbols() const noexcept { return is_coded() && chain->entropy == Entropy::rans; }
     uint32_t groups() const noexcept { return chain->group ? width / chain->group : 1; }
     uint32_t group() const noexcept { return chain->group ? chain->group : width; }
-    size_t side_bytes() const noexcept;   // scales and offsets
-    size_t extra_bytes() const noexcept;  // rest planes, or packed codes
+    size_t side_bytes() const noexcept;   // scales and offsets, and where values belong
+    size_t extra_bytes() const noexcept;  // rest planes, or packed codes; with mixed precision the most that they can take
 };
 
 struct ExtentScratch {
@@ -47,6 +51,8 @@ struct ExtentScratch {
     int16_t* q;         // [tile_tokens][width]
     float *lo, *hi, *scale, *inverse;  // [width]
     float* angles;      // of rope.h
+    uint32_t *order, *block;  // [width] of sort.h
+    double* power;      // [width] of sort.h; encode
     std::byte* side;    // encode
     std::byte* extra;   // encode
     std::byte* raw;     // decode: carried raw bytes

@@ -100,6 +100,7 @@ larder_status Worker::init_codec(const WorkerConfig& config) {
     larder_codec_options o = LARDER_CODEC_OPTIONS_INIT;
     o.chain = config.codec;
     LARDER_TRY(larder_codec::create(context_, &o, &codec_));
+    if (codec_->chain.salient_percent) return fail(LARDER_E_UNSUPPORTED, "codec", "the codec needs the saliency of tokens, which a KV manager does not have");
     record_bound_ = record_header_bytes();
     for (const Group& g : groups_) {
         uint64_t bound = 0, workspace = 0;

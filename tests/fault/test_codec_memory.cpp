@@ -35,6 +35,7 @@ constexpr uint32_t layers = 2, tokens = 70, heads = 2, dim = 32;
 struct Data {
     std::vector<std::vector<uint16_t>> planes{2 * layers, std::vector<uint16_t>(tokens * heads * dim)};
     std::vector<larder_stream_plane> views;
+    std::vector<float> saliency = std::vector<float>(tokens, 1.0f);
     larder_stream_source source = LARDER_STREAM_SOURCE_INIT;
     Data() {
         uint32_t x = 9;
@@ -46,6 +47,7 @@ struct Data {
         }
         source.shape.n_layers = layers, source.shape.n_tokens = tokens, source.shape.n_kv_heads = heads, source.shape.k_dim = source.shape.v_dim = dim;
         source.planes = views.data();
+        source.saliency = saliency.data();
     }
 };
 
@@ -129,7 +131,7 @@ void nothing_is_allocated_with_a_workspace(void**) {
     Counting c;
     larder_context* context = open_context(c);
     Data d, back;
-    for (const char* chain : {"lossless", "int8", "int4", "kivi2 entropy=rans", "mxfp4", "mustafar70", "cachegen-2", "zstd"}) {
+    for (const char* chain : {"lossless", "int8", "int4", "kivi2 entropy=rans", "mxfp4", "mustafar70", "cachegen-2", "zipcache", "bfp12", "zstd"}) {
         larder_codec_options co = LARDER_CODEC_OPTIONS_INIT;
         co.chain = chain;
         larder_codec* codec = nullptr;

@@ -1,11 +1,9 @@
 // Streams against the tensors they were made from: random shapes, dtypes, strides, pages, chains and selections.
 #include "support/cmocka.h"
 
-#include <cstdio>
-#include <cstdlib>
-
 #include "codec/extent.h"
 #include "support/kv_tensors.h"
+#include "support/seed.h"
 
 using namespace kv_test;
 
@@ -14,21 +12,13 @@ using namespace kv_test;
 
 namespace {
 
-uint64_t seed() {
-    const char* s = std::getenv("LARDER_SEED");
-    return s ? std::strtoull(s, nullptr, 0) : 20251125;
-}
-uint32_t rounds(uint32_t n) {
-    const char* s = std::getenv("LARDER_LONG");
-    return s && *s == '1' ? n * 20 : n;
-}
-
 struct Stream {
     larder_context* context = nullptr;
     larder_codec* codec = nullptr;
     larder_stream_shape shape = LARDER_STREAM_SHAPE_INIT;
     std::vector<std::vector<std::byte>> planes;  // the truth
     std::vector<std::byte> bytes;
+    std::vector<float> saliency;  // made by encode() unless given
 
     ~Stream() {
         larder_codec_close(codec);
@@ -51,6 +41,11 @@ struct Stream {
         larder_stream_source src = LARDER_STREAM_SOURCE_INIT;
         src.shape = shape;
         src.planes = m.planes.data();
+        if (saliency.size() != shape.n_tokens) {
+            saliency.resize(shape.n_tokens);
+            for (float& x : saliency) x = float(r.below(7)) - 2;  // with many equals
+        }
+        src.saliency = saliency.data();
         src.identity.layout.bytes[3] = 7;
         src.identity.content.bytes[31] = 9;
         src.identity.first_token = 48;
@@ -88,9 +83,9 @@ larder_stream_shape random_shape(Rng& r, bool floats) {
 }
 
 void lossless_gives_every_bit_back(void**) {
-    Rng r(seed());
+    Rng r(test_seed());
     static const char* chains[] = {"lossless", "raw", "zstd", "lossless tail=20"};
-    for (uint32_t round = 0; round < rounds(150); ++round) {
+    for (uint32_t round = 0; round < test_rounds(150); ++round) {
         Stream s;
         s.shape = random_shape(r, false);
         if (r.below(3) == 0) s.shape.k_dim = uint32_t(1 + r.below(70));
@@ -101,20 +96,20 @@ void lossless_gives_every_bit_back(void**) {
         Memory m(r, s.shape, s.shape.n_layers, s.shape.n_tokens, r.below(2));
         assert_int_equal(s.decode(m, 0, 0, 0, 0), LARDER_OK);
         for (size_t i = 0; i < s.planes.size(); ++i)
-            if (!s.planes[i].empty() && m.read(i) != s.planes[i]) FAIL("seed %llu round %u plane %zu differs", (unsigned long long)seed(), round, i);
+            if (!s.planes[i].empty() && m.read(i) != s.planes[i]) FAIL("seed %llu round %u plane %zu differs", (unsigned long long)test_seed(), round, i);
         assert_true(m.guarded());
     }
 }
 
 // Round trip of the affine chains: within half a step of the stored scale, plus the roundings to 16 bits.
 void affine_stays_within_its_step(void**) {
-    Rng r(seed() + 1);
+    Rng r(test_seed() + 1);
     static const struct {
         const char* chain;
         double steps;
     } chains[] = {{"int8", 127 * 2}, {"int4", 15}, {"kivi4", 15}, {"kivi2", 3}, {"affine bits=3 group=16", 7}, {"affine bits=5 sym=1 group=0 entropy=rans", 30},
                   {"kivi2 entropy=rans", 3}, {"int4 entropy=rans", 15}, {"affine bits=8 group=32 entropy=rans", 255}};
-    for (uint32_t round = 0; round < rounds(120); ++round) {
+    for (uint32_t round = 0; round < test_rounds(120); ++round) {
         const auto& chain = chains[r.below(std::size(chains))];
         Stream s;
         s.shape = random_shape(r, true);
@@ -138,16 +133,16 @@ void affine_stays_within_its_step(void**) {
             for (size_t j = 0; j < got.size(); j += es) {
                 const double d = std::fabs(double(element(s.planes[i].data() + j, t)) - element(got.data() + j, t));
                 if (!(d <= widest / chain.steps * 0.51 + widest * 0x1p-6))
-                    FAIL("seed %llu round %u %s: off by %g in a range of %g", (unsigned long long)seed(), round, chain.chain, d, widest);
+                    FAIL("seed %llu round %u %s: off by %g in a range of %g", (unsigned long long)test_seed(), round, chain.chain, d, widest);
             }
         }
     }
 }
 
 void a_selection_equals_the_whole(void**) {
-    Rng r(seed() + 2);
-    static const char* chains[] = {"lossless", "raw", "int8", "int4", "kivi2", "kivi4 entropy=rans", "zstd", "mxfp4", "nvfp4", "mustafar70", "cachegen-2"};
-    for (uint32_t round = 0; round < rounds(60); ++round) {
+    Rng r(test_seed() + 2);
+    static const char* chains[] = {"lossless", "raw", "int8", "int4", "kivi2", "kivi4 entropy=rans", "zstd", "mxfp4", "nvfp4", "mustafar70", "cachegen-2", "zipcache", "bfp12", "nvfp4 sort=1"};
+    for (uint32_t round = 0; round < test_rounds(60); ++round) {
         Stream s;
         s.shape = random_shape(r, true);
         for (uint32_t i = 0; i < 2 * s.shape.n_layers; ++i) s.planes.push_back(make_plane(r, s.shape, i % 2, Data::normal));
@@ -181,15 +176,17 @@ void a_selection_equals_the_whole(void**) {
 
 // One bitstream and one decoded image, whatever the instruction set.
 void instruction_sets_agree(void**) {
-    Rng r(seed() + 3);
+    Rng r(test_seed() + 3);
     static const char* chains[] = {"lossless", "int8", "int4", "kivi2", "kivi4 entropy=rans", "affine bits=5 sym=1 group=0 entropy=rans", "affine bits=8 group=16 entropy=rans",
-                                   "bfp12", "mxfp4", "nvfp4", "fp8", "mustafar70", "cachegen-1"};
-    for (uint32_t round = 0; round < rounds(60); ++round) {
+                                   "bfp12", "mxfp4", "nvfp4", "fp8", "mustafar70", "cachegen-1", "zipcache", "separable bits=3 salient=30 salient_bits=6", "mxfp4 sort=1 group=8"};
+    for (uint32_t round = 0; round < test_rounds(60); ++round) {
         Rng data(r.next());
         const larder_stream_shape shape = random_shape(data, true);
         const Data kind = Data(r.below(3));
         const char* chain = chains[r.below(std::size(chains))];
         const uint64_t plane_seed = r.next();
+        std::vector<float> saliency(shape.n_tokens);
+        for (float& x : saliency) x = float(r.below(9));
         std::vector<std::byte> bytes, image;
         for (uint64_t isa = 0; isa < 3; ++isa) {
             Stream s;
@@ -197,6 +194,7 @@ void instruction_sets_agree(void**) {
             Rng p(plane_seed);
             for (uint32_t i = 0; i < 2 * shape.n_layers; ++i) s.planes.push_back(make_plane(p, shape, i % 2, kind));
             s.open(isa, chain, 0);
+            s.saliency = saliency;
             s.encode(r, r.below(2), true);
             Memory m(r, shape, shape.n_layers, shape.n_tokens, false);
             assert_int_equal(s.decode(m, 0, 0, 0, 0), LARDER_OK);
@@ -209,7 +207,7 @@ void instruction_sets_agree(void**) {
             if (isa == 0)
                 bytes = s.bytes, image = got;
             else if (s.bytes != bytes || got != image)
-                FAIL("seed %llu round %u: %s differs between instruction sets", (unsigned long long)seed(), round, chain);
+                FAIL("seed %llu round %u: %s differs between instruction sets", (unsigned long long)test_seed(), round, chain);
         }
     }
 }
@@ -217,7 +215,6 @@ void instruction_sets_agree(void**) {
 } // namespace
 
 int main() {
-    std::printf("seed %llu\n", (unsigned long long)seed());
     const CMUnitTest tests[] = {
         cmocka_unit_test(lossless_gives_every_bit_back),
         cmocka_unit_test(affine_stays_within_its_step),

@@ -11,6 +11,9 @@ enum { LAYERS = 2, TOKENS = 21, HEADS = 2, DIM = 32, WIDTH = HEADS * DIM };
 static larder_context* ctx;
 static uint16_t plane_data[2 * LAYERS][TOKENS * WIDTH];
 
+/* The first tokens, as attention sinks, and the last. */
+static const float saliency[TOKENS] = { 9, 3, 2, 1, 1, 1, 1, 1, 1, 1, 0.5f, 0.5f, 1, 1, -1, -0.0f, 0, 2, 3, 4, 5 };
+
 static int setup(void** state) {
     (void)state;
     assert_int_equal(larder_context_create(NULL, &ctx), LARDER_OK);
@@ -63,6 +66,7 @@ static larder_span encode(const char* chain) {
     memset(src.identity.layout.bytes, 1, 32);
     memset(src.identity.content.bytes, 2, 32);
     src.identity.first_token = 64;
+    src.saliency = saliency;
     uint64_t bound = 0, workspace = 0, n = 0;
     assert_int_equal(larder_codec_sizes(codec, &src.shape, &bound, &workspace), LARDER_OK);
     void* out = malloc(bound);
@@ -190,7 +194,9 @@ static void bad_arguments_have_their_status(void** state) {
     static const struct { const char* chain; larder_status status; } bad[] = {
         { "nonsense", LARDER_E_NOT_FOUND }, { "int4 colour=red", LARDER_E_NOT_FOUND }, { "int4 group", LARDER_E_NOT_FOUND }, { "int4 group=x", LARDER_E_INVALID },
         { "int4 group=99999", LARDER_E_RANGE }, { "affine bits=0", LARDER_E_RANGE }, { "int4 kaxis=channel group=33", LARDER_E_INVALID },
-        { "", LARDER_E_INVALID }, { "lossless entropy=magic", LARDER_E_NOT_FOUND }, { "int4 entropy=zstd", LARDER_E_INVALID }, { "step entropy=rans", LARDER_E_MISSING_PROFILE }
+        { "", LARDER_E_INVALID }, { "lossless entropy=magic", LARDER_E_NOT_FOUND }, { "int4 entropy=zstd", LARDER_E_INVALID }, { "step entropy=rans", LARDER_E_MISSING_PROFILE },
+        { "int4 sort=1", LARDER_E_INVALID }, { "fp8 sort=1", LARDER_E_INVALID }, { "zipcache salient_bits=5", LARDER_E_INVALID }, { "zipcache bits=1", LARDER_E_RANGE },
+        { "zipcache entropy=rans", LARDER_E_INVALID }, { "zipcache salient=101", LARDER_E_RANGE }, { "int4 salient=60", LARDER_E_INVALID }
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
         o.chain = bad[i].chain;
@@ -235,11 +241,40 @@ static void bad_arguments_have_their_status(void** state) {
     free((void*)stream.data);
 }
 
+static void missing_saliency_is_refused(void** state) {
+    (void)state;
+    larder_codec* codec = open_codec("zipcache");
+    larder_stream_plane planes[2 * LAYERS];
+    set_planes(planes, plane_data);
+    larder_stream_source src = LARDER_STREAM_SOURCE_INIT;
+    src.shape = shape();
+    src.planes = planes;
+    uint64_t bound = 0, n = 0;
+    assert_int_equal(larder_codec_sizes(codec, &src.shape, &bound, NULL), LARDER_OK);
+    void* out = malloc(bound);
+    assert_int_equal(larder_stream_encode(codec, &src, out, bound, NULL, 0, &n), LARDER_E_INVALID);
+    float odd[TOKENS] = { 0 };
+    src.saliency = odd;
+    assert_int_equal(larder_stream_encode(codec, &src, out, bound, NULL, 0, &n), LARDER_OK);
+    const uint32_t bad[] = { 0x7f800000u, 0xff800000u, 0x7fc00000u };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
+        memcpy(&odd[TOKENS - 1], &bad[i], sizeof bad[i]);
+        assert_int_equal(larder_stream_encode(codec, &src, out, bound, NULL, 0, &n), LARDER_E_INVALID);
+    }
+    larder_codec_close(codec);
+    codec = open_codec("zipcache salient=0");
+    src.saliency = NULL;
+    assert_int_equal(larder_stream_encode(codec, &src, out, bound, NULL, 0, &n), LARDER_OK);
+    larder_codec_close(codec);
+    free(out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(presets_are_listed_and_open), cmocka_unit_test(a_stream_says_what_it_is),
         cmocka_unit_test(a_flipped_bit_is_an_error), cmocka_unit_test(a_cut_stream_is_truncated),
         cmocka_unit_test(lossless_is_exact_for_every_pattern), cmocka_unit_test(bad_arguments_have_their_status),
+        cmocka_unit_test(missing_saliency_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
