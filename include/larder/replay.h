@@ -20,7 +20,10 @@ enum {
     LARDER_POLICY_ARC = 7,       /**< seen once and seen often, each LRU, the balance set by what was evicted too early (Megiddo and Modha, FAST 2003) */
     LARDER_POLICY_LRU_2 = 8,     /**< oldest second last request first, times kept for ever (O'Neil et al., SIGMOD 1993). Replay only. */
     LARDER_POLICY_GDSF = 9,      /**< fewest uses per byte since admitted first, aged by what was evicted (Cherkasova, 1998) */
-    LARDER_POLICY_2Q = 10        /**< FIFO of 25 % for what is new, LRU for what came back (Johnson and Shasha, VLDB 1994) */
+    LARDER_POLICY_2Q = 10,       /**< FIFO of 25 % for what is new, LRU for what came back (Johnson and Shasha, VLDB 1994) */
+    LARDER_POLICY_LRU_LEAF = 11, /**< LRU_TAIL that evicts the last block of a request first until that is asked for again. Replay only. */
+    LARDER_POLICY_AUTO = 12      /**< evicts as that of LRU_LEAF, ARC, S3_FIFO, LFU, LRU_2, GDSF would that lately hit most, found by shadow caches of at most
+                                      4,096 sampled blocks each (set duelling: Qureshi et al., ISCA 2007). Replay only. */
 };
 
 /** One row of the policy table. */
@@ -69,7 +72,7 @@ typedef struct larder_replay_result {
  *  @param capacity_blocks  at least 1
  *  @return LARDER_OK; LARDER_E_INVALID (NULL, ends not ascending); LARDER_E_NOT_FOUND (no such policy); LARDER_E_RANGE (capacity_blocks, more than 2^32-2 different
  *          blocks); LARDER_E_NOMEM.
- *  @threads any; traces may be shared  @blocking computes  @cost about 10 million references per second and core for LRU  @since 0.1 */
+ *  @threads any; traces may be shared  @blocking computes  @cost about 10 million references per second and core for LRU, a tenth of that for AUTO  @since 0.1 */
 LARDER_API larder_status larder_replay_run(larder_context* context, const larder_replay_trace* trace, larder_policy policy, uint64_t capacity_blocks,
                                            larder_replay_result* out_result) LARDER_NOEXCEPT;
 

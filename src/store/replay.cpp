@@ -79,7 +79,7 @@ void run(const larder_replay_trace& t, const Dense& d, const PolicyRow& row, Pol
         for (uint64_t k = begin; k < end; ++k) {
             const uint64_t i = row.tail_first ? end - 1 - (k - begin) : k;
             const uint32_t slot = d.slots[i];
-            const Reference ref{d.ids[slot], r, d.next_use.empty() ? UINT64_MAX : d.next_use[i], 1};
+            const Reference ref{d.ids[slot], r, d.next_use.empty() ? UINT64_MAX : d.next_use[i], 1, i + 1 == end};
             if (held[slot]) {
                 policy.touch(slot, ref);
                 continue;

@@ -93,6 +93,9 @@ def check_replay(tmp):
     expect("kinds of ids", json.loads(run("--json", "replay", trace)[1])["unique"], 4)
     expect("missing trace", run("replay", tmp / "none")[0], 3)
     write_trace(trace, [[1, 2]])
+    names = "lru,lru-tail,fifo,lfu,belady,s3-fifo,arc,lru-2,gdsf,2q,lru-leaf,auto"
+    code, out, err = run("--json", "replay", trace, "-c", "1,2", "-p", names)
+    expect("every policy " + err, (code, len(json.loads(out or '{"rows": []}')["rows"])), (0, 24))
     expect("unknown policy", run("replay", trace, "-p", "psychic")[0], 2)
     expect("capacity zero", run("replay", trace, "-c", "0")[0], 2)
 

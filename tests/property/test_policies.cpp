@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "larder/replay.h"
+#include "store/policy/auto_policy.h"
 #include "support/seed.h"
 
 namespace {
@@ -32,13 +33,16 @@ void cut(Ids& ids, size_t n) {
 // One reference to something held or not, and the choice of what goes.
 struct Model {
     virtual ~Model() = default;
-    virtual void refer(uint64_t id, uint64_t request, bool held) = 0;
+    virtual void refer(uint64_t id, uint64_t request, bool held, bool last) = 0;
     virtual uint64_t evict() = 0;
+    // Another chose that it goes; or it goes without a trace.
+    virtual void lose(uint64_t id) = 0;
+    virtual void forget(uint64_t id) { lose(id); }
 };
 
 struct TwoQ : Model {
     Ids in, out, main;
-    void refer(uint64_t id, uint64_t, bool held) override {
+    void refer(uint64_t id, uint64_t, bool held, bool) override {
         if (!held) (drop(out, id) ? main : in).push_back(id);
         else if (drop(main, id)) main.push_back(id);
     }
@@ -49,12 +53,13 @@ struct TwoQ : Model {
         cut(out, n / 2);
         return pop(in);
     }
+    void lose(uint64_t) override {}  // not asked for
 };
 
 struct Arc : Model {
     Ids t1, t2, b1, b2;
     size_t p = 0, c = 0;
-    void refer(uint64_t id, uint64_t, bool) override {
+    void refer(uint64_t id, uint64_t, bool, bool) override {
         if (drop(t1, id) || drop(t2, id)) return t2.push_back(id);
         if (has(b1, id)) {
             p = std::min(c, p + std::max<size_t>(1, b2.size() / b1.size()));
@@ -70,20 +75,24 @@ struct Arc : Model {
         t1.push_back(id);
     }
     uint64_t evict() override {
-        uint64_t victim;
-        if (t2.empty() || (!t1.empty() && t1.size() > p)) b1.push_back(victim = pop(t1));
-        else b2.push_back(victim = pop(t2));
+        const uint64_t victim = t2.empty() || (!t1.empty() && t1.size() > p) ? t1.front() : t2.front();
+        lose(victim);
+        return victim;
+    }
+    void lose(uint64_t victim) override {
+        if (drop(t1, victim)) b1.push_back(victim);
+        if (drop(t2, victim)) b2.push_back(victim);
         c = t1.size() + t2.size();
         while (!b1.empty() && t1.size() + b1.size() > c) pop(b1);
         while (!b2.empty() && b1.size() + b2.size() > c) pop(b2);
-        return victim;
     }
+    void forget(uint64_t id) override { drop(t1, id), drop(t2, id); }
 };
 
 struct S3Fifo : Model {
     Ids small, main, ghost;
     std::map<uint64_t, int> freq;
-    void refer(uint64_t id, uint64_t, bool held) override {
+    void refer(uint64_t id, uint64_t, bool held, bool) override {
         if (held) {
             if (freq[id] < 3) ++freq[id];
             return;
@@ -113,12 +122,20 @@ struct S3Fifo : Model {
             }
         }
     }
+    void lose(uint64_t id) override {
+        const size_t n = small.size() + main.size();
+        if (drop(main, id)) return;
+        drop(small, id);
+        ghost.push_back(id);
+        cut(ghost, n - std::max<size_t>(n / 10, 1));
+    }
+    void forget(uint64_t id) override { drop(small, id), drop(main, id); }
 };
 
 struct Lru2 : Model {
     std::map<uint64_t, Ids> times;  // of requests, for ever
     std::set<uint64_t> held_ids;
-    void refer(uint64_t id, uint64_t request, bool) override {
+    void refer(uint64_t id, uint64_t request, bool, bool) override {
         held_ids.insert(id);
         Ids& t = times[id];
         if (t.empty() || t.back() != request) t.push_back(request);
@@ -132,6 +149,32 @@ struct Lru2 : Model {
         held_ids.erase(victim);
         return victim;
     }
+    void lose(uint64_t id) override { held_ids.erase(id); }
+};
+
+struct Lfu : Model {
+    std::map<uint64_t, std::pair<uint64_t, uint64_t>> uses;  // and the last request, for ever
+    std::set<uint64_t> held_ids;
+    void refer(uint64_t id, uint64_t request, bool, bool) override {
+        held_ids.insert(id);
+        uses[id] = {uses[id].first + 1, request};
+    }
+    uint64_t evict() override {
+        const uint64_t victim = *std::min_element(held_ids.begin(), held_ids.end(), [&](uint64_t a, uint64_t b) { return std::pair(uses[a], a) < std::pair(uses[b], b); });
+        held_ids.erase(victim);
+        return victim;
+    }
+    void lose(uint64_t id) override { held_ids.erase(id); }
+};
+
+struct LruLeaf : Model {
+    Ids order, leaves;
+    void refer(uint64_t id, uint64_t, bool held, bool last) override {
+        lose(id);
+        (last && !held ? leaves : order).push_back(id);
+    }
+    uint64_t evict() override { return pop(leaves.empty() ? order : leaves); }
+    void lose(uint64_t id) override { drop(order, id), drop(leaves, id); }
 };
 
 struct Gdsf : Model {
@@ -140,7 +183,7 @@ struct Gdsf : Model {
     };
     std::map<uint64_t, Entry> entries;
     uint64_t age = 0;
-    void refer(uint64_t id, uint64_t request, bool) override {
+    void refer(uint64_t id, uint64_t request, bool, bool) override {
         Entry& e = entries[id];
         e = {e.uses + 1, age, request};
     }
@@ -152,6 +195,59 @@ struct Gdsf : Model {
         entries.erase(victim);
         return id;
     }
+    void lose(uint64_t id) override { entries.erase(id); }
+};
+
+std::unique_ptr<Model> make_model(larder_policy p);
+
+struct Auto : Model {
+    struct Side {
+        std::unique_ptr<Model> real, shadow;
+        std::set<uint64_t> in_shadow;
+        uint64_t score = 0;
+    };
+    std::vector<Side> sides;
+    size_t limit, leader = 0, n_held = 0, recent = 0, every = 1;
+    bool evicted = false;
+    explicit Auto(size_t shadow_limit) : limit(shadow_limit) {
+        for (larder_policy p : {LARDER_POLICY_LRU_LEAF, LARDER_POLICY_ARC, LARDER_POLICY_S3_FIFO, LARDER_POLICY_LFU, LARDER_POLICY_LRU_2, LARDER_POLICY_GDSF})
+            sides.push_back({make_model(p), make_model(p), {}, 0});
+    }
+    void refer(uint64_t id, uint64_t request, bool held, bool last) override {
+        if (++recent > 2 * n_held) {
+            recent = 0;
+            for (Side& s : sides) s.score /= 2;
+        }
+        if (!held) ++n_held;
+        for (Side& s : sides) {
+            s.real->refer(id, request, held, last);
+            if (mix64(id) % every) continue;
+            const bool hit = !s.in_shadow.insert(id).second;
+            s.shadow->refer(id, request, hit, last);
+            s.score += hit;
+        }
+        while (!evicted && sides[0].in_shadow.size() > limit) {
+            every *= 2;
+            for (Side& s : sides)
+                for (uint64_t i : std::set<uint64_t>(s.in_shadow))
+                    if (mix64(i) % every) s.shadow->forget(i), s.in_shadow.erase(i);
+        }
+    }
+    uint64_t evict() override {
+        evicted = true;
+        size_t best = leader;
+        for (size_t i = 0; i < sides.size(); ++i)
+            if (sides[i].score > sides[best].score) best = i;
+        if (100 * sides[best].score > 101 * sides[leader].score) leader = best;
+        const uint64_t victim = sides[leader].real->evict();
+        --n_held;
+        for (size_t i = 0; i < sides.size(); ++i) {
+            if (i != leader) sides[i].real->lose(victim);
+            while (sides[i].in_shadow.size() > n_held / every) sides[i].in_shadow.erase(sides[i].shadow->evict());
+        }
+        return victim;
+    }
+    void lose(uint64_t) override {}  // nobody asks it to
 };
 
 std::unique_ptr<Model> make_model(larder_policy p) {
@@ -160,10 +256,14 @@ std::unique_ptr<Model> make_model(larder_policy p) {
     case LARDER_POLICY_ARC: return std::make_unique<Arc>();
     case LARDER_POLICY_S3_FIFO: return std::make_unique<S3Fifo>();
     case LARDER_POLICY_LRU_2: return std::make_unique<Lru2>();
+    case LARDER_POLICY_LFU: return std::make_unique<Lfu>();
+    case LARDER_POLICY_LRU_LEAF: return std::make_unique<LruLeaf>();
+    case LARDER_POLICY_AUTO: return std::make_unique<Auto>(4096);
     default: return std::make_unique<Gdsf>();
     }
 }
-const larder_policy modelled[] = {LARDER_POLICY_S3_FIFO, LARDER_POLICY_ARC, LARDER_POLICY_LRU_2, LARDER_POLICY_GDSF, LARDER_POLICY_2Q};
+const larder_policy modelled[] = {LARDER_POLICY_S3_FIFO, LARDER_POLICY_ARC, LARDER_POLICY_LRU_2, LARDER_POLICY_GDSF, LARDER_POLICY_2Q,
+                                   LARDER_POLICY_LFU,     LARDER_POLICY_LRU_LEAF, LARDER_POLICY_AUTO};
 
 struct Trace {
     Ids blocks, ends;
@@ -197,7 +297,11 @@ Counts naive(const Trace& t, larder_policy p, uint64_t capacity) {
             leading = leading && hit;
             out.hits += hit, out.prefix += leading;
         }
-        for (uint64_t i = begin; i < t.ends[r]; ++i) model->refer(t.blocks[i], r, !held.insert(t.blocks[i]).second);
+        const bool backwards = p == LARDER_POLICY_LRU_LEAF || p == LARDER_POLICY_AUTO;
+        for (uint64_t k = 0; k < t.ends[r] - begin; ++k) {
+            const uint64_t i = backwards ? t.ends[r] - 1 - k : begin + k;
+            model->refer(t.blocks[i], r, !held.insert(t.blocks[i]).second, i + 1 == t.ends[r]);
+        }
         for (; held.size() > capacity; ++out.evictions) assert_true(held.erase(model->evict()));
     }
     return out;
@@ -230,6 +334,37 @@ void against_models(void**) {
             if (!(got == expected)) std::printf("policy %u, capacity %llu, round %llu\n", p, (unsigned long long)capacity, (unsigned long long)round);
             assert_true(got == expected);
         }
+    }
+}
+
+// The sampled kind of auto, victim by victim.
+void sampled_shadows(void**) {
+    Rng rng(test_seed());
+    for (uint64_t round = 0; round < test_rounds(40); ++round) {
+        const uint64_t n_blocks = 50 + rng.below(150), capacity = 20 + rng.below(n_blocks / 2), limit = 4 + rng.below(30);
+        AutoPolicy policy(Allocator(), limit);
+        Auto model(limit);
+        policy.reserve(n_blocks);
+        std::set<uint64_t> held;
+        for (uint64_t step = 0; step < 2000; ++step) {
+            const uint64_t block = rng.below(rng.below(2) ? n_blocks : n_blocks / 8), id = mix64(block);
+            const Reference ref{id, step / 4, UINT64_MAX, 1, step % 4 == 0};
+            const bool hit = !held.insert(block).second;
+            hit ? policy.touch(uint32_t(block), ref) : policy.admit(uint32_t(block), ref);
+            model.refer(id, ref.now, hit, ref.last);
+            while (held.size() > capacity) {
+                const uint32_t victim = policy.evict();
+                assert_int_equal(mix64(victim), model.evict());
+                assert_int_equal(held.erase(victim), 1);
+            }
+        }
+        // And what leaves for another reason is out of every order.
+        while (held.size() > capacity / 2) {
+            policy.remove(uint32_t(*held.begin()));
+            held.erase(held.begin());
+        }
+        while (!held.empty()) assert_int_equal(held.erase(policy.evict()), 1);
+        assert_int_equal(policy.evict(), Policy::no_victim);
     }
 }
 
@@ -269,6 +404,6 @@ void every_row(void**) {
 } // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(against_models), cmocka_unit_test(extremes), cmocka_unit_test(every_row)};
+    const CMUnitTest tests[] = {cmocka_unit_test(against_models), cmocka_unit_test(sampled_shadows), cmocka_unit_test(extremes), cmocka_unit_test(every_row)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -54,12 +54,16 @@ class TwoQPolicy final : public TwoListPolicy {
     }
     uint32_t evict() override {
         if (!held()) return no_victim;
+        const uint32_t slot = old_.size() && young_.size() <= held() / 4 ? old_.front() : young_.front();
+        evicted(slot);
+        return slot;
+    }
+    void evicted(uint32_t slot) noexcept override {
         const size_t n = held();
-        if (old_.size() && young_.size() <= n / 4) return old_.pop_front();
-        const uint32_t slot = young_.pop_front();
+        remove(slot);
+        if (facts_[slot].old) return;
         ghosts_.push(id(slot));
         ghosts_.trim(n / 2);
-        return slot;
     }
 
   private:
@@ -82,12 +86,16 @@ class ArcPolicy final : public TwoListPolicy {
     uint32_t evict() override {
         if (!held()) return no_victim;
         const bool young = young_.size() && (young_.size() > target_ || !old_.size());
-        const uint32_t slot = young ? young_.pop_front() : old_.pop_front();
-        (young ? young_ghosts_ : old_ghosts_).push(id(slot));
+        const uint32_t slot = young ? young_.front() : old_.front();
+        evicted(slot);
+        return slot;
+    }
+    void evicted(uint32_t slot) noexcept override {
+        remove(slot);
+        (facts_[slot].old ? old_ghosts_ : young_ghosts_).push(id(slot));
         capacity_ = held();
         young_ghosts_.trim(capacity_ - std::min(capacity_, young_.size()));
         old_ghosts_.trim(capacity_ - std::min(capacity_, young_ghosts_.size()));
-        return slot;
     }
 
   private:
@@ -107,7 +115,7 @@ class S3FifoPolicy final : public TwoListPolicy {
     }
     uint32_t evict() override {
         if (!held()) return no_victim;
-        const size_t n = held(), small = std::max<size_t>(1, n / 10);
+        const size_t small = small_share(held());
         for (;;) {
             if (young_.size() >= small || !old_.size()) {
                 const uint32_t slot = young_.front();
@@ -116,9 +124,7 @@ class S3FifoPolicy final : public TwoListPolicy {
                     make_old(slot);
                     continue;
                 }
-                young_.remove(slot);
-                ghosts_.push(id(slot));
-                ghosts_.trim(n - small);
+                evicted(slot);
                 return slot;
             }
             const uint32_t slot = old_.front();
@@ -127,8 +133,16 @@ class S3FifoPolicy final : public TwoListPolicy {
             old_.move_to_back(slot);
         }
     }
+    void evicted(uint32_t slot) noexcept override {
+        const size_t n = held();
+        remove(slot);
+        if (facts_[slot].old) return;
+        ghosts_.push(id(slot));
+        ghosts_.trim(n - small_share(n));
+    }
 
   private:
+    static size_t small_share(size_t n) noexcept { return std::max<size_t>(1, n / 10); }
     GhostList ghosts_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <iterator>
 
+#include "store/policy/auto_policy.h"
 #include "store/policy/ghost_policies.h"
 #include "store/policy/list_policies.h"
 #include "store/policy/ranked_policy.h"
@@ -26,6 +27,8 @@ constexpr PolicyRow table[] = {
     {LARDER_POLICY_LRU_2, "lru-2", "oldest second last request, times kept for ever", false, false, false, make<RankedPolicy<Lru2Ranker>>},
     {LARDER_POLICY_GDSF, "gdsf", "fewest uses per byte, with ageing", true, false, false, make<RankedPolicy<GdsfRanker>>},
     {LARDER_POLICY_2Q, "2q", "FIFO for what is new, LRU for what came back", true, false, false, make<TwoQPolicy>},
+    {LARDER_POLICY_LRU_LEAF, "lru-leaf", "lru-tail that gives up the end of a request first", false, true, false, make<LruLeafPolicy>},
+    {LARDER_POLICY_AUTO, "auto", "the best of lru-leaf, arc, s3-fifo, lfu, lru-2 and gdsf, by trial", false, true, false, make<AutoPolicy>},
 };
 
 } // namespace

@@ -12,6 +12,7 @@ struct Reference {
     uint64_t now = 0;       // grows with time; all references of one request share it
     uint64_t next_use = UINT64_MAX;  // when it is asked for again, where the future is known
     uint64_t n_bytes = 1;
+    bool last = false;        // the end of its request, where requests are known
 };
 
 // Keeps an order over slots: small numbers that the owner gives to what it holds. Not synchronised.
@@ -24,6 +25,8 @@ class Policy {
     virtual void touch(uint32_t slot, const Reference& r) = 0;
     // Gone for another reason than eviction.
     virtual void remove(uint32_t slot) noexcept = 0;
+    // Evicted, but by another's choice.
+    virtual void evicted(uint32_t slot) noexcept { remove(slot); }
     // Choose, forget and return a slot; no_victim when empty.
     virtual uint32_t evict() = 0;
     static constexpr uint32_t no_victim = UINT32_MAX;
