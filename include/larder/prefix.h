@@ -215,7 +215,7 @@ typedef struct larder_prefix_published {
  *  @param pin     1: each entry of `out` is pinned once, new or not.
  *  @param out     [n]; elements from out_n on are not touched.  @param out_n  items published, from the first on.
  *  @return LARDER_OK; LARDER_PARTIAL (fewer than n: max_entries or memory is used up; the message says which); LARDER_E_STALE (parent); LARDER_E_INVALID (a short item that is not the last,
- *          residency not one bit); LARDER_E_STATE (parent is a tail); LARDER_E_NOSPACE or LARDER_E_NOMEM (not even one).
+ *          residency not one bit, a token below 0); LARDER_E_TOO_NEW (flags); LARDER_E_STATE (parent is a tail); LARDER_E_NOSPACE or LARDER_E_NOMEM (not even one).
  *  @threads internally synchronised  @blocking never  @cost one insertion per block, two with tokens  @since 0.1 */
 LARDER_API larder_status larder_prefix_publish(larder_prefix* prefix, const larder_key* root, larder_prefix_entry parent, const larder_prefix_item* items, uint64_t n, uint32_t pin, larder_prefix_published* out, uint64_t* out_n) LARDER_NOEXCEPT;
 

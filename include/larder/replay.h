@@ -70,8 +70,8 @@ typedef struct larder_replay_result {
 /** Replay a trace. Requests are atomic: the hits of all blocks of a request are judged first, then its blocks are touched or admitted in order, and the capacity
  *  is enforced when the request ends.
  *  @param capacity_blocks  at least 1
- *  @return LARDER_OK; LARDER_E_INVALID (NULL, ends not ascending); LARDER_E_NOT_FOUND (no such policy); LARDER_E_RANGE (capacity_blocks, more than 2^32-2 different
- *          blocks); LARDER_E_NOMEM.
+ *  @return LARDER_OK; LARDER_E_INVALID (NULL, ends not ascending); LARDER_E_NOT_FOUND (no such policy); LARDER_E_RANGE (capacity_blocks, more than 2^40 references
+ *          or 2^32-2 different blocks); LARDER_E_NOMEM.
  *  @threads any; traces may be shared  @blocking computes  @cost about 10 million references per second and core for LRU, a tenth of that for AUTO  @since 0.1 */
 LARDER_API larder_status larder_replay_run(larder_context* context, const larder_replay_trace* trace, larder_policy policy, uint64_t capacity_blocks,
                                            larder_replay_result* out_result) LARDER_NOEXCEPT;

@@ -9,6 +9,8 @@
 namespace larder {
 namespace {
 
+constexpr uint64_t max_references = uint64_t(1) << 40;
+
 // A trace with blocks numbered 0, 1, 2, ... in order of appearance: slots for the policy.
 struct Dense {
     explicit Dense(const Allocator& a) : slots(a), ids(a), next_use(a) {}
@@ -24,6 +26,7 @@ larder_status check_trace(const larder_replay_trace& t) noexcept {
         if (t.ends[r] < end) return fail(LARDER_E_INVALID, "ends", "ends[%llu] is less than the one before it", (unsigned long long)r);
         end = t.ends[r];
     }
+    if (end > max_references) return fail(LARDER_E_RANGE, "ends", "ends says %llu references; there may be 2^40", (unsigned long long)end);
     return end && !t.blocks ? fail(LARDER_E_INVALID, "blocks", "blocks is NULL") : LARDER_OK;
 }
 

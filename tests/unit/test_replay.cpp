@@ -182,6 +182,9 @@ void statuses(void**) {
     assert_int_equal(larder_replay_run(f.context, nullptr, LARDER_POLICY_LRU, 1, &r), LARDER_E_INVALID);
     t.ends = falling;
     assert_int_equal(larder_replay_run(f.context, &t, LARDER_POLICY_LRU, 1, &r), LARDER_E_INVALID);
+    const uint64_t huge[] = {2, UINT64_MAX};
+    t.ends = huge;
+    assert_int_equal(larder_replay_run(f.context, &t, LARDER_POLICY_LRU, 1, &r), LARDER_E_RANGE);
     t.ends = ends;
     t.blocks = nullptr;
     assert_int_equal(larder_replay_run(f.context, &t, LARDER_POLICY_LRU, 1, &r), LARDER_E_INVALID);
