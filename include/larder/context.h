@@ -1,7 +1,8 @@
 /** @file context.h
  *  @brief The context: allocator, workers, tuning knobs, capabilities and statistics of one use of Larder.
  *
- *  Everything else is created from a context and must be destroyed before it. A process may have several; they share nothing.
+ *  Everything else is created from a context and must be destroyed before it. A process may have several; they share nothing:
+ *  handles of two contexts given to one call are LARDER_E_INVALID.
  */
 #ifndef LARDER_CONTEXT_H
 #define LARDER_CONTEXT_H

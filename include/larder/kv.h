@@ -50,11 +50,11 @@ typedef struct larder_kv_options {
     uint64_t n_blocks;              /**< the same as a number of blocks, the null block not counted; when given, arena_bytes must be 0 */
     uint64_t host_bytes;            /**< budget of the host tier (encoded blocks in RAM); 0: no host tier */
     const char* directory;          /**< of the file tier, made when absent; NULL: no file tier. One kv or store at a time uses it */
-    uint64_t file_bytes;            /**< budget of the file tier; default 1 GiB */
-    uint64_t segment_bytes;         /**< of the file tier's segments, 64 KiB to 64 MiB; default 16 MiB, less where file_bytes is small */
+    uint64_t file_bytes;            /**< budget of the file tier, 4 to 2^20 segments; default 1 GiB */
+    uint64_t segment_bytes;         /**< of the file tier's segments, 64 KiB to 64 MiB, a power of two; default 64 MiB or the largest that gives 8 segments */
     const char* codec;              /**< preset for blocks below the arena: "lossless" (default), "raw", "int8", "int4" */
     larder_span tenant_key;         /**< secret key of the content hash: 0 or 16 to 64 bytes. Without it nobody can guess or find a tenant's blocks */
-    larder_span salt;               /**< default salt of queries that give none; may be empty */
+    larder_span salt;               /**< default salt of queries that give none; may be empty; at most 65536 bytes */
     larder_kv_write_policy write_policy; /**< default BACK */
     uint32_t max_sequences;         /**< open at once, 1 to 65536; default 1024 */
     uint32_t low_watermark;         /**< per mille of the arena: below it, free and freely evictable blocks make write-back start; default 100 */
@@ -67,7 +67,7 @@ typedef struct larder_kv_options {
  *  @param layout  kept alive by the kv. Groups must share one block_tokens; WINDOW groups keep all their blocks.
  *  @return LARDER_OK; LARDER_E_INVALID, LARDER_E_RANGE (field named; an arena of fewer than two blocks); LARDER_E_TOO_NEW;
  *          LARDER_E_UNSUPPORTED (RECURRENT groups: state slots are not built; groups of different block_tokens; a codec that needs
- *          saliency); LARDER_E_NOT_FOUND (codec);
+ *          saliency, or that cannot take these dims); LARDER_E_NOT_FOUND (codec);
  *          LARDER_E_NOMEM; of the directory: LARDER_E_IN_USE, LARDER_E_READ_ONLY, LARDER_E_PERMISSION, LARDER_E_DISK_FULL, LARDER_E_IO, LARDER_E_FORMAT, LARDER_E_VERSION,
  *          LARDER_E_CORRUPT, LARDER_E_NOT_FOUND (its parent). Records of other layouts in it are left alone and never found.
  *  @threads internally synchronised  @blocking reads the file tier's segments  @cost O(arena + stored records)  @since 0.1 */
@@ -95,8 +95,8 @@ typedef struct larder_kv_query {
     uint64_t n_tokens;
     const larder_key* keys;         /**< [n_keys] the caller's own key for each full block instead of tokens; they must depend on all that comes before */
     uint64_t n_keys;
-    larder_span salt;               /**< empty: the kv's. Different salts never share a block */
-    larder_span adapter;            /**< digest of a LoRA adapter or the like; empty: none */
+    larder_span salt;               /**< empty: the kv's. Different salts never share a block. At most 65536 bytes */
+    larder_span adapter;            /**< digest of a LoRA adapter or the like, at most 65536 bytes; empty: none */
     const larder_kv_extra* extras;  /**< [n_extras], ascending by first, not overlapping */
     uint32_t n_extras;
     larder_quality min_quality;     /**< the least that will do; default EXACT */
@@ -369,7 +369,7 @@ typedef struct larder_kv_info {
     uint64_t n_blocks;               /**< of the arena, the null block not counted */
     uint64_t n_free;
     uint64_t n_evictable;            /**< published and held by nobody: what reserve and evict can give up */
-    uint64_t n_in_use;               /**< held by sequences and leases */
+    uint64_t n_in_use;               /**< held by sequences, leases and stores in flight */
     uint64_t n_published;            /**< blocks of the arena that can be found */
     uint64_t n_dirty;                /**< published and in no lower tier */
     uint64_t n_sequences;

@@ -72,7 +72,7 @@ typedef struct larder_planner_options {
     uint32_t n_pp;
     uint32_t n_cp;
     uint32_t n_dp;
-    uint64_t n_blocks;              /**< blocks of each worker's arena, the null block not counted; at least 1 */
+    uint64_t n_blocks;              /**< blocks of each worker's arena, the null block not counted; at least 2 */
     larder_span tenant_key;         /**< as in larder_kv_options */
     larder_span salt;
     larder_kv_write_policy write_policy;

@@ -72,7 +72,7 @@ typedef struct larder_store_options {
     uint32_t set_mask;            /**< none defined; 0 */
     const char* directory;        /**< of the file tier, created when absent (its parent must exist); NULL: no file tier. UTF-8, copied. */
     uint64_t host_bytes;          /**< RAM for payloads, at least 64 KiB; 0: no host tier */
-    uint64_t file_bytes;          /**< hard cap on the bytes of the directory's data file, at least 4 segments; needed when directory is given */
+    uint64_t file_bytes;          /**< hard cap on the bytes of the directory's data file, 4 to 2^20 segments; needed when directory is given */
     uint64_t segment_bytes;       /**< 64 KiB to 64 MiB, a power of two; default 64 MiB or the largest that gives 8 segments. An existing store keeps its own. */
     larder_write_policy write_policy;  /**< default LARDER_WRITE_THROUGH */
     larder_sync_policy sync_policy;    /**< default LARDER_SYNC_ON_FLUSH */

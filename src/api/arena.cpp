@@ -8,7 +8,7 @@ using namespace larder;
 larder_status larder_arena_create(larder_context* context, larder_layout* layout, const larder_arena_options* options, larder_arena** out_arena) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
-    LARDER_API_HANDLE(layout, layout);
+    LARDER_API_HANDLE_OF(context, layout, layout);
     LARDER_API_NONNULL(out_arena);
     *out_arena = nullptr;
     return larder_arena::create(*context, *layout, options, out_arena);
@@ -19,7 +19,7 @@ larder_status larder_arena_import(larder_context* context, larder_layout* layout
                                   larder_arena** out_arena) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
-    LARDER_API_HANDLE(layout, layout);
+    LARDER_API_HANDLE_OF(context, layout, layout);
     LARDER_API_NONNULL(out_arena);
     *out_arena = nullptr;
     return larder_arena::import(*context, *layout, options, import_options, out_arena);

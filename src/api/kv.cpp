@@ -15,12 +15,12 @@ larder_status read_begin(const larder_kv_begin_options* user, larder_kv_begin_op
 } // namespace
 
 #define KV_QUEUE(queue)                                                                            \
-    if (queue) LARDER_API_HANDLE(queue, queue)
+    if (queue) LARDER_API_HANDLE_OF(kv->context, queue, queue)
 
 larder_status larder_kv_open(larder_context* context, larder_layout* layout, const larder_kv_options* options, larder_kv** out_kv) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
-    LARDER_API_HANDLE(layout, layout);
+    LARDER_API_HANDLE_OF(context, layout, layout);
     LARDER_API_NONNULL(out_kv);
     *out_kv = nullptr;
     return larder_kv::open(*context, *layout, options, out_kv);
@@ -36,6 +36,7 @@ larder_status larder_kv_match(larder_kv* kv, const larder_kv_query* query, larde
     LARDER_API_BEGIN
     LARDER_API_HANDLE(kv, kv);
     LARDER_API_NONNULL(out_match);
+    LARDER_TRY(check_output(out_match, "larder_kv_match_info"));
     larder_kv_match_info m;
     LARDER_TRY(kv->planner->match(query, m));
     return write_struct(out_match, m, "larder_kv_match_info");

@@ -9,8 +9,8 @@ namespace {
 
 ByteSpan span_of(const void* bytes, uint64_t n) noexcept { return {static_cast<const std::byte*>(bytes), size_t(n)}; }
 
-larder_status check_queue(const larder_queue* queue) noexcept {
-    if (queue) LARDER_API_HANDLE(queue, queue);
+larder_status check_queue(const larder_worker* worker, const larder_queue* queue) noexcept {
+    if (queue) LARDER_API_HANDLE_OF(worker->context, queue, queue);
     return LARDER_OK;
 }
 
@@ -71,7 +71,7 @@ void larder_plan_destroy(larder_plan* plan) noexcept {
 larder_status larder_planner_create(larder_context* context, larder_layout* layout, const larder_planner_options* options, larder_planner** out_planner) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
-    LARDER_API_HANDLE(layout, layout);
+    LARDER_API_HANDLE_OF(context, layout, layout);
     LARDER_API_NONNULL(out_planner);
     *out_planner = nullptr;
     return larder_planner::create(*context, *layout, options, out_planner);
@@ -86,6 +86,7 @@ larder_status larder_planner_match(larder_planner* planner, const larder_kv_quer
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_match);
+    LARDER_TRY(check_output(out_match, "larder_kv_match_info"));
     larder_kv_match_info m;
     LARDER_TRY(planner->planner->match(query, m));
     return write_struct(out_match, m, "larder_kv_match_info");
@@ -108,10 +109,8 @@ larder_status larder_planner_begin(larder_planner* planner, larder_lease lease, 
     larder_kv_begin_options o;
     LARDER_TRY(read_options(options, o, "larder_kv_begin_options"));
     LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
-    Plan p(planner->context->alloc);
     uint64_t deadline = 0;
-    const larder_status s = planner->planner->begin(lease, o.max_load_tokens, *out_seq, deadline, p);
-    return planner->hand_out(s, std::move(p), out_plan);
+    return planner->hand_out(out_plan, [&](Plan& p) { return planner->planner->begin(lease, o.max_load_tokens, *out_seq, deadline, p); });
     LARDER_API_END
 }
 
@@ -120,9 +119,7 @@ larder_status larder_planner_reserve(larder_planner* planner, larder_seq seq, ui
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_plan);
     *out_plan = nullptr;
-    Plan p(planner->context->alloc);
-    const larder_status s = planner->planner->reserve(seq, n_tokens, n_lookahead, p);
-    return planner->hand_out(s, std::move(p), out_plan);
+    return planner->hand_out(out_plan, [&](Plan& p) { return planner->planner->reserve(seq, n_tokens, n_lookahead, p); });
     LARDER_API_END
 }
 
@@ -131,9 +128,7 @@ larder_status larder_planner_commit(larder_planner* planner, larder_seq seq, con
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_plan);
     *out_plan = nullptr;
-    Plan p(planner->context->alloc);
-    const larder_status s = planner->planner->commit(seq, tokens, n_tokens, p);
-    return planner->hand_out(s, std::move(p), out_plan);
+    return planner->hand_out(out_plan, [&](Plan& p) { return planner->planner->commit(seq, tokens, n_tokens, p); });
     LARDER_API_END
 }
 
@@ -191,11 +186,10 @@ larder_status larder_planner_evict(larder_planner* planner, uint64_t n_blocks, u
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_plan);
     *out_plan = nullptr;
-    Plan p(planner->context->alloc);
     uint64_t n = 0;
-    const larder_status s = planner->planner->evict(n_blocks, n, p);
+    const larder_status s = planner->hand_out(out_plan, [&](Plan& p) { return planner->planner->evict(n_blocks, n, p); });
     if (out_n_blocks) *out_n_blocks = n;
-    return planner->hand_out(s == LARDER_RETRY ? LARDER_PARTIAL : s, std::move(p), out_plan);
+    return s == LARDER_RETRY ? LARDER_PARTIAL : s;
     LARDER_API_END
 }
 
@@ -204,9 +198,10 @@ larder_status larder_planner_flush(larder_planner* planner, larder_plan** out_pl
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_plan);
     *out_plan = nullptr;
-    Plan p(planner->context->alloc);
-    planner->planner->flush(p);
-    return planner->hand_out(LARDER_OK, std::move(p), out_plan);
+    return planner->hand_out(out_plan, [&](Plan& p) {
+        planner->planner->flush(p);
+        return LARDER_OK;
+    });
     LARDER_API_END
 }
 
@@ -251,7 +246,7 @@ larder_status larder_planner_import_inventory(larder_planner* planner, uint32_t 
 larder_status larder_worker_create(larder_context* context, larder_layout* layout, const larder_worker_options* options, larder_worker** out_worker) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
-    LARDER_API_HANDLE(layout, layout);
+    LARDER_API_HANDLE_OF(context, layout, layout);
     LARDER_API_NONNULL(out_worker);
     *out_worker = nullptr;
     return larder_worker::create(*context, *layout, options, out_worker);
@@ -286,8 +281,8 @@ larder_status larder_worker_get_layer(larder_worker* worker, uint32_t group, uin
 larder_status larder_worker_submit(larder_worker* worker, const larder_plan* plan, uint64_t stream, larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(worker, worker);
-    LARDER_API_HANDLE(plan, plan);
-    LARDER_TRY(check_queue(queue));
+    LARDER_API_HANDLE_OF(worker->context, plan, plan);
+    LARDER_TRY(check_queue(worker, queue));
     // Host memory is written by this process itself: there is no stream to follow.
     (void)stream;
     return worker->submit(plan->plan, queue, user_data, out_job);

@@ -54,7 +54,7 @@ larder_status larder_store_put(larder_store* store, const larder_store_put_item*
     LARDER_TRY(check_range(n, 1, UINT32_MAX, "n"));
     LARDER_API_NONNULL(items);
     if (queue) {
-        LARDER_API_HANDLE(queue, queue);
+        LARDER_API_HANDLE_OF(store->context, queue, queue);
         return store->put_async(items, stride, n, statuses, *queue, user_data, out_job);
     }
     larder_status all = LARDER_OK;
@@ -78,7 +78,7 @@ larder_status larder_store_get(larder_store* store, const larder_store_get_item*
     LARDER_API_NONNULL(items);
     LARDER_API_NONNULL(results);
     if (queue) {
-        LARDER_API_HANDLE(queue, queue);
+        LARDER_API_HANDLE_OF(store->context, queue, queue);
         return store->get_async(items, stride, n, results, *queue, user_data, out_job);
     }
     Vec<larder_store_get_item> read(n, larder_store_get_item{}, store->context->alloc);
@@ -155,7 +155,7 @@ larder_status larder_store_flush(larder_store* store, larder_queue* queue, uint6
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
     if (!queue) return store->flush();
-    LARDER_API_HANDLE(queue, queue);
+    LARDER_API_HANDLE_OF(store->context, queue, queue);
     return store->flush_async(*queue, user_data, out_job);
     LARDER_API_END
 }

@@ -28,14 +28,20 @@ larder_status read_options(const T* user, T& out, const char* type_name) noexcep
     return LARDER_OK;
 }
 
+// Whether the caller's output struct can be filled: asked first where the call makes something that would be lost with it.
+template <class T>
+larder_status check_output(const T* user, const char* type_name) noexcept {
+    if (!user) return fail(LARDER_E_INVALID, type_name, "the output struct %s is NULL", type_name);
+    const uint32_t size = user->struct_size;
+    if (size >= 8 && size <= 65536) return LARDER_OK;
+    return fail(LARDER_E_INVALID, "struct_size", "%s.struct_size is %u; initialise the struct with its _INIT macro", type_name, size);
+}
+
 // Fill the caller's output struct up to the size it states.
 template <class T>
 larder_status write_struct(T* user, T value, const char* type_name) noexcept {
-    if (!user) return fail(LARDER_E_INVALID, type_name, "the output struct %s is NULL", type_name);
+    LARDER_TRY(check_output(user, type_name));
     const uint32_t size = user->struct_size;
-    if (size < 8 || size > 65536)
-        return fail(LARDER_E_INVALID, "struct_size", "%s.struct_size is %u; initialise the struct with its _INIT macro",
-                    type_name, size);
     value.struct_size = size;
     std::memset(user, 0, size);
     std::memcpy(user, &value, std::min<size_t>(size, sizeof(T)));

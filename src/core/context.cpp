@@ -51,6 +51,12 @@ larder_status check_handle(const Handle* h, HandleType type, const char* name) n
     return LARDER_OK;
 }
 
+larder_status check_handle_of(const larder_context* context, const Handle* h, HandleType type, const char* name) noexcept {
+    LARDER_TRY(check_handle(h, type, name));
+    if (h->context != context) return fail(LARDER_E_INVALID, name, "%s belongs to another context", name);
+    return LARDER_OK;
+}
+
 size_t Stats::stripe() noexcept {
     static atomic<uint32_t> next{0};
     thread_local const uint32_t mine = next.fetch_add(1, relaxed);

@@ -29,7 +29,11 @@ struct larder_context final : larder::Handle {
     // Handles are made and dropped here, so that the context knows what still lives.
     template <class T, class... Args>
     T* make_handle(Args&&... args) {
-        T* h = alloc.create<T>(std::forward<Args>(args)...);
+        return adopt_handle(alloc.create<T>(std::forward<Args>(args)...));
+    }
+    // For a handle that had to be there before it was known whether the caller gets it.
+    template <class T>
+    T* adopt_handle(T* h) noexcept {
         live_handles_[type_slot(h->type)].fetch_add(1, larder::relaxed);
         return h;
     }

@@ -25,11 +25,19 @@ struct Handle {
 
 // NULL, destroyed (reliable in debug builds, where dropped handles stay in quarantine), of another type, or in a forked child.
 larder_status check_handle(const Handle* h, HandleType type, const char* name) noexcept;
+// The same, and made from this context: jobs of another one's queue would be waited for by threads that cannot do the work.
+larder_status check_handle_of(const larder_context* context, const Handle* h, HandleType type, const char* name) noexcept;
 
 } // namespace larder
 
 #define LARDER_API_HANDLE(h, handle_type)                                                          \
     do {                                                                                           \
         const larder_status larder_handle_status_ = ::larder::check_handle(h, ::larder::HandleType::handle_type, #h); \
+        if (larder_handle_status_ < 0) return larder_handle_status_;                               \
+    } while (0)
+
+#define LARDER_API_HANDLE_OF(context, h, handle_type)                                              \
+    do {                                                                                           \
+        const larder_status larder_handle_status_ = ::larder::check_handle_of(context, h, ::larder::HandleType::handle_type, #h); \
         if (larder_handle_status_ < 0) return larder_handle_status_;                               \
     } while (0)

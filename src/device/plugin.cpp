@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "device/device.h"
 #include "device/sim_device.h"
@@ -132,8 +133,12 @@ Result<Owned<Device>> open_device(const Allocator& a, Os& os, const char* name, 
         LARDER_TRY(SimDevice::check_options(sim));
         return Owned<Device>(make_owned<SimDevice>(a, a, os, sim));
     }
-    if (sim.memory_bytes || sim.granularity_bytes || sim.bandwidth_bytes_per_s || sim.latency_ns)
-        return fail(LARDER_E_INVALID, "sim_memory_bytes", "the sim_ fields are for the device \"sim\" only");
+    const std::pair<const char*, uint64_t> sim_fields[] = {{"sim_memory_bytes", sim.memory_bytes},
+                                                           {"sim_granularity_bytes", sim.granularity_bytes},
+                                                           {"sim_bandwidth_bytes_per_s", sim.bandwidth_bytes_per_s},
+                                                           {"sim_latency_ns", sim.latency_ns}};
+    for (auto [field, value] : sim_fields)
+        if (value) return fail(LARDER_E_INVALID, field, "%s is for the device \"sim\" only", field);
     if (!std::strcmp(name, "host")) return make_host_device(a, os);
     if (!std::strcmp(name, "cuda")) return open_cuda(a, 0);
     if (!std::strncmp(name, "cuda:", 5) && name[5] >= '0' && name[5] <= '9') {

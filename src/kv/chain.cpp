@@ -33,13 +33,18 @@ larder_status check_query(larder_kv_query& q) {
     LARDER_TRY(check_range(uint32_t(q.min_quality), LARDER_QUALITY_EXACT, LARDER_QUALITY_APPROXIMATE, "min_quality"));
     if ((q.tokens && q.keys) || (!q.tokens && q.n_tokens) || (!q.keys && q.n_keys))
         return fail(LARDER_E_INVALID, "tokens", "a query has tokens or keys, with their number");
-    if ((q.salt.n_bytes && !q.salt.data) || (q.adapter.n_bytes && !q.adapter.data))
-        return fail(LARDER_E_INVALID, "salt", "salt or adapter has a length but no data");
+    LARDER_TRY(check_span(q.salt, "salt"));
+    LARDER_TRY(check_span(q.adapter, "adapter"));
     LARDER_TRY(check_range(q.n_tokens, 0, max_tokens, "n_tokens"));
     return check_range(q.n_keys, 0, max_tokens / 16, "n_keys");
 }
 
 } // namespace
+
+larder_status check_span(const larder_span& s, const char* field) noexcept {
+    if (s.n_bytes && !s.data) return fail(LARDER_E_INVALID, field, "%s has a length but no data", field);
+    return check_range(s.n_bytes, 0, 65536, field);
+}
 
 larder_key scoped_key(const larder_key& root, const larder_key& own) noexcept {
     return Blake2b(root.bytes, sizeof root.bytes).add(own.bytes, sizeof own.bytes).finish();

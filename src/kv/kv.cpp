@@ -18,9 +18,9 @@ larder_status read_scope(const larder_layout& layout, larder_span tenant_key, la
         const std::byte* p = static_cast<const std::byte*>(s.data);
         return Vec<std::byte>(p, p + (p ? s.n_bytes : 0), a);
     };
-    if ((tenant_key.n_bytes && !tenant_key.data) || (salt.n_bytes && !salt.data)) return fail(LARDER_E_INVALID, "tenant_key", "tenant_key or salt has a length but no data");
+    LARDER_TRY(check_span(tenant_key, "tenant_key"));
     if (tenant_key.n_bytes) LARDER_TRY(check_range(tenant_key.n_bytes, 16, 64, "tenant_key"));
-    LARDER_TRY(check_range(salt.n_bytes, 0, 65536, "salt"));
+    LARDER_TRY(check_span(salt, "salt"));
     out = ChainScope{&layout, bytes(tenant_key), bytes(salt)};
     return LARDER_OK;
 }
@@ -38,6 +38,7 @@ larder_status read_kv_options(const larder_kv_options* user, const larder_layout
     if (!o.n_blocks) {
         if (!o.arena_bytes) o.arena_bytes = uint64_t(256) << 20;
         o.n_blocks = o.arena_bytes / block_bytes;
+        if (o.n_blocks > Id::max_index) return fail(LARDER_E_RANGE, "arena_bytes", "arena_bytes %llu holds more than %llu blocks of %llu bytes", (unsigned long long)o.arena_bytes, (unsigned long long)Id::max_index, (unsigned long long)block_bytes);
         if (o.n_blocks < 3) return fail(LARDER_E_RANGE, "arena_bytes", "arena_bytes %llu holds fewer than three blocks of %llu bytes", (unsigned long long)o.arena_bytes, (unsigned long long)block_bytes);
         --o.n_blocks;  // the null block takes one
     }

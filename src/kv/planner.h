@@ -196,6 +196,7 @@ class Planner final : StatSource {
 
     // planner_seq.cpp
     larder_status grow(Sequence& s, uint64_t n_total, Plan& out);
+    void seal_up_to(larder_seq seq, Sequence& s, size_t n_full, Plan& out);
     void seal(Sequence& s, size_t i, Plan& out);
     void publish_ready(Sequence& s);
     void leave_to_plan(larder_seq id, Sequence& s);
@@ -217,6 +218,7 @@ class Planner final : StatSource {
     larder_kv_reason remembered(const larder_key& key) const noexcept;
 
     // planner_report.cpp
+    larder_plan_id any_over() noexcept;  // a plan that waits for no living rank
     void complete(larder_plan_id id, Ticket*& done) noexcept;
     void finish_op(OutPlan& p, const PlanOp& op, larder_status s) noexcept;
     void note_stored(const PlanOp& op) noexcept;

@@ -126,20 +126,26 @@ void Planner::settle(Ticket* t, Ticket*& done) noexcept {
     done = t;
 }
 
+larder_plan_id Planner::any_over() noexcept {
+    larder_plan_id over = 0;
+    plans_.for_each([&](uint64_t id, OutPlan& p) {
+        if (std::popcount(p.reported | dead_ranks_) >= int(config_.n_ranks)) over = id;
+    });
+    return over;
+}
+
 larder_status Planner::rank_dead(uint32_t rank, Ticket*& done) {
     std::lock_guard lock(mutex_);
     LARDER_TRY(check_range(rank, 0, config_.n_ranks - 1, "rank"));
     const uint64_t bit = uint64_t(1) << rank;
     if (dead_ranks_ & bit) return LARDER_OK;
-    Vec<larder_plan_id> over(context_.alloc);
-    over.reserve(plans_.size());
     dead_ranks_ |= bit;
     epoch_.fetch_add(1, release);
-    plans_.for_each([&](uint64_t id, OutPlan& p) {
+    plans_.for_each([&](uint64_t, OutPlan& p) {
         if (!(p.reported & bit)) std::fill(p.worst.begin(), p.worst.end(), LARDER_E_PEER_DEAD);
-        if (std::popcount(p.reported | dead_ranks_) >= int(config_.n_ranks)) over.push_back(id);
     });
-    for (larder_plan_id id : over) complete(id, done);
+    // Completing one changes the table that is looked through; a list of them would want memory.
+    for (larder_plan_id over = any_over(); over; over = any_over()) complete(over, done);
     // A part of every block is lost.
     for (uint32_t b = 1; b <= config_.n_blocks; ++b) {
         if (!blocks_[b].entry) continue;

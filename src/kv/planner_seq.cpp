@@ -86,23 +86,34 @@ larder_status Planner::commit(larder_seq seq, const int32_t* tokens, uint64_t n,
     if (n > s->n_reserved - s->n_computed)
         return fail(LARDER_E_RANGE, "n_tokens", "%llu tokens are committed, %llu slots are reserved", (unsigned long long)n,
                     (unsigned long long)(s->n_reserved - s->n_computed));
-    const size_t n_seals = size_t((s->n_computed + n) / block_tokens_) - s->n_sealed;
-    if (!config_.publish_at_commit) out.ops.reserve(2 * n_seals);
-    if (!s->chain.by_keys) {
-        LARDER_TRY(check_tokens(layout_, tokens, n));
-        s->chain.tokens.insert(s->chain.tokens.end(), tokens, tokens + n);
+    if (!s->chain.by_keys) LARDER_TRY(check_tokens(layout_, tokens, n));
+    const size_t n_full = size_t((s->n_computed + n) / block_tokens_), n_tokens = s->chain.tokens.size(), n_keys = s->chain.keys.size();
+    try {
+        if (!s->chain.by_keys) s->chain.tokens.insert(s->chain.tokens.end(), tokens, tokens + n);
+        if (n_full > s->n_sealed) seal_up_to(seq, *s, n_full, out);
+    } catch (...) {
+        s->chain.tokens.resize(n_tokens);
+        s->chain.keys.resize(n_keys);
+        throw;
     }
     s->n_computed += n;
     context_.stats.add(Stat::kv_tokens_committed, n);
-    const size_t n_full = size_t(s->n_computed / block_tokens_);
-    if (n_full == s->n_sealed) return LARDER_OK;
-    s->chain.extend_keys(block_tokens_);
-    std::lock_guard lock(mutex_);
-    for (; s->n_sealed < n_full && s->n_sealed < s->chain.keys.size(); ++s->n_sealed) seal(*s, s->n_sealed, out);
-    publish_ready(*s);
-    if (!out.ops.empty()) send(out, seq);
-    check_due();
     return LARDER_OK;
+}
+
+// Strong guarantee, but for the keys: the caller takes them back.
+void Planner::seal_up_to(larder_seq seq, Sequence& s, size_t n_full, Plan& out) {
+    s.chain.extend_keys(block_tokens_);
+    const size_t n_sealed = std::min(n_full, std::max(s.n_sealed, s.chain.keys.size()));
+    if (!config_.publish_at_commit) out.ops.reserve(2 * (n_sealed - s.n_sealed));
+    std::lock_guard lock(mutex_);
+    const size_t n_unstored = unstored_.size() + (n_sealed - s.n_sealed);
+    if (n_unstored > unstored_.capacity()) unstored_.reserve(2 * n_unstored);
+    for (size_t i = s.n_sealed; i < n_sealed; ++i) seal(s, i, out);
+    if (!out.ops.empty()) send(out, seq);
+    s.n_sealed = n_sealed;
+    publish_ready(s);
+    check_due();
 }
 
 void Planner::seal(Sequence& s, size_t i, Plan& out) {

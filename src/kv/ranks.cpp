@@ -114,7 +114,10 @@ larder_status read_planner_options(const larder_planner_options* user, larder_pl
     LARDER_TRY(check_reserved(o.flags, "flags"));
     for (uint32_t* n : {&o.n_tp, &o.n_pp, &o.n_cp, &o.n_dp})
         if (!*n) *n = 1;
-    for (uint32_t n : {o.n_tp, o.n_pp, o.n_cp, o.n_dp}) LARDER_TRY(check_range(n, 1, 64, "n_tp"));
+    LARDER_TRY(check_range(o.n_tp, 1, 64, "n_tp"));
+    LARDER_TRY(check_range(o.n_pp, 1, 64, "n_pp"));
+    LARDER_TRY(check_range(o.n_cp, 1, 64, "n_cp"));
+    LARDER_TRY(check_range(o.n_dp, 1, 64, "n_dp"));
     LARDER_TRY(check_range(uint64_t(o.n_tp) * o.n_pp * o.n_cp * o.n_dp, 1, 64, "n_tp"));
     LARDER_TRY(check_range(o.n_blocks, 2, Id::max_index - 1, "n_blocks"));
     if (!o.write_policy) o.write_policy = LARDER_KV_WRITE_BACK;
@@ -157,11 +160,6 @@ larder_status larder_planner::create(larder_context& c, larder_layout& layout, c
         p.planner = make_owned<Planner>(c.alloc, c, layout, config, std::move(scope), p.below.get());
         return p.planner->init();
     });
-}
-
-larder_status larder_planner::hand_out(larder_status s, Plan plan, larder_plan** out) {
-    *out = plan.id ? context->make_handle<larder_plan>(*context, std::move(plan)) : nullptr;
-    return s;
 }
 
 larder_status larder_planner::import_inventory(uint32_t rank, ByteSpan bytes) {
@@ -261,6 +259,22 @@ void larder_worker::run_task(PlanTask& t) noexcept {
     if (t.job.queue) t.job.queue->finish(t.job.job, LARDER_OK);
 }
 
+// A plan that gets no job is not here: it may be submitted again.
+Result<larder_job> larder_worker::begin_job(larder_queue& queue, uint64_t user_data, larder_plan_id plan) {
+    const auto forget = [&] {
+        std::lock_guard lock(mutex_);
+        reports_.erase(plan);
+    };
+    try {
+        auto job = queue.begin(user_data, worker->n_layers());
+        if (!job.ok()) forget();
+        return job;
+    } catch (...) {
+        forget();
+        throw;
+    }
+}
+
 larder_status larder_worker::submit(const Plan& plan, larder_queue* queue, uint64_t user_data, larder_job* out_job) {
     LARDER_TRY(worker->check(plan));
     PlanTask* t = context->alloc.create<PlanTask>(*this, plan);
@@ -273,12 +287,8 @@ larder_status larder_worker::submit(const Plan& plan, larder_queue* queue, uint6
         run_task(*t);
         return LARDER_OK;
     }
-    auto job = queue->begin(user_data, worker->n_layers());
-    if (!job.ok()) {
-        std::lock_guard lock(mutex_);
-        reports_.erase(plan.id);
-        return job.status();
-    }
+    const auto job = begin_job(*queue, user_data, plan.id);
+    if (!job.ok()) return job.status();
     t->job = {queue, *job};
     if (out_job) *out_job = *job;
     t->run = [](Task* task) noexcept {

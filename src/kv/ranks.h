@@ -42,8 +42,14 @@ struct larder_planner final : larder::Handle {
     explicit larder_planner(larder_context& c) : Handle(larder::HandleType::planner, c) {}
     ~larder_planner();
     static larder_status create(larder_context& c, larder_layout& layout, const larder_planner_options* options, larder_planner** out);
-    // Makes the caller's handle of a plan; NULL for one without operations.
-    larder_status hand_out(larder_status s, larder::Plan plan, larder_plan** out);
+    // Run what may make a plan; one with operations becomes the caller's handle. The handle is there first: a plan that is out and that nobody holds would keep its blocks for ever.
+    template <class Make>
+    larder_status hand_out(larder_plan** out, Make make) {
+        auto handle = larder::make_owned<larder_plan>(context->alloc, *context, larder::Plan(context->alloc));
+        const larder_status s = make(handle->plan);
+        if (handle->plan.id) *out = context->adopt_handle(handle.release());
+        return s;
+    }
     larder_status import_inventory(uint32_t rank, larder::ByteSpan bytes);
 
     larder_layout* layout = nullptr;
@@ -70,6 +76,7 @@ struct larder_worker final : larder::Handle {
         larder::Vec<larder_status> statuses;
         bool done = false;
     };
+    larder::Result<larder_job> begin_job(larder_queue& queue, uint64_t user_data, larder_plan_id plan);
     void run_task(PlanTask& t) noexcept;
     std::mutex mutex_;
     std::condition_variable ran_;

@@ -1,6 +1,8 @@
 #include "kv/worker.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstring>
 
 #include "base/crc32c.h"
 
@@ -99,7 +101,14 @@ larder_status Worker::init_groups() {
 larder_status Worker::init_codec(const WorkerConfig& config) {
     larder_codec_options o = LARDER_CODEC_OPTIONS_INIT;
     o.chain = config.codec;
-    LARDER_TRY(larder_codec::create(context_, &o, &codec_));
+    const larder_status made = larder_codec::create(context_, &o, &codec_);
+    if (made < 0) {
+        // The caller knows the chain by the name of this option.
+        larder_error_info why = last_error();
+        if (!std::strcmp(why.field, "chain")) std::snprintf(why.field, sizeof why.field, "codec");
+        set_last_error(why);
+        return made;
+    }
     if (codec_->chain.salient_percent) return fail(LARDER_E_UNSUPPORTED, "codec", "the codec needs the saliency of tokens, which a KV manager does not have");
     record_bound_ = record_header_bytes();
     for (const Group& g : groups_) {

@@ -42,7 +42,9 @@ larder_status check_options(larder_store_options& o) noexcept {
             o.segment_bytes /= 2;
     }
     const uint64_t least = 4 * o.segment_bytes + format::data_offset;
-    return check_range(o.file_bytes, least, uint64_t(1) << 56, "file_bytes");
+    // The table of segments is in memory from the beginning.
+    const uint64_t most = uint64_t(format::max_segments) * o.segment_bytes + format::data_offset;
+    return check_range(o.file_bytes, least, most, "file_bytes");
 }
 
 } // namespace

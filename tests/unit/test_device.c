@@ -123,6 +123,12 @@ static void bad_options_are_named(void** state) {
     larder_device_options o = LARDER_DEVICE_OPTIONS_INIT;
     o.sim_memory_bytes = 1 << 20;
     assert_int_equal(larder_device_open(context, &o, &d), LARDER_E_INVALID);
+    o.sim_memory_bytes = 0;
+    o.sim_latency_ns = 1;
+    assert_int_equal(larder_device_open(context, &o, &d), LARDER_E_INVALID);
+    larder_last_error(&e);
+    assert_string_equal(e.field, "sim_latency_ns");
+    o.sim_latency_ns = 0;
     o.name = "sim";
     o.sim_granularity_bytes = 5000;
     assert_int_equal(larder_device_open(context, &o, &d), LARDER_E_RANGE);

@@ -1,4 +1,6 @@
 // The front door through the C ABI: match, begin, reserve, view, commit, end, and the other verbs of a sequence, in the arena alone.
+#include <string>
+
 #include "support/kv_engine.h"
 
 using namespace kvtest;
@@ -382,12 +384,87 @@ void test_bad_options(void** state) {
     larder_kv_close(nullptr);
 }
 
+std::string last_field() {
+    larder_error_info e = LARDER_ERROR_INFO_INIT;
+    larder_last_error(&e);
+    return e.field;
+}
+
+void test_absurd_sizes_name_their_option(void** state) {
+    auto* f = static_cast<Fixture*>(*state);
+    larder_kv* kv = nullptr;
+    const auto field = [&](const larder_kv_options& o, larder_status want) {
+        assert_int_equal(larder_kv_open(f->context, f->layout, &o, &kv), want);
+        assert_null(kv);
+        return last_field();
+    };
+    larder_kv_options o = LARDER_KV_OPTIONS_INIT;
+    o.arena_bytes = UINT64_MAX;
+    assert_string_equal(field(o, LARDER_E_RANGE).c_str(), "arena_bytes");
+    o.arena_bytes = 0;
+    // The file tier keeps a table of its segments: an absurd budget must not become an absurd table.
+    o.directory = "never-made";
+    for (uint64_t segment : {uint64_t(0), uint64_t(1) << 16, uint64_t(64) << 20}) {
+        o.segment_bytes = segment;
+        o.file_bytes = uint64_t(1) << 50;
+        assert_string_equal(field(o, LARDER_E_RANGE).c_str(), "file_bytes");
+    }
+    o.directory = nullptr;
+    o.file_bytes = o.segment_bytes = 0;
+    o.host_bytes = 1 << 20;
+    o.codec = "";
+    assert_string_equal(field(o, LARDER_E_INVALID).c_str(), "codec");
+    larder_planner_options p = LARDER_PLANNER_OPTIONS_INIT;
+    larder_planner* planner = nullptr;
+    p.n_blocks = 8;
+    p.n_dp = 65;
+    assert_int_equal(larder_planner_create(f->context, f->layout, &p, &planner), LARDER_E_RANGE);
+    assert_string_equal(last_field().c_str(), "n_dp");
+}
+
+void test_bad_match_leaves_no_lease(void** state) {
+    auto* f = static_cast<Fixture*>(*state);
+    const int32_t tokens[] = {1, 2, 3};
+    larder_kv_query q = LARDER_KV_QUERY_INIT;
+    q.tokens = tokens;
+    q.n_tokens = 3;
+    larder_kv_match_info m = LARDER_KV_MATCH_INFO_INIT;
+    m.struct_size = 0;
+    assert_int_equal(larder_kv_match(f->c.kv, &q, &m), LARDER_E_INVALID);
+    assert_string_equal(last_field().c_str(), "struct_size");
+    m.struct_size = sizeof m;
+    q.adapter = {tokens, UINT64_MAX};
+    assert_int_equal(larder_kv_match(f->c.kv, &q, &m), LARDER_E_RANGE);
+    assert_string_equal(last_field().c_str(), "adapter");
+    assert_int_equal(f->c.info().n_leases, 0);
+}
+
+void test_handles_of_two_contexts(void** state) {
+    auto* f = static_cast<Fixture*>(*state);
+    larder_context* other = nullptr;
+    OK(larder_context_create(nullptr, &other));
+    larder_kv_options o = LARDER_KV_OPTIONS_INIT;
+    o.n_blocks = 8;
+    larder_kv* kv = nullptr;
+    assert_int_equal(larder_kv_open(other, f->layout, &o, &kv), LARDER_E_INVALID);
+    assert_string_equal(last_field().c_str(), "layout");
+    // Nobody who waits on this queue could do the work of the kv's context.
+    f->c.serve(prompt(1, 9));
+    larder_queue* queue = nullptr;
+    OK(larder_queue_create(other, nullptr, &queue));
+    larder_job job = 0;
+    assert_int_equal(larder_kv_flush(f->c.kv, queue, 0, &job), LARDER_E_INVALID);
+    assert_string_equal(last_field().c_str(), "queue");
+    larder_queue_destroy(queue);
+    OK(larder_context_destroy(other));
+}
+
 } // namespace
 
 int main() {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const CMUnitTest tests[] = {T(test_round_trip), T(test_partial_block), T(test_states_and_ranges), T(test_truncate_and_fork), T(test_full_arena), T(test_views),
                                 T(test_scopes), T(test_callers_keys), T(test_compact), T(test_suspend_without_tiers), T(test_same_prompt_twice_at_once), T(test_explain),
-                                T(test_bad_options)};
+                                T(test_bad_options), T(test_absurd_sizes_name_their_option), T(test_bad_match_leaves_no_lease), T(test_handles_of_two_contexts)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

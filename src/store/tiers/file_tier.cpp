@@ -29,7 +29,7 @@ larder_status FileTier::open(const char* directory, const Options& o) {
     LARDER_TRY(file_.open(directory, StoreFile::Mode::open_or_create, o.segment_bytes));
     sync_on_seal_ = o.sync_on_seal;
     const uint64_t fit = (o.file_bytes - std::min(o.file_bytes, data_offset)) / file_.segment_bytes();
-    max_segments_ = uint32_t(std::min<uint64_t>(fit, no_segment - 1));
+    max_segments_ = uint32_t(std::min<uint64_t>(fit, max_segments));
     if (max_segments_ < 3)
         return fail(LARDER_E_RANGE, "file_bytes", "file_bytes holds %u segments of %llu bytes; at least 3 are needed", max_segments_,
                     (unsigned long long)file_.segment_bytes());

@@ -19,6 +19,7 @@ inline constexpr uint32_t record_header_bytes = 128;
 inline constexpr uint32_t record_align = 64;
 inline constexpr uint32_t trailer_bytes = 128;
 inline constexpr uint64_t min_segment_bytes = 64 << 10, max_segment_bytes = 64 << 20;
+inline constexpr uint32_t max_segments = 1 << 20;
 
 template <class T>
 constexpr T align_up(T v, T unit) noexcept {
