@@ -267,9 +267,9 @@ class Driver {
     uint64_t n_hits_ = 0;
 };
 
-void drive(const StoreSetup& setup) {
+void drive(const StoreSetup& setup, uint64_t rounds = 40000) {
     const uint64_t seed = test_seed();
-    const uint64_t n = test_rounds(40000);
+    const uint64_t n = test_rounds(rounds);
     Driver d(seed, setup);
     for (uint64_t i = 0; i < n; ++i) d.step();
     d.finish();
@@ -286,11 +286,17 @@ void reinsertion(void**) {
     drive({.host_bytes = 64 << 10, .file_bytes = 12 * (64 << 10) + 16384, .segment_bytes = 64 << 10, .max_object = 20000,
            .file_policy = LARDER_POLICY_FIFO, .reinsert_percent = 40});
 }
+void host_policies(void**) {
+    larder_policy_info info = LARDER_POLICY_INFO_INIT;
+    for (uint32_t i = 0; larder_policy_get(i, &info) == LARDER_OK; ++i)
+        if (info.online)
+            drive({.host_bytes = 128 << 10, .file_bytes = 12 * (64 << 10) + 16384, .segment_bytes = 64 << 10, .max_object = 20000, .host_policy = info.policy}, 8000);
+}
 
 } // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(host_only), cmocka_unit_test(file_only), cmocka_unit_test(both), cmocka_unit_test(write_back),
-                                cmocka_unit_test(reinsertion)};
+                                cmocka_unit_test(reinsertion), cmocka_unit_test(host_policies)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -19,6 +19,7 @@ struct StoreSetup {
     uint64_t segment_bytes = 0;
     uint64_t max_object = 0;
     larder_write_policy write_policy = 0;
+    uint32_t host_policy = 0;
     uint32_t file_policy = 0;
     uint32_t reinsert_percent = 0;
     uint32_t n_workers = 2;
@@ -32,6 +33,7 @@ struct StoreSetup {
         }
         o.host_bytes = host_bytes;
         o.write_policy = write_policy;
+        o.host_policy = host_policy;
         o.file_policy = file_policy;
         o.reinsert_percent = reinsert_percent;
         return o;
