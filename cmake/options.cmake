@@ -41,8 +41,7 @@ endif()
 add_library(larder_flags INTERFACE)
 target_compile_options(larder_flags INTERFACE
   $<$<COMPILE_LANGUAGE:C,CXX>:-Wall -Wextra -Wshadow -Wno-missing-field-initializers -ffp-contract=off>
-  # -Wrestrict: false alarms in GCC 12 about std::string.
-  $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-braces -Wno-restrict>
+  $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-braces>
   $<$<AND:$<BOOL:${LARDER_WERROR}>,$<COMPILE_LANGUAGE:C,CXX>>:-Werror>)
 target_compile_definitions(larder_flags INTERFACE $<$<BOOL:${LARDER_DEBUG}>:LARDER_DEBUG=1>)
 if(LARDER_SANITIZE)

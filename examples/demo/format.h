@@ -24,7 +24,7 @@ inline std::string signed_percent(double change) {
 // 1048576 as 1,048,576
 inline std::string grouped(unsigned long long n) {
     std::string digits = std::to_string(n);
-    for (size_t at = digits.size(); at > 3;) digits.insert(at -= 3, ",");
+    for (size_t at = digits.size(); at > 3;) digits.insert(at -= 3, 1, ',');
     return digits;
 }
 
