@@ -68,6 +68,15 @@ def check_exports():
                 say(header, line, f"{m.group(1)} has no @threads line")
 
 
+def check_readme():
+    readme = (ROOT / "README.md").read_text()
+    if (ROOT / "examples/readme.c").read_text() not in readme:
+        say(ROOT / "README.md", 1, "the example differs from examples/readme.c")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", readme):
+        if not (ROOT / target).exists():
+            say(ROOT / "README.md", 1, f"links to {target}, which is not there")
+
+
 def main():
     rules = deps()
     for path in tracked():
@@ -82,6 +91,7 @@ def main():
         if path.stat().st_size > 6 << 20:
             say(path, 1, "larger than 6 MiB")
     check_exports()
+    check_readme()
     print(*problems, sep="\n")
     print(f"{len(problems)} problem(s)")
     return 1 if problems else 0
