@@ -42,7 +42,7 @@ run_ctest build/dev
 if [ "$mode" = full ]; then
   step "build asan" tools/build.sh asan
   note "tests, AddressSanitizer and UBSan"
-  LARDER_TEST_PERCENT=25 run_ctest build/asan -LE 'abi|install|tidy|cli'
+  LARDER_TEST_PERCENT=60 run_ctest build/asan -LE 'abi|install|tidy|cli'
   step "build tsan" tools/build.sh tsan
   note "concurrent tests, ThreadSanitizer"
   LARDER_TEST_PERCENT=5 run_ctest build/tsan -R 'threads|jobs|core|kv|store|ranks|device|prefix|arena|ring'
