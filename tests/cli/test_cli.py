@@ -2,7 +2,7 @@
 """The `larder` command as a script sees it: exit codes, JSON, and replay counts against an independent simulator."""
 import collections, json, os, pathlib, random, subprocess, sys, tempfile
 
-LARDER = sys.argv[1]
+LARDER, STORE_EXAMPLE = sys.argv[1:3]
 failures = []
 
 
@@ -119,7 +119,29 @@ def check_rest(tmp):
     expect("errors as JSON", "status" in json.loads(out)["error"], True)
 
 
+def check_store(tmp):
+    """A real store, made by the example program: sound, then damaged, then repaired."""
+    directory = tmp / "store"
+    made = subprocess.run([STORE_EXAMPLE, str(directory)], capture_output=True, text=True)
+    expect("example store", made.returncode, 0)
+    code, out, _ = run("--json", "fsck", directory)
+    expect("fsck of a sound store", (code, json.loads(out)["sound"], json.loads(out)["n_records"]), (0, True, 1))
+    code, out, _ = run("--json", "inspect", directory)
+    expect("inspect lists the record", (code, len(json.loads(out)["records"])), (0, 1))
+    data = directory / "store.larder"
+    before = bytearray(data.read_bytes())
+    at = before.find(b"the keys and values")
+    expect("the payload is in the file", at > 0, True)
+    before[at] ^= 1
+    data.write_bytes(before)
+    code, out, _ = run("--json", "fsck", directory)
+    expect("fsck finds a flipped bit", (code, json.loads(out)["sound"]), (1, False))
+    expect("repair says that it did something", run("fsck", "--repair", directory)[0], 1)
+    expect("fsck after repair", run("fsck", directory)[0], 0)
+
+
 with tempfile.TemporaryDirectory() as d:
+    check_store(pathlib.Path(d))
     check_replay(pathlib.Path(d))
     check_rest(pathlib.Path(d))
 print(*failures, sep="\n")
