@@ -45,7 +45,7 @@ if [ "$mode" = full ]; then
   LARDER_TEST_PERCENT=60 run_ctest build/asan -LE 'abi|install|tidy|cli'
   step "build tsan" tools/build.sh tsan
   note "concurrent tests, ThreadSanitizer"
-  LARDER_TEST_PERCENT=5 run_ctest build/tsan -R 'threads|jobs|core|kv|store|ranks|device|prefix|arena|ring'
+  LARDER_TEST_PERCENT=5 run_ctest build/tsan -L 'unit|property|conformance' -R 'threads|jobs|core|kv|store|ranks|device|prefix|arena|ring'
   step "build fuzz" tools/build.sh fuzz
   for target in build/fuzz/bin/fuzz_*; do
     case $target in *_regression) continue ;; esac

@@ -91,7 +91,7 @@ void cuts_with_reuse(void**) {
         if (rng.below(16) == 0) assert_int_equal(larder_store_flush(s.get(), nullptr, 0, nullptr), LARDER_OK);
         if (key % 8 == 0) n += check_cuts(os.fs(), w, test_rounds(64), key);
     }
-    assert_true(n > 40);
+    assert_true(n >= test_rounds(40));
 }
 
 // A removal that was flushed holds, although the record itself is still in the file.
