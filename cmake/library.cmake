@@ -31,10 +31,6 @@ foreach(source ${LARDER_SOURCES})
   endforeach()
 endforeach()
 
-# The ABI comparison reads the types of the public functions from here.
-file(GLOB api_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/api/*.cpp)
-set_source_files_properties(${api_sources} PROPERTIES COMPILE_OPTIONS "-g2")
-
 # The shared library: only what src/larder.map lists is visible.
 add_library(larder SHARED $<TARGET_OBJECTS:larder_objects>)
 add_library(larder::larder ALIAS larder)
