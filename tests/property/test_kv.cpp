@@ -206,7 +206,7 @@ void World::reopen() {
 
 void run(const Setting& s) {
     const uint64_t seed = test_seed();
-    const uint64_t n = test_rounds(12000);
+    const uint64_t n = test_rounds(200000);
     World w(s, seed);
     for (uint64_t i = 0; i < n; ++i) {
         w.step();

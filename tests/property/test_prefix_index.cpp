@@ -321,7 +321,7 @@ void against_model(void**) {
         s.salt = {&salt, 1};
         assert_int_equal(prefix_root(s, w.root[r]), LARDER_OK);
     }
-    const size_t n_ops = test_rounds(100'000);
+    const size_t n_ops = test_rounds(250'000);
     for (size_t i = 0; i < n_ops; ++i) {
         static constexpr void (*ops[])(World&) = {do_publish, do_publish, do_publish, do_match, do_match, do_match, do_match, do_unpin,
                                                   do_add_or_drop, do_add_or_drop, do_add_or_drop, do_remove, do_evict, do_evict, do_children};

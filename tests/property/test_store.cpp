@@ -267,7 +267,7 @@ class Driver {
     uint64_t n_hits_ = 0;
 };
 
-void drive(const StoreSetup& setup, uint64_t rounds = 40000) {
+void drive(const StoreSetup& setup, uint64_t rounds = 200000) {
     const uint64_t seed = test_seed();
     const uint64_t n = test_rounds(rounds);
     Driver d(seed, setup);
