@@ -54,10 +54,10 @@ larder_status life(FaultEnv& env, const larder_arena_options& o) {
     LARDER_TRY(make_layout(c.get(), &m.layout));
     LARDER_TRY(larder_arena_create(c.get(), m.layout, &o, &m.arena));
     const larder_status first = use(m.arena);
-    if (larder_arena_verify(m.arena) == LARDER_E_INTERNAL) return LARDER_E_INTERNAL;
+    assert_int_not_equal(larder_arena_verify(m.arena), LARDER_E_INTERNAL);
     const larder_status second = use(m.arena);
     (void)larder_arena_trim(m.arena, 0);
-    if (larder_arena_verify(m.arena) == LARDER_E_INTERNAL) return LARDER_E_INTERNAL;
+    assert_int_not_equal(larder_arena_verify(m.arena), LARDER_E_INTERNAL);
     return first < 0 ? first : second;
 }
 
@@ -112,7 +112,8 @@ void slabs(void**) {
                 first = LARDER_E_NOMEM;
             }
         }
-        return pool.held_bytes() == pool.idle_bytes() ? first : LARDER_E_INTERNAL;
+        assert_int_equal(pool.held_bytes(), pool.idle_bytes());
+        return first;
     };
     run_fault_loop(c);
 }
