@@ -87,7 +87,7 @@ larder_status StoreFile::create(const char* directory, uint64_t segment_bytes) {
     while (parent.size() > 1 && parent.back() == '/') parent.pop_back();
     const size_t slash = parent.rfind('/');
     if (slash == String::npos)
-        parent = ".";
+        parent.assign(1, '.');
     else
         parent.resize(slash ? slash : 1);
     const larder_status parent_status = os_.sync_dir(parent.c_str());
