@@ -3,7 +3,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 
-.PHONY: all setup build check test test-long demo bench docs install clean gpu-check
+.PHONY: all setup build format check test test-long demo bench docs install clean gpu-check
 all: build
 
 setup:
@@ -11,6 +11,9 @@ setup:
 
 build: setup
 	@tools/build.sh release
+
+format:
+	@tools/format.sh
 
 check: setup
 	@tools/check.sh quick

@@ -18,8 +18,12 @@ static double clock_s(clockid_t id) {
     return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
-double now_s() { return clock_s(CLOCK_MONOTONIC); }
-double thread_cpu_s() { return clock_s(CLOCK_THREAD_CPUTIME_ID); }
+double now_s() {
+    return clock_s(CLOCK_MONOTONIC);
+}
+double thread_cpu_s() {
+    return clock_s(CLOCK_THREAD_CPUTIME_ID);
+}
 
 double wall_seconds(const std::function<void()>& f) {
     const double start = now_s();
@@ -40,10 +44,12 @@ double percentile(std::vector<double> v, double p) {
     return v[i];
 }
 
-double median(std::vector<double> v) { return percentile(std::move(v), 0.5); }
+double median(std::vector<double> v) {
+    return percentile(std::move(v), 0.5);
+}
 
-std::map<std::string, double> interleave(int rounds,
-                                         const std::vector<std::pair<std::string, std::function<double()>>>& candidates) {
+std::map<std::string, double> interleave(
+    int rounds, const std::vector<std::pair<std::string, std::function<double()>>>& candidates) {
     std::map<std::string, std::vector<double>> seen;
     for (int r = 0; r < rounds; ++r)
         for (auto& [name, f] : candidates) seen[name].push_back(f());
@@ -52,9 +58,13 @@ std::map<std::string, double> interleave(int rounds,
     return out;
 }
 
-void Run::row(Row r) { rows_.push_back(std::move(r)); }
+void Run::row(Row r) {
+    rows_.push_back(std::move(r));
+}
 
-void Run::absent(const std::string& peer, const std::string& why) { absent_[peer] = why; }
+void Run::absent(const std::string& peer, const std::string& why) {
+    absent_[peer] = why;
+}
 
 double Run::pointer_chase_ns() {
     if (chase_ns_ > 0) return chase_ns_;
@@ -80,4 +90,4 @@ double Run::pointer_chase_ns() {
     return chase_ns_ = median(ns);
 }
 
-} // namespace bench
+}  // namespace bench

@@ -37,13 +37,11 @@ class Run {
     // Rounds for interleave(): enough for a median.
     int rounds() const { return quick_ ? 3 : 5; }
     // Problem sizes: full in a long run, small in a quick one.
-    template <class T>
-    T size(T full, T small) const {
-        return quick_ ? small : full;
-    }
+    template <class T> T size(T full, T small) const { return quick_ ? small : full; }
     void row(Row r);
     void absent(const std::string& peer, const std::string& why);
-    // Nanoseconds of one dependent load over 256 MiB with 4 KiB pages: this machine's yardstick for absolute times, measured once per run.
+    // Nanoseconds of one dependent load over 256 MiB with 4 KiB pages: this machine's yardstick for absolute times,
+    // measured once per run.
     double pointer_chase_ns();
 
     const std::string& suite() const { return suite_; }
@@ -75,21 +73,22 @@ double thread_cpu_s();  // CPU time of the calling thread: steadier than wall ti
 double wall_seconds(const std::function<void()>& f);
 double cpu_seconds(const std::function<void()>& f);
 
-// Run every candidate once per round, in turn, and give the median of what each returned. Candidates return seconds (or any figure).
-std::map<std::string, double> interleave(int rounds, const std::vector<std::pair<std::string, std::function<double()>>>& candidates);
+// Run every candidate once per round, in turn, and give the median of what each returned. Candidates return seconds (or
+// any figure).
+std::map<std::string, double> interleave(
+    int rounds, const std::vector<std::pair<std::string, std::function<double()>>>& candidates);
 
 double median(std::vector<double> v);
 double percentile(std::vector<double> v, double p);  // p in 0..1
 
 // Keep the compiler from removing a computation.
-template <class T>
-inline void keep(const T& v) {
+template <class T> inline void keep(const T& v) {
     asm volatile("" : : "g"(&v) : "memory");
 }
 
-} // namespace bench
+}  // namespace bench
 
-#define BENCH_SUITE(name, what)                                                                    \
-    static void suite_##name(::bench::Run& run);                                                   \
-    static const ::bench::Register register_##name(#name, what, suite_##name);                     \
+#define BENCH_SUITE(name, what)                                                                                        \
+    static void suite_##name(::bench::Run& run);                                                                       \
+    static const ::bench::Register register_##name(#name, what, suite_##name);                                         \
     static void suite_##name([[maybe_unused]] ::bench::Run& run)

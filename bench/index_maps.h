@@ -24,8 +24,7 @@ inline size_t heap_bytes() {
     return m.uordblks + m.hblkhd;
 }
 
-template <bool HugePages>
-class LarderMap {
+template <bool HugePages> class LarderMap {
   public:
     static constexpr const char* name = HugePages ? "larder" : "larder-4k-pages";
 
@@ -64,16 +63,14 @@ class LarderMap {
     larder_index* index_ = nullptr;
 };
 
-template <class Map>
-uint64_t scan_map(Map& m, uint64_t k, uint64_t n) {
+template <class Map> uint64_t scan_map(Map& m, uint64_t k, uint64_t n) {
     uint64_t last = 0;
     for (auto it = m.lower_bound(k); it != m.end() && n; ++it, --n) last = it->second;
     return last;
 }
 
 // A sequential map under a lock.
-template <class Map, class Mutex>
-class LockedMap {
+template <class Map, class Mutex> class LockedMap {
   public:
     explicit LockedMap(uint64_t) : before_(heap_bytes()) {}
     bool get(uint64_t k, uint64_t& v) {
@@ -95,7 +92,8 @@ class LockedMap {
     static constexpr bool has_batches = false;
 
   private:
-    using ReadLock = std::conditional_t<std::is_same_v<Mutex, std::shared_mutex>, std::shared_lock<Mutex>, std::unique_lock<Mutex>>;
+    using ReadLock =
+        std::conditional_t<std::is_same_v<Mutex, std::shared_mutex>, std::shared_lock<Mutex>, std::unique_lock<Mutex>>;
     Mutex mutex_;
     size_t before_;
     Map map_;
@@ -137,4 +135,4 @@ class TbbMap {
 };
 #endif
 
-} // namespace bench
+}  // namespace bench

@@ -1,4 +1,5 @@
-// Rows of the prefix index: matching and publishing chains beside a hash map of chain keys under a shared_mutex, which is what most engines have.
+// Rows of the prefix index: matching and publishing chains beside a hash map of chain keys under a shared_mutex, which
+// is what most engines have.
 #pragma once
 
 #include <cstring>
@@ -116,8 +117,7 @@ class HashChain {
 };
 
 // Microseconds of CPU time per chain, on n_threads threads at once.
-template <class F>
-double us_per_chain(size_t n_threads, uint64_t n_chains, F f) {
+template <class F> double us_per_chain(size_t n_threads, uint64_t n_chains, F f) {
     std::vector<std::thread> threads;
     std::vector<double> seconds(n_threads);
     for (size_t t = 0; t < n_threads; ++t)
@@ -140,9 +140,11 @@ inline void prefix_rows(Run& run) {
     for (auto& q : queries) q = chain_keys(r.below(n_chains));
     const auto measure = [&](auto& index, auto& out) {
         for (uint64_t c = 0; c < n_chains; ++c) index.publish(chain_keys(c));
-        out["prefix-length-1t"].push_back(us_per_chain(1, n_queries, [&](size_t, uint64_t i) { keep(index.length(queries[i])); }));
+        out["prefix-length-1t"].push_back(
+            us_per_chain(1, n_queries, [&](size_t, uint64_t i) { keep(index.length(queries[i])); }));
         for (size_t n : {size_t(1), size_t(2)})
-            out["prefix-match-pin-" + std::to_string(n) + "t"].push_back(us_per_chain(n, n_queries, [&](size_t t, uint64_t i) { keep(index.match_and_pin(t, queries[i])); }));
+            out["prefix-match-pin-" + std::to_string(n) + "t"].push_back(
+                us_per_chain(n, n_queries, [&](size_t t, uint64_t i) { keep(index.match_and_pin(t, queries[i])); }));
         std::vector<std::vector<larder_key>> fresh(64);
         for (size_t i = 0; i < fresh.size(); ++i) fresh[i] = chain_keys(n_chains + i);
         out["prefix-publish-and-match-2t"].push_back(us_per_chain(2, fresh.size(), [&](size_t t, uint64_t i) {
@@ -157,7 +159,10 @@ inline void prefix_rows(Run& run) {
     }
     const double chase_us = run.pointer_chase_ns() * 1e-3;
     for (auto& [name, v] : larder)
-        run.row({.name = name, .metric = "time of a chain of 1000 blocks", .unit = "us", .larder = median(v),
+        run.row({.name = name,
+                 .metric = "time of a chain of 1000 blocks",
+                 .unit = "us",
+                 .larder = median(v),
                  .peers = {{"unordered_map+shared_mutex", median(peer[name])}, {"pointer chase", chase_us}}});
     // Beside it, what making the keys costs.
     std::vector<int32_t> tokens(chain_blocks * 16, 1);
@@ -168,8 +173,13 @@ inline void prefix_rows(Run& run) {
     t.tokens = tokens.data();
     t.n_tokens = tokens.size();
     std::vector<double> us;
-    for (int i = 0; i < 50; ++i) us.push_back(cpu_seconds([&] { larder_prefix_keys(&root, &t, keys.data(), chain_blocks, nullptr); }) * 1e6);
-    run.row({.name = "prefix-keys", .metric = "time of a chain of 1000 blocks", .unit = "us", .larder = median(us), .peers = {{"pointer chase", chase_us}}});
+    for (int i = 0; i < 50; ++i)
+        us.push_back(cpu_seconds([&] { larder_prefix_keys(&root, &t, keys.data(), chain_blocks, nullptr); }) * 1e6);
+    run.row({.name = "prefix-keys",
+             .metric = "time of a chain of 1000 blocks",
+             .unit = "us",
+             .larder = median(us),
+             .peers = {{"pointer chase", chase_us}}});
 }
 
-} // namespace bench
+}  // namespace bench

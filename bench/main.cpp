@@ -28,20 +28,27 @@ json to_json(const bench::Run& run) {
         json ratio = json::object();
         for (auto& [peer, v] : r.peers)
             if (v != 0) ratio[peer] = r.larder / v;
-        rows.push_back({{"suite", run.suite()}, {"case", r.name}, {"metric", r.metric}, {"unit", r.unit}, {"larder", r.larder},
-                        {"peers", r.peers}, {"ratio", ratio}});
+        rows.push_back({{"suite", run.suite()},
+                        {"case", r.name},
+                        {"metric", r.metric},
+                        {"unit", r.unit},
+                        {"larder", r.larder},
+                        {"peers", r.peers},
+                        {"ratio", ratio}});
         if (!r.note.empty()) rows.back()["note"] = r.note;
     }
     return rows;
 }
 
 void print(const bench::Run& run) {
-    std::cout << std::left << std::setw(34) << "case" << std::setw(18) << "metric" << std::setw(10) << "unit" << std::right
-              << std::setw(10) << "larder" << "   peers (larder/peer)\n";
+    std::cout << std::left << std::setw(34) << "case" << std::setw(18) << "metric" << std::setw(10) << "unit"
+              << std::right << std::setw(10) << "larder"
+              << "   peers (larder/peer)\n";
     for (auto& r : run.rows()) {
-        std::cout << std::left << std::setw(34) << r.name << std::setw(18) << r.metric << std::setw(10) << r.unit << std::right
-                  << std::setw(10) << number(r.larder) << "  ";
-        for (auto& [peer, v] : r.peers) std::cout << " " << peer << " " << number(v) << " (" << number(v ? r.larder / v : 0) << "x)";
+        std::cout << std::left << std::setw(34) << r.name << std::setw(18) << r.metric << std::setw(10) << r.unit
+                  << std::right << std::setw(10) << number(r.larder) << "  ";
+        for (auto& [peer, v] : r.peers)
+            std::cout << " " << peer << " " << number(v) << " (" << number(v ? r.larder / v : 0) << "x)";
         if (!r.note.empty()) std::cout << "  " << r.note;
         std::cout << "\n";
     }
@@ -61,7 +68,8 @@ Verdict check(const json& rows, const json& targets, const std::string& suite) {
         for (auto& r : rows)
             if (r["case"] == t["case"] && r["metric"] == t["metric"]) row = &r;
         const std::string peer = t.value("peer", "");
-        const std::string name = t["case"].get<std::string>() + " " + t["metric"].get<std::string>() + (peer.empty() ? "" : " vs " + peer);
+        const std::string name =
+            t["case"].get<std::string>() + " " + t["metric"].get<std::string>() + (peer.empty() ? "" : " vs " + peer);
         if (!row || (!peer.empty() && !(*row)["ratio"].contains(peer))) {
             std::cout << "not measured: " << name << "\n";
             ++v.not_measured;
@@ -76,15 +84,16 @@ Verdict check(const json& rows, const json& targets, const std::string& suite) {
         std::cout << "falls short: " << name << ": " << number(got) << ", asked " << (low ? "at least " : "at most ")
                   << number(t[low ? "min" : "max"].get<double>()) << "\n";
     }
-    std::cout << suite << ": " << v.checked - v.short_of << " of " << v.checked << " targets reached, " << v.not_measured
-              << " not measured\n";
+    std::cout << suite << ": " << v.checked - v.short_of << " of " << v.checked << " targets reached, "
+              << v.not_measured << " not measured\n";
     return v;
 }
 
-} // namespace
+}  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app{"Measure Larder beside its peers in the same run. Ratios count; absolute figures belong to this machine and hour."};
+    CLI::App app{"Measure Larder beside its peers in the same run. Ratios count; absolute figures belong to this "
+                 "machine and hour."};
     std::string suite, json_file, targets_file = LARDER_BENCH_TARGETS;
     bool quick = false, do_check = false, list = false;
     app.add_option("suite", suite, "which suite; see --list");

@@ -14,12 +14,12 @@ namespace {
 
 constexpr double giga = 1e9;
 
-template <class F>
-double seconds_per_call(size_t n_bytes, size_t total_bytes, F f) {
+template <class F> double seconds_per_call(size_t n_bytes, size_t total_bytes, F f) {
     const size_t n_calls = std::max<size_t>(1, total_bytes / n_bytes);
     return bench::cpu_seconds([&] {
                for (size_t i = 0; i < n_calls; ++i) f();
-           }) / double(n_calls);
+           }) /
+           double(n_calls);
 }
 
 void measure(bench::Run& run, size_t n, const char* label) {
@@ -28,18 +28,26 @@ void measure(bench::Run& run, size_t n, const char* label) {
     for (size_t i = 0; i < n; ++i) a[i] = static_cast<unsigned char>(i * 2654435761u >> 11);
     std::vector<std::pair<std::string, std::function<double()>>> checks{
         {"larder", [&] { return seconds_per_call(n, total, [&] { bench::keep(larder::crc32c(0, a.data(), n)); }); }},
-        {"table", [&] { return seconds_per_call(n, total / 16, [&] { bench::keep(larder::crc32c_portable(0, a.data(), n)); }); }}};
+        {"table", [&] {
+             return seconds_per_call(n, total / 16, [&] { bench::keep(larder::crc32c_portable(0, a.data(), n)); });
+         }}};
     std::vector<std::pair<std::string, std::function<double()>>> copies{
-        {"larder", [&] { return seconds_per_call(n, total, [&] { bench::keep(larder::crc32c_copy(0, b.data(), a.data(), n)); }); }},
-        {"memcpy", [&] { return seconds_per_call(n, total, [&] { std::memcpy(b.data(), a.data(), n), bench::keep(b[0]); }); }}};
+        {"larder",
+         [&] {
+             return seconds_per_call(n, total, [&] { bench::keep(larder::crc32c_copy(0, b.data(), a.data(), n)); });
+         }},
+        {"memcpy",
+         [&] { return seconds_per_call(n, total, [&] { std::memcpy(b.data(), a.data(), n), bench::keep(b[0]); }); }}};
 #if LARDER_BENCH_ISAL
-    checks.push_back({"isa-l", [&] { return seconds_per_call(n, total, [&] { bench::keep(crc32_iscsi(a.data(), int(n), ~0u)); }); }});
+    checks.push_back({"isa-l", [&] {
+                          return seconds_per_call(n, total, [&] { bench::keep(crc32_iscsi(a.data(), int(n), ~0u)); });
+                      }});
     copies.push_back({"isa-l+memcpy", [&] {
-        return seconds_per_call(n, total, [&] {
-            bench::keep(crc32_iscsi(a.data(), int(n), ~0u));
-            std::memcpy(b.data(), a.data(), n), bench::keep(b[0]);
-        });
-    }});
+                          return seconds_per_call(n, total, [&] {
+                              bench::keep(crc32_iscsi(a.data(), int(n), ~0u));
+                              std::memcpy(b.data(), a.data(), n), bench::keep(b[0]);
+                          });
+                      }});
 #endif
     const auto report = [&](const char* name, const std::map<std::string, double>& t) {
         bench::Row row{.name = std::string(name) + "-" + label, .metric = "throughput", .unit = "GB/s"};
@@ -50,7 +58,7 @@ void measure(bench::Run& run, size_t n, const char* label) {
     report("crc32c-copy", bench::interleave(run.rounds(), copies));
 }
 
-} // namespace
+}  // namespace
 
 BENCH_SUITE(base, "CRC32C and the copy that checks") {
     measure(run, 4096, "4K");

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "base/hash.h"
 #include "bench/bench.h"
 #include "codec/kernels.h"
 #include "codec/numeric.h"
-#include "base/hash.h"
 #include "larder/larder.h"
 
 #if LARDER_BENCH_HTSCODECS
@@ -105,13 +105,28 @@ void bench_entropy(bench::Run& run, int levels, double scale) {
     const double h = entropy(classes), bits = 16.0 * double(coded.n_words) / double(n);
     const double with_states = bits + 8.0 * larder::rans_state_bytes / chunk;
     const std::string label = std::to_string(levels) + "-levels";
-    run.row({.name = "rans-" + label, .metric = "payload over entropy", .unit = "%", .larder = 100 * (bits / h - 1), .peers = {}, .note = ""});
-    run.row({.name = "rans-" + label, .metric = "with lane states over entropy", .unit = "%", .larder = 100 * (with_states / h - 1), .peers = {}, .note = ""});
+    run.row({.name = "rans-" + label,
+             .metric = "payload over entropy",
+             .unit = "%",
+             .larder = 100 * (bits / h - 1),
+             .peers = {},
+             .note = ""});
+    run.row({.name = "rans-" + label,
+             .metric = "with lane states over entropy",
+             .unit = "%",
+             .larder = 100 * (with_states / h - 1),
+             .peers = {},
+             .note = ""});
     Candidates decoders, encoders;
-    for (auto [name, isa] : {std::pair{"larder", larder::IsaLevel::avx512}, {"larder-avx2", larder::IsaLevel::avx2}, {"larder-scalar", larder::IsaLevel::scalar}}) {
+    for (auto [name, isa] : {std::pair{"larder", larder::IsaLevel::avx512},
+                             {"larder-avx2", larder::IsaLevel::avx2},
+                             {"larder-scalar", larder::IsaLevel::scalar}}) {
         const larder::Kernels& k = larder::kernels(isa);
-        decoders.push_back({name, [&k, &coded, &out] { return bench::cpu_seconds([&] { decode_all(k, coded, out); }); }});
-        encoders.push_back({name, [&k, &coded, &classes, &buffer] { return bench::cpu_seconds([&] { encode_all(k, classes, coded, buffer, false); }); }});
+        decoders.push_back(
+            {name, [&k, &coded, &out] { return bench::cpu_seconds([&] { decode_all(k, coded, out); }); }});
+        encoders.push_back({name, [&k, &coded, &classes, &buffer] {
+                                return bench::cpu_seconds([&] { encode_all(k, classes, coded, buffer, false); });
+                            }});
     }
 #if LARDER_BENCH_HTSCODECS
     std::vector<unsigned char> packed(rans_compress_bound_4x16(chunk, RANS_ORDER_X32) * (n / chunk)), back(n);
@@ -120,27 +135,33 @@ void bench_entropy(bench::Run& run, int levels, double scale) {
     const auto hts_encode = [&] {
         for (size_t i = 0; i < n / chunk; ++i) {
             sizes[i] = unsigned(stride);
-            rans_compress_to_4x16(classes.data() + i * chunk, chunk, packed.data() + i * stride, &sizes[i], RANS_ORDER_X32);
+            rans_compress_to_4x16(classes.data() + i * chunk, chunk, packed.data() + i * stride, &sizes[i],
+                                  RANS_ORDER_X32);
         }
     };
     hts_encode();
     encoders.push_back({"htscodecs", [&] { return bench::cpu_seconds(hts_encode); }});
     decoders.push_back({"htscodecs", [&] {
-        return bench::cpu_seconds([&] {
-            for (size_t i = 0; i < n / chunk; ++i) {
-                unsigned got = chunk;
-                rans_uncompress_to_4x16(packed.data() + i * stride, sizes[i], back.data() + i * chunk, &got);
-            }
-        });
-    }});
+                            return bench::cpu_seconds([&] {
+                                for (size_t i = 0; i < n / chunk; ++i) {
+                                    unsigned got = chunk;
+                                    rans_uncompress_to_4x16(packed.data() + i * stride, sizes[i],
+                                                            back.data() + i * chunk, &got);
+                                }
+                            });
+                        }});
 #else
     run.absent("htscodecs", "libhtscodecs-dev is not installed");
 #endif
     std::vector<char> z(ZSTD_compressBound(n));
     const size_t z_bytes = ZSTD_compress(z.data(), z.size(), classes.data(), n, 1);
-    decoders.push_back({"zstd-1", [&] { return bench::cpu_seconds([&] { ZSTD_decompress(out.data(), n, z.data(), z_bytes); }); }});
+    decoders.push_back(
+        {"zstd-1", [&] { return bench::cpu_seconds([&] { ZSTD_decompress(out.data(), n, z.data(), z_bytes); }); }});
     std::vector<uint8_t> copy(n);
-    decoders.push_back({"memcpy", [&] { return bench::cpu_seconds([&] { std::memcpy(copy.data(), classes.data(), n), bench::keep(copy[1]); }); }});
+    decoders.push_back({"memcpy", [&] {
+                            return bench::cpu_seconds(
+                                [&] { std::memcpy(copy.data(), classes.data(), n), bench::keep(copy[1]); });
+                        }});
     const auto report = [&](const char* what, std::map<std::string, double> t) {
         bench::Row row{.name = "rans-" + label, .metric = what, .unit = "Gsymbol/s"};
         for (auto& [who, s] : t) (who == "larder" ? row.larder : row.peers[who]) = double(n) / s / 1e9;
@@ -154,7 +175,9 @@ struct Tensors {
     larder_stream_shape shape = LARDER_STREAM_SHAPE_INIT;
     std::vector<std::vector<uint16_t>> planes;
     std::string name;
-    uint64_t values() const { return uint64_t(shape.n_layers) * shape.n_tokens * shape.n_kv_heads * (shape.k_dim + shape.v_dim); }
+    uint64_t values() const {
+        return uint64_t(shape.n_layers) * shape.n_tokens * shape.n_kv_heads * (shape.k_dim + shape.v_dim);
+    }
 };
 
 // A real cache where the reference dumps are at hand, otherwise one made up with channel means and spreads.
@@ -165,8 +188,10 @@ Tensors load_tensors(bench::Run& run) {
     t.planes.assign(12, std::vector<uint16_t>(plane));
     const char* dir = std::getenv("LARDER_SHARED_DIR");
     if (dir) {
-        std::ifstream k(std::string(dir) + "/data/kv/dense5m.heldout0.k.f16", std::ios::binary), v(std::string(dir) + "/data/kv/dense5m.heldout0.v.f16", std::ios::binary);
-        for (size_t i = 0; i < 12; ++i) (i % 2 ? v : k).read(reinterpret_cast<char*>(t.planes[i].data()), std::streamsize(2 * plane));
+        std::ifstream k(std::string(dir) + "/data/kv/dense5m.heldout0.k.f16", std::ios::binary),
+            v(std::string(dir) + "/data/kv/dense5m.heldout0.v.f16", std::ios::binary);
+        for (size_t i = 0; i < 12; ++i)
+            (i % 2 ? v : k).read(reinterpret_cast<char*>(t.planes[i].data()), std::streamsize(2 * plane));
         if (k && v) return t.name = "dense5m", t;
     }
     run.absent("real caches", "LARDER_SHARED_DIR does not name the reference dumps; tensors are made up");
@@ -175,7 +200,8 @@ Tensors load_tensors(bench::Run& run) {
     for (size_t i = 0; i < 12; ++i) {
         double mean[256], spread[256];
         for (int c = 0; c < 256; ++c) mean[c] = i % 2 ? 0 : 1.5 * gauss(), spread[c] = std::exp(0.5 * gauss());
-        for (size_t j = 0; j < plane; ++j) t.planes[i][j] = larder::f32_to_f16(float(mean[j % 256] + spread[j % 256] * gauss()));
+        for (size_t j = 0; j < plane; ++j)
+            t.planes[i][j] = larder::f32_to_f16(float(mean[j % 256] + spread[j % 256] * gauss()));
     }
     t.name = "made-up";
     return t;
@@ -207,7 +233,8 @@ larder_profile* calibrate(larder_context* context, Tensors& t) {
     return p;
 }
 
-void bench_preset(bench::Run& run, larder_context* context, Tensors& t, const char* chain, const larder_profile* profile) {
+void bench_preset(bench::Run& run, larder_context* context, Tensors& t, const char* chain,
+                  const larder_profile* profile) {
     larder_codec_options o = LARDER_CODEC_OPTIONS_INIT;
     o.chain = chain;
     o.profile = profile;
@@ -218,7 +245,8 @@ void bench_preset(bench::Run& run, larder_context* context, Tensors& t, const ch
     const auto planes = views(t.planes);
     s.planes = planes.data();
     std::vector<float> saliency(t.shape.n_tokens);
-    for (uint32_t i = 0; i < t.shape.n_tokens; ++i) saliency[i] = float(i * 7919u % 1009u);  // which tokens makes no difference to size or speed
+    for (uint32_t i = 0; i < t.shape.n_tokens; ++i)
+        saliency[i] = float(i * 7919u % 1009u);  // which tokens makes no difference to size or speed
     s.saliency = saliency.data();
     uint64_t bound = 0, workspace = 0, n = 0;
     larder_codec_sizes(codec, &t.shape, &bound, &workspace);
@@ -238,19 +266,47 @@ void bench_preset(bench::Run& run, larder_context* context, Tensors& t, const ch
     const double bytes = 2.0 * double(t.values());
     const auto copy = [&] {
         return bench::cpu_seconds([&] {
-            for (size_t i = 0; i < t.planes.size(); ++i) std::memcpy(back[i].data(), t.planes[i].data(), 2 * t.planes[i].size()), bench::keep(back[i][0]);
+            for (size_t i = 0; i < t.planes.size(); ++i)
+                std::memcpy(back[i].data(), t.planes[i].data(), 2 * t.planes[i].size()), bench::keep(back[i][0]);
         });
     };
     const std::string name = std::string(chain).substr(0, std::string(chain).find(' ')) + "-" + t.name;
-    run.row({.name = name, .metric = "size", .unit = "bits/value", .larder = 8.0 * double(n) / double(t.values()), .peers = {}, .note = chain});
-    auto e = bench::interleave(run.rounds(), {{"larder", [&] { return bench::cpu_seconds([&] { larder_stream_encode(codec, &s, out.data(), bound, scratch.data(), workspace, &n); }); }}, {"memcpy", copy}});
-    run.row({.name = name, .metric = "encode", .unit = "GB/s of F16", .larder = bytes / e["larder"] / 1e9, .peers = {{"memcpy", bytes / e["memcpy"] / 1e9}}, .note = ""});
-    auto d = bench::interleave(run.rounds(), {{"larder", [&] { return bench::cpu_seconds([&] { larder_stream_decode(context, {out.data(), n}, &target); }); }}, {"memcpy", copy}});
-    run.row({.name = name, .metric = "decode", .unit = "GB/s of F16", .larder = bytes / d["larder"] / 1e9, .peers = {{"memcpy", bytes / d["memcpy"] / 1e9}}, .note = ""});
+    run.row({.name = name,
+             .metric = "size",
+             .unit = "bits/value",
+             .larder = 8.0 * double(n) / double(t.values()),
+             .peers = {},
+             .note = chain});
+    auto e = bench::interleave(run.rounds(), {{"larder",
+                                               [&] {
+                                                   return bench::cpu_seconds([&] {
+                                                       larder_stream_encode(codec, &s, out.data(), bound,
+                                                                            scratch.data(), workspace, &n);
+                                                   });
+                                               }},
+                                              {"memcpy", copy}});
+    run.row({.name = name,
+             .metric = "encode",
+             .unit = "GB/s of F16",
+             .larder = bytes / e["larder"] / 1e9,
+             .peers = {{"memcpy", bytes / e["memcpy"] / 1e9}},
+             .note = ""});
+    auto d = bench::interleave(
+        run.rounds(), {{"larder",
+                        [&] {
+                            return bench::cpu_seconds([&] { larder_stream_decode(context, {out.data(), n}, &target); });
+                        }},
+                       {"memcpy", copy}});
+    run.row({.name = name,
+             .metric = "decode",
+             .unit = "GB/s of F16",
+             .larder = bytes / d["larder"] / 1e9,
+             .peers = {{"memcpy", bytes / d["memcpy"] / 1e9}},
+             .note = ""});
     larder_codec_close(codec);
 }
 
-} // namespace
+}  // namespace
 
 BENCH_SUITE(codec, "entropy coding and stream presets") {
     bench_entropy(run, 4, 0.75);

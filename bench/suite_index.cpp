@@ -1,5 +1,6 @@
-// The index beside other ordered maps: the YCSB mixes (A with insertions of new keys as in the B-skiplist paper, A' with updates), uniform and zipf 0.99, 8-byte random
-// keys and 8-byte values, 1 and 2 threads. Throughput is operations per CPU second of the threads, so that a busy machine or a sleeping lock does not distort it.
+// The index beside other ordered maps: the YCSB mixes (A with insertions of new keys as in the B-skiplist paper, A'
+// with updates), uniform and zipf 0.99, 8-byte random keys and 8-byte values, 1 and 2 threads. Throughput is operations
+// per CPU second of the threads, so that a busy machine or a sleeping lock does not distort it.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -16,7 +17,9 @@ namespace {
 using larder::mix64;
 using larder::Rng;
 
-uint64_t key_of(uint64_t i) { return mix64(i + 1) >> 2; }
+uint64_t key_of(uint64_t i) {
+    return mix64(i + 1) >> 2;
+}
 
 // Gray et al., "Quickly Generating Billion-Record Synthetic Databases", SIGMOD 1994.
 class Zipf {
@@ -49,7 +52,8 @@ struct Mix {
     uint32_t percent_put, percent_scan;
     bool puts_are_new;
 };
-constexpr Mix mixes[] = {{"C", 0, 0, false}, {"B", 5, 0, true}, {"A", 50, 0, true}, {"A'", 50, 0, false}, {"E", 5, 95, true}};
+constexpr Mix mixes[] = {
+    {"C", 0, 0, false}, {"B", 5, 0, true}, {"A", 50, 0, true}, {"A'", 50, 0, false}, {"E", 5, 95, true}};
 
 struct Setting {
     uint64_t n_keys, n_ops;
@@ -76,17 +80,18 @@ double per_cpu_second(size_t n_threads, uint64_t ops_each, const std::function<v
     return sum / 1e6;
 }
 
-template <class Map>
-void run_one(Map& m, const Op& o, uint64_t& sum) {
+template <class Map> void run_one(Map& m, const Op& o, uint64_t& sum) {
     uint64_t v = 0;
-    if (o.kind == 0) m.get(o.key, v), sum += v;
-    else if (o.kind == 1) m.put(o.key, o.key);
-    else sum += m.scan(o.key, o.n);
+    if (o.kind == 0)
+        m.get(o.key, v), sum += v;
+    else if (o.kind == 1)
+        m.put(o.key, o.key);
+    else
+        sum += m.scan(o.key, o.n);
 }
 
 // Each sixteenth operation is timed on its own.
-template <class Map>
-void run_ops(Map& m, const std::vector<Op>& ops, std::vector<double>& ns) {
+template <class Map> void run_ops(Map& m, const std::vector<Op>& ops, std::vector<double>& ns) {
     uint64_t sum = 0;
     for (size_t i = 0; i < ops.size(); ++i) {
         if (i % 16) {
@@ -128,8 +133,7 @@ void measure_batches(Map& m, const Setting& s, size_t n_threads, bool zipf, Figu
 }
 
 // One life of one structure: load, then every mix.
-template <class Map>
-void one_round(const Setting& s, size_t n_threads, Figures& out) {
+template <class Map> void one_round(const Setting& s, size_t n_threads, Figures& out) {
     Map m(s.n_keys);
     const std::string suffix = "-" + std::to_string(n_threads) + "t";
     out["load" + suffix].push_back(per_cpu_second(n_threads, s.n_keys / n_threads, [&](size_t t) {
@@ -146,11 +150,14 @@ void one_round(const Setting& s, size_t n_threads, Figures& out) {
             for (auto& o : ops) o = make_ops(scaled, mix, zipf, next_new, r);
             std::vector<std::vector<double>> ns(n_threads);
             const std::string name = std::string(mix.name) + (zipf ? "-zipf" : "-uniform");
-            out[name + suffix].push_back(per_cpu_second(n_threads, scaled.n_ops, [&](size_t t) { run_ops(m, ops[t], ns[t]); }));
+            out[name + suffix].push_back(
+                per_cpu_second(n_threads, scaled.n_ops, [&](size_t t) { run_ops(m, ops[t], ns[t]); }));
             for (size_t t = 1; t < n_threads; ++t) ns[0].insert(ns[0].end(), ns[t].begin(), ns[t].end());
             if (!zipf) out["p99 " + name + suffix].push_back(bench::percentile(ns[0], 0.99));
             if constexpr (Map::has_batches)
-                if (!mix.percent_put) measure_batches(m, s, n_threads, zipf, out, "C-in-16s" + std::string(zipf ? "-zipf" : "-uniform") + suffix);
+                if (!mix.percent_put)
+                    measure_batches(m, s, n_threads, zipf, out,
+                                    "C-in-16s" + std::string(zipf ? "-zipf" : "-uniform") + suffix);
         }
 }
 
@@ -160,15 +167,20 @@ struct Candidate {
     Figures figures;
 };
 
-template <class Map>
-Candidate candidate() {
+template <class Map> Candidate candidate() {
     return {Map::name, one_round<Map>, {}};
 }
 
 void report(bench::Run& run, std::vector<Candidate>& all) {
     for (auto& [name, values] : all[0].figures) {
         const bool latency = name.starts_with("p99"), memory = name == "bytes-per-key";
-        bench::Row row{.name = name, .metric = latency ? "latency" : memory ? "memory" : "throughput", .unit = latency ? "ns" : memory ? "B" : "Mop/CPU-s"};
+        bench::Row row{.name = name,
+                       .metric = latency  ? "latency"
+                                 : memory ? "memory"
+                                          : "throughput",
+                       .unit = latency  ? "ns"
+                               : memory ? "B"
+                                        : "Mop/CPU-s"};
         row.larder = bench::median(values);
         for (size_t i = 1; i < all.size(); ++i) {
             auto it = all[i].figures.find(name);
@@ -187,18 +199,22 @@ void report(bench::Run& run, std::vector<Candidate>& all) {
     const double chase = run.pointer_chase_ns();
     const double get_ns = 1e3 / bench::median(all[0].figures["C-uniform-1t"]);
     run.row({.name = "get", .metric = "time", .unit = "ns", .larder = get_ns, .peers = {{"pointer chase", chase}}});
-    run.row({.name = "get-in-16s", .metric = "time", .unit = "ns", .larder = 1e3 / bench::median(all[0].figures["C-in-16s-uniform-1t"]),
+    run.row({.name = "get-in-16s",
+             .metric = "time",
+             .unit = "ns",
+             .larder = 1e3 / bench::median(all[0].figures["C-in-16s-uniform-1t"]),
              .peers = {{"pointer chase", chase}}});
 }
 
-} // namespace
+}  // namespace
 
 BENCH_SUITE(index, "ordered map (YCSB mixes) and prefix index") {
     const Setting s{run.size<uint64_t>(10'000'000, 1'000'000), run.size<uint64_t>(2'000'000, 300'000), nullptr};
     const Zipf zipf(s.n_keys);
     Setting setting = s;
     setting.zipf = &zipf;
-    std::vector<Candidate> all{candidate<bench::LarderMap<true>>(), candidate<bench::LarderMap<false>>(), candidate<bench::StdMap>()};
+    std::vector<Candidate> all{candidate<bench::LarderMap<true>>(), candidate<bench::LarderMap<false>>(),
+                               candidate<bench::StdMap>()};
 #if LARDER_BENCH_TBB
     all.push_back(candidate<bench::TbbMap>());
 #else

@@ -1,7 +1,7 @@
 // The front door: what a request costs beside computing, and how fast tokens come back from each tier.
 //
-// Peers: for bookkeeping, the same prompt's keys (libsodium's BLAKE2b) in a std::unordered_map, which is what an engine's own prefix cache does at least; for loads,
-// glibc's memcpy of the same tensors.
+// Peers: for bookkeeping, the same prompt's keys (libsodium's BLAKE2b) in a std::unordered_map, which is what an
+// engine's own prefix cache does at least; for loads, glibc's memcpy of the same tensors.
 #include <sodium.h>
 
 #include <cstdio>
@@ -81,11 +81,13 @@ struct Rig {
         for (const larder_kv_layer_view& v : layers)
             for (uint64_t t = 0; t < n_tokens; ++t)
                 for (int plane = 0; plane < 2; ++plane) {
-                    auto* row = reinterpret_cast<uint16_t*>(static_cast<char*>(plane ? v.v : v.k) + uint64_t(table[t / block_tokens]) * v.k_block_stride_bytes +
+                    auto* row = reinterpret_cast<uint16_t*>(static_cast<char*>(plane ? v.v : v.k) +
+                                                            uint64_t(table[t / block_tokens]) * v.k_block_stride_bytes +
                                                             t % block_tokens * v.k_token_stride_bytes);
                     for (uint32_t d = 0; d < n_heads * dim; ++d) {
                         const uint64_t r = rng.next();
-                        const int sum = int(r & 255) + int(r >> 8 & 255) + int(r >> 16 & 255) + int(r >> 24 & 255) - 510;
+                        const int sum =
+                            int(r & 255) + int(r >> 8 & 255) + int(r >> 16 & 255) + int(r >> 24 & 255) - 510;
                         const _Float16 x = _Float16(float(sum) / 256.f * float(1 + d % 7));
                         std::memcpy(&row[d], &x, 2);
                     }
@@ -136,32 +138,38 @@ void bookkeeping(bench::Run& run) {
     };
     plain_pass(true);
     const double per = 1e9 / double(n_blocks);
-    auto t = bench::interleave(run.rounds(), {{"larder",
-                                               [&] {
-                                                   return bench::cpu_seconds([&] { must(larder_kv_end(r.kv, r.begin(p))); });
-                                               }},
-                                              {"unordered_map", [&] { return bench::cpu_seconds([&] { plain_pass(false); }); }}});
-    run.row({.name = "match-begin-end", .metric = "time per block", .unit = "ns", .larder = t["larder"] * per, .peers = {{"unordered_map", t["unordered_map"] * per}},
+    auto t = bench::interleave(
+        run.rounds(), {{"larder", [&] { return bench::cpu_seconds([&] { must(larder_kv_end(r.kv, r.begin(p))); }); }},
+                       {"unordered_map", [&] { return bench::cpu_seconds([&] { plain_pass(false); }); }}});
+    run.row({.name = "match-begin-end",
+             .metric = "time per block",
+             .unit = "ns",
+             .larder = t["larder"] * per,
+             .peers = {{"unordered_map", t["unordered_map"] * per}},
              .note = "a prompt that is in the arena; the peer only hashes and looks up"});
-    t = bench::interleave(run.rounds(), {{"larder",
-                                          [&] {
-                                              must(larder_kv_evict(r.kv, 2 * n_blocks, nullptr) < 0 ? LARDER_E_INTERNAL : LARDER_OK);
-                                              const larder_seq s = r.begin(p);
-                                              const double d = bench::cpu_seconds([&] {
-                                                  must(larder_kv_reserve(r.kv, s, n, 0));
-                                                  must(larder_kv_commit(r.kv, s, p.data(), n));
-                                              });
-                                              must(larder_kv_end(r.kv, s));
-                                              return d;
-                                          }},
-                                         {"unordered_map", [&] {
-                                              plain.clear();
-                                              return bench::cpu_seconds([&] { plain_pass(true); });
-                                          }}});
-    run.row({.name = "reserve-commit", .metric = "time per block", .unit = "ns", .larder = t["larder"] * per, .peers = {{"unordered_map", t["unordered_map"] * per}},
+    t = bench::interleave(run.rounds(),
+                          {{"larder",
+                            [&] {
+                                must(larder_kv_evict(r.kv, 2 * n_blocks, nullptr) < 0 ? LARDER_E_INTERNAL : LARDER_OK);
+                                const larder_seq s = r.begin(p);
+                                const double d = bench::cpu_seconds([&] {
+                                    must(larder_kv_reserve(r.kv, s, n, 0));
+                                    must(larder_kv_commit(r.kv, s, p.data(), n));
+                                });
+                                must(larder_kv_end(r.kv, s));
+                                return d;
+                            }},
+                           {"unordered_map", [&] {
+                                plain.clear();
+                                return bench::cpu_seconds([&] { plain_pass(true); });
+                            }}});
+    run.row({.name = "reserve-commit",
+             .metric = "time per block",
+             .unit = "ns",
+             .larder = t["larder"] * per,
+             .peers = {{"unordered_map", t["unordered_map"] * per}},
              .note = "a new prompt, sealed and published; the peer only hashes and inserts"});
-    t = bench::interleave(run.rounds(), {{"larder",
-                                          [&] {
+    t = bench::interleave(run.rounds(), {{"larder", [&] {
                                               const larder_seq s = r.begin(p, 16);
                                               const uint64_t n_appends = n / 2;
                                               const double d = bench::cpu_seconds([&] {
@@ -173,7 +181,12 @@ void bookkeeping(bench::Run& run) {
                                               must(larder_kv_end(r.kv, s));
                                               return d / double(n_appends);
                                           }}});
-    run.row({.name = "append-token", .metric = "time per token", .unit = "ns", .larder = t["larder"] * 1e9, .peers = {}, .note = "reserve(1) and commit(1), sealing a block each 16 tokens"});
+    run.row({.name = "append-token",
+             .metric = "time per token",
+             .unit = "ns",
+             .larder = t["larder"] * 1e9,
+             .peers = {},
+             .note = "reserve(1) and commit(1), sealing a block each 16 tokens"});
 }
 
 void loads(bench::Run& run, const char* tier, const char* codec) {
@@ -183,7 +196,8 @@ void loads(bench::Run& run, const char* tier, const char* codec) {
     o.n_blocks = n / block_tokens + 16;
     o.codec = codec;
     const bool file = !std::strcmp(tier, "file");
-    // begin without a queue loads on the calling thread: its CPU time is steadier than wall time, except that a disk has to be waited for.
+    // begin without a queue loads on the calling thread: its CPU time is steadier than wall time, except that a disk
+    // has to be waited for.
     const auto clock = file ? bench::wall_seconds : bench::cpu_seconds;
     if (file) {
         if (!mkdtemp(dir)) return;
@@ -198,31 +212,38 @@ void loads(bench::Run& run, const char* tier, const char* codec) {
         r.serve(p, true);
         must(larder_kv_flush(r.kv, nullptr, 0, nullptr));
         std::vector<char> from(n_bytes, 1), to(n_bytes, 2);
-        auto t = bench::interleave(run.rounds(), {{"larder",
-                                                   [&] {
-                                                       must(larder_kv_evict(r.kv, n, nullptr) < 0 ? LARDER_E_INTERNAL : LARDER_OK);
-                                                       larder_seq s = 0;
-                                                       const double d = clock([&] { s = r.begin(p); });
-                                                       larder_kv_seq_info i = LARDER_KV_SEQ_INFO_INIT;
-                                                       must(larder_kv_seq_get_info(r.kv, s, &i));
-                                                       if (i.n_computed != n) std::exit(1);
-                                                       must(larder_kv_end(r.kv, s));
-                                                       return d;
-                                                   }},
-                                                  {"memcpy", [&] {
-                                                       return clock([&] { std::memcpy(to.data(), from.data(), n_bytes), bench::keep(to[n_bytes / 2]); });
-                                                   }}});
+        auto t = bench::interleave(
+            run.rounds(),
+            {{"larder",
+              [&] {
+                  must(larder_kv_evict(r.kv, n, nullptr) < 0 ? LARDER_E_INTERNAL : LARDER_OK);
+                  larder_seq s = 0;
+                  const double d = clock([&] { s = r.begin(p); });
+                  larder_kv_seq_info i = LARDER_KV_SEQ_INFO_INIT;
+                  must(larder_kv_seq_get_info(r.kv, s, &i));
+                  if (i.n_computed != n) std::exit(1);
+                  must(larder_kv_end(r.kv, s));
+                  return d;
+              }},
+             {"memcpy", [&] {
+                  return clock([&] { std::memcpy(to.data(), from.data(), n_bytes), bench::keep(to[n_bytes / 2]); });
+              }}});
         larder_kv_info i = LARDER_KV_INFO_INIT;
         must(larder_kv_get_info(r.kv, &i));
         char note[64];
-        std::snprintf(note, sizeof note, "%.2f of the tensors' size below", double(file ? i.file_bytes : i.host_bytes) / double(n_bytes));
-        run.row({.name = std::string("load-") + tier + "-" + codec, .metric = "throughput", .unit = "GB/s", .larder = double(n_bytes) / t["larder"] / 1e9,
-                 .peers = {{"memcpy", double(n_bytes) / t["memcpy"] / 1e9}}, .note = note});
+        std::snprintf(note, sizeof note, "%.2f of the tensors' size below",
+                      double(file ? i.file_bytes : i.host_bytes) / double(n_bytes));
+        run.row({.name = std::string("load-") + tier + "-" + codec,
+                 .metric = "throughput",
+                 .unit = "GB/s",
+                 .larder = double(n_bytes) / t["larder"] / 1e9,
+                 .peers = {{"memcpy", double(n_bytes) / t["memcpy"] / 1e9}},
+                 .note = note});
     }
     if (file) std::filesystem::remove_all(dir);
 }
 
-} // namespace
+}  // namespace
 
 BENCH_SUITE(kv, "the front door: bookkeeping per block, loads from each tier") {
     bookkeeping(run);

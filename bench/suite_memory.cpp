@@ -97,11 +97,17 @@ void one_block(bench::Run& run, const Mimalloc& mi) {
                  [](void* p) { std::free(p); });
          }}};
     if (mi.there())
-        candidates.push_back({"mimalloc", [&] { return pair([&] { return mi.malloc(512); }, [&](void* p) { mi.free(p); }); }});
+        candidates.push_back(
+            {"mimalloc", [&] { return pair([&] { return mi.malloc(512); }, [&](void* p) { mi.free(p); }); }});
     else
         run.absent("mimalloc", "libmimalloc.so.2 could not be loaded");
     auto t = bench::interleave(run.rounds(), candidates);
-    bench::Row row{.name = "alloc-free-1", .metric = "time per alloc and free", .unit = "ns", .larder = t["larder"] / double(n) * 1e9, .peers = {{"glibc", t["glibc"] / double(n) * 1e9}}, .note = ""};
+    bench::Row row{.name = "alloc-free-1",
+                   .metric = "time per alloc and free",
+                   .unit = "ns",
+                   .larder = t["larder"] / double(n) * 1e9,
+                   .peers = {{"glibc", t["glibc"] / double(n) * 1e9}},
+                   .note = ""};
     if (mi.there()) row.peers["mimalloc"] = t["mimalloc"] / double(n) * 1e9;
     run.row(row);
 }
@@ -110,28 +116,34 @@ void batch(bench::Run& run, const Mimalloc& mi) {
     const uint32_t n_blocks = 4096;
     Bed bed(paged(n_blocks));
     const uint64_t n = run.size<uint64_t>(600000, 100000);
-    std::vector<std::pair<std::string, std::function<double()>>> candidates = {{"larder", [&] {
-        larder_block b[64];
-        return bench::cpu_seconds([&] {
-            for (uint64_t i = 0; i < n; ++i) {
-                larder_arena_alloc(bed.arena, 0, 64, b);
-                larder_arena_unref(bed.arena, b, 64);
-            }
-        });
-    }}};
+    std::vector<std::pair<std::string, std::function<double()>>> candidates = {
+        {"larder", [&] {
+             larder_block b[64];
+             return bench::cpu_seconds([&] {
+                 for (uint64_t i = 0; i < n; ++i) {
+                     larder_arena_alloc(bed.arena, 0, 64, b);
+                     larder_arena_unref(bed.arena, b, 64);
+                 }
+             });
+         }}};
     if (mi.there())
         candidates.push_back({"mimalloc", [&] {
-            void* p[64];
-            return bench::cpu_seconds([&] {
-                for (uint64_t i = 0; i < n; ++i) {
-                    for (auto& q : p) q = mi.malloc(512);
-                    for (auto& q : p) mi.free(q);
-                }
-            });
-        }});
+                                  void* p[64];
+                                  return bench::cpu_seconds([&] {
+                                      for (uint64_t i = 0; i < n; ++i) {
+                                          for (auto& q : p) q = mi.malloc(512);
+                                          for (auto& q : p) mi.free(q);
+                                      }
+                                  });
+                              }});
     auto t = bench::interleave(run.rounds(), candidates);
     const double per = 1e9 / double(n) / 64;
-    bench::Row row{.name = "alloc-free-64", .metric = "time per block, alloc and free in batches of 64", .unit = "ns", .larder = t["larder"] * per, .peers = {}, .note = ""};
+    bench::Row row{.name = "alloc-free-64",
+                   .metric = "time per block, alloc and free in batches of 64",
+                   .unit = "ns",
+                   .larder = t["larder"] * per,
+                   .peers = {},
+                   .note = ""};
     if (mi.there()) row.peers["mimalloc"] = t["mimalloc"] * per;
     run.row(row);
 }
@@ -148,14 +160,20 @@ void two_threads(bench::Run& run) {
         }
     };
     // CPU time of the slower thread: waiting for each other shows, waiting for a busy machine does not.
-    auto t = bench::interleave(run.rounds(), {{"one", [&] { return bench::cpu_seconds(work); }}, {"two", [&] {
-                                                  double mine = 0, its = 0;
-                                                  std::thread other([&] { its = bench::cpu_seconds(work); });
-                                                  mine = bench::cpu_seconds(work);
-                                                  other.join();
-                                                  return std::max(mine, its);
-                                              }}});
-    run.row({.name = "threads-2", .metric = "throughput of 2 threads against 1", .unit = "x", .larder = 2 * t["one"] / t["two"], .peers = {}, .note = "batches of 4; CPU time of the slower thread"});
+    auto t = bench::interleave(run.rounds(), {{"one", [&] { return bench::cpu_seconds(work); }},
+                                              {"two", [&] {
+                                                   double mine = 0, its = 0;
+                                                   std::thread other([&] { its = bench::cpu_seconds(work); });
+                                                   mine = bench::cpu_seconds(work);
+                                                   other.join();
+                                                   return std::max(mine, its);
+                                               }}});
+    run.row({.name = "threads-2",
+             .metric = "throughput of 2 threads against 1",
+             .unit = "x",
+             .larder = 2 * t["one"] / t["two"],
+             .peers = {},
+             .note = "batches of 4; CPU time of the slower thread"});
 }
 
 void forks(bench::Run& run) {
@@ -167,23 +185,33 @@ void forks(bench::Run& run) {
         larder_arena_seq_append(bed.arena, s, uint64_t(n_blocks) * 16, nullptr, 0, nullptr);
         const int n = run.size(200000, 40000);
         std::vector<int32_t> flat(n_blocks), copy(n_blocks);
-        auto t = bench::interleave(run.rounds(), {{"larder", [&] {
-                                                       return bench::cpu_seconds([&] {
-                                                           for (int i = 0; i < n; ++i) {
-                                                               larder_arena_seq_fork(bed.arena, s, uint64_t(n_blocks) * 16, 1, &f);
-                                                               larder_arena_seq_destroy(bed.arena, f);
-                                                           }
-                                                       });
-                                                   }},
-                                                  {"copy", [&] {
-                                                       return bench::cpu_seconds([&] {
-                                                           for (int i = 0; i < n / 100; ++i) {
-                                                               for (uint32_t k = 0; k < n_blocks; ++k) copy[k] = flat[k], ++flat[k];  // a flat table: copy it, count a reference each
-                                                               bench::keep(copy[0]);
-                                                           }
-                                                       }) * 100;
-                                                   }}});
-        run.row({.name = "fork-" + std::to_string(n_blocks), .metric = "time of a fork and its end", .unit = "us", .larder = t["larder"] / n * 1e6, .peers = {{"flat table", t["copy"] / n * 1e6}}, .note = ""});
+        auto t = bench::interleave(run.rounds(),
+                                   {{"larder",
+                                     [&] {
+                                         return bench::cpu_seconds([&] {
+                                             for (int i = 0; i < n; ++i) {
+                                                 larder_arena_seq_fork(bed.arena, s, uint64_t(n_blocks) * 16, 1, &f);
+                                                 larder_arena_seq_destroy(bed.arena, f);
+                                             }
+                                         });
+                                     }},
+                                    {"copy", [&] {
+                                         return bench::cpu_seconds([&] {
+                                                    for (int i = 0; i < n / 100; ++i) {
+                                                        for (uint32_t k = 0; k < n_blocks; ++k)
+                                                            copy[k] = flat[k],
+                                                            ++flat[k];  // a flat table: copy it, count a reference each
+                                                        bench::keep(copy[0]);
+                                                    }
+                                                }) *
+                                                100;
+                                     }}});
+        run.row({.name = "fork-" + std::to_string(n_blocks),
+                 .metric = "time of a fork and its end",
+                 .unit = "us",
+                 .larder = t["larder"] / n * 1e6,
+                 .peers = {{"flat table", t["copy"] / n * 1e6}},
+                 .note = ""});
     }
 }
 
@@ -197,13 +225,21 @@ void sequences(bench::Run& run) {
         for (uint64_t i = 0; i < n_tokens; ++i)
             for (larder_seq s : seqs) larder_arena_seq_append(bed.arena, s, 1, nullptr, 0, nullptr);
     });
-    run.row({.name = "append-1", .metric = "time to reserve one token", .unit = "ns", .larder = appended / double(n_tokens * seqs.size()) * 1e9, .peers = {}, .note = "64 sequences in turn"});
+    run.row({.name = "append-1",
+             .metric = "time to reserve one token",
+             .unit = "ns",
+             .larder = appended / double(n_tokens * seqs.size()) * 1e9,
+             .peers = {},
+             .note = "64 sequences in turn"});
     const uint64_t stride = n_tokens / 16 + 8;
     std::vector<int32_t> table(64 * stride), flat(64 * stride);
     const int n = run.size(20000, 3000);
-    auto t = bench::interleave(run.rounds(), {{"larder", [&] {
+    auto t = bench::interleave(run.rounds(), {{"larder",
+                                               [&] {
                                                    return bench::cpu_seconds([&] {
-                                                       for (int i = 0; i < n; ++i) larder_arena_block_table(bed.arena, 0, seqs.data(), 64, 64, table.data(), stride);
+                                                       for (int i = 0; i < n; ++i)
+                                                           larder_arena_block_table(bed.arena, 0, seqs.data(), 64, 64,
+                                                                                    table.data(), stride);
                                                    });
                                                }},
                                               {"memcpy", [&] {
@@ -214,7 +250,12 @@ void sequences(bench::Run& run) {
                                                        }
                                                    });
                                                }}});
-    run.row({.name = "table-64x512", .metric = "time to export 64 rows of 512 blocks", .unit = "us", .larder = t["larder"] / n * 1e6, .peers = {{"memcpy of the same bytes", t["memcpy"] / n * 1e6}}, .note = ""});
+    run.row({.name = "table-64x512",
+             .metric = "time to export 64 rows of 512 blocks",
+             .unit = "us",
+             .larder = t["larder"] / n * 1e6,
+             .peers = {{"memcpy of the same bytes", t["memcpy"] / n * 1e6}},
+             .note = ""});
 }
 
 void translation(bench::Run& run) {
@@ -232,10 +273,12 @@ void translation(bench::Run& run) {
     }
     const int n = run.size(40000000, 6000000);
     uint64_t sum = 0;
-    auto t = bench::interleave(run.rounds(), {{"larder", [&] {
+    auto t = bench::interleave(run.rounds(), {{"larder",
+                                               [&] {
                                                    larder::Rng rng(1);
                                                    return bench::cpu_seconds([&] {
-                                                       for (int i = 0; i < n; ++i) sum += tables.get(root, rng.next() % n_blocks);
+                                                       for (int i = 0; i < n; ++i)
+                                                           sum += tables.get(root, rng.next() % n_blocks);
                                                    });
                                                }},
                                               {"flat", [&] {
@@ -245,13 +288,19 @@ void translation(bench::Run& run) {
                                                    });
                                                }}});
     bench::keep(sum);
-    run.row({.name = "translate-65536", .metric = "time per independent look-up", .unit = "ns", .larder = t["larder"] / n * 1e9, .peers = {{"flat array", t["flat"] / n * 1e9}}, .note = "kernels read exported flat tables; this is the host's own look-up"});
+    run.row({.name = "translate-65536",
+             .metric = "time per independent look-up",
+             .unit = "ns",
+             .larder = t["larder"] / n * 1e9,
+             .peers = {{"flat array", t["flat"] / n * 1e9}},
+             .note = "kernels read exported flat tables; this is the host's own look-up"});
     larder::Recycler r(pool, nullptr, nullptr);
     tables.release(root, r);
 }
 
-// Conversations of 100 to 400 blocks grow in turn and end at random; what would moving each of them out cost? 32 KiB per block, layer and plane (8 heads of 128 in
-// fp16, 16 tokens), 10 us per copy and 25 GB/s: the model of FastSwitch's evaluation.
+// Conversations of 100 to 400 blocks grow in turn and end at random; what would moving each of them out cost? 32 KiB
+// per block, layer and plane (8 heads of 128 in fp16, 16 tokens), 10 us per copy and 25 GB/s: the model of FastSwitch's
+// evaluation.
 struct SwapModel {
     double mean_run = 0, seconds = 0;
 };
@@ -297,13 +346,24 @@ SwapModel swap_model(uint32_t run_blocks) {
 
 void swaps(bench::Run& run) {
     const SwapModel single = swap_model(0), runs = swap_model(64);
-    run.row({.name = "swap-run", .metric = "mean run of adjacent blocks", .unit = "blocks", .larder = runs.mean_run, .peers = {{"single blocks", single.mean_run}}, .note = "run_blocks 64"});
-    run.row({.name = "swap-time", .metric = "modelled time to move a conversation, per layer and plane", .unit = "s", .larder = runs.seconds, .peers = {{"single blocks", single.seconds}}, .note = "10 us per copy, 25 GB/s"});
+    run.row({.name = "swap-run",
+             .metric = "mean run of adjacent blocks",
+             .unit = "blocks",
+             .larder = runs.mean_run,
+             .peers = {{"single blocks", single.mean_run}},
+             .note = "run_blocks 64"});
+    run.row({.name = "swap-time",
+             .metric = "modelled time to move a conversation, per layer and plane",
+             .unit = "s",
+             .larder = runs.seconds,
+             .peers = {{"single blocks", single.seconds}},
+             .note = "10 us per copy, 25 GB/s"});
 }
 
 void contiguous(bench::Run& run) {
     // 4 layers, K and V, 256 bytes per token: a granule of 2 MiB holds 8192 tokens.
-    const uint64_t mib = 1 << 20, granule = 2 * mib, n_granules = run.size<uint64_t>(24, 8), n_tokens = n_granules * 8192;
+    const uint64_t mib = 1 << 20, granule = 2 * mib, n_granules = run.size<uint64_t>(24, 8),
+                   n_tokens = n_granules * 8192;
     larder_arena_options o = LARDER_ARENA_OPTIONS_INIT;
     o.mode = LARDER_ARENA_CONTIGUOUS;
     o.max_seqs = 2;
@@ -320,28 +380,42 @@ void contiguous(bench::Run& run) {
         larder_arena_seq_destroy(bed.arena, s);
         return t;
     };
-    auto t = bench::interleave(run.rounds(), {{"cold", [&] {
-                                                   larder_arena_trim(bed.arena, 0);
-                                                   return grow();
-                                               }},
-                                              {"warm", grow},
-                                              {"raw", [&] {
-                                                   const size_t bytes = 8 * granule * n_granules;
-                                                   auto* p = static_cast<char*>(mmap(nullptr, bytes + granule, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-                                                   auto* at = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(p) + granule - 1) / granule * granule);
-                                                   madvise(at, bytes, MADV_HUGEPAGE);
-                                                   const double s = bench::cpu_seconds([&] {
-                                                       for (size_t i = 0; i < bytes; i += granule) madvise(at + i, granule, 23 /* MADV_POPULATE_WRITE */);
-                                                   });
-                                                   munmap(p, bytes + granule);
-                                                   return s;
-                                               }}});
+    auto t = bench::interleave(
+        run.rounds(),
+        {{"cold",
+          [&] {
+              larder_arena_trim(bed.arena, 0);
+              return grow();
+          }},
+         {"warm", grow},
+         {"raw", [&] {
+              const size_t bytes = 8 * granule * n_granules;
+              auto* p = static_cast<char*>(mmap(nullptr, bytes + granule, PROT_READ | PROT_WRITE,
+                                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+              auto* at = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(p) + granule - 1) / granule * granule);
+              madvise(at, bytes, MADV_HUGEPAGE);
+              const double s = bench::cpu_seconds([&] {
+                  for (size_t i = 0; i < bytes; i += granule) madvise(at + i, granule, 23 /* MADV_POPULATE_WRITE */);
+              });
+              munmap(p, bytes + granule);
+              return s;
+          }}});
     const double per = 1e9 / double(8 * n_granules);
-    run.row({.name = "contiguous-warm", .metric = "growth into memory that is there, per 2 MiB", .unit = "ns", .larder = t["warm"] * per, .peers = {}, .note = ""});
-    run.row({.name = "contiguous-cold", .metric = "growth into new memory, per 2 MiB", .unit = "us", .larder = t["cold"] * per / 1e3, .peers = {{"raw populate", t["raw"] * per / 1e3}}, .note = ""});
+    run.row({.name = "contiguous-warm",
+             .metric = "growth into memory that is there, per 2 MiB",
+             .unit = "ns",
+             .larder = t["warm"] * per,
+             .peers = {},
+             .note = ""});
+    run.row({.name = "contiguous-cold",
+             .metric = "growth into new memory, per 2 MiB",
+             .unit = "us",
+             .larder = t["cold"] * per / 1e3,
+             .peers = {{"raw populate", t["raw"] * per / 1e3}},
+             .note = ""});
 }
 
-} // namespace
+}  // namespace
 
 BENCH_SUITE(memory, "blocks, sequences, tables and contiguous growth") {
     const Mimalloc mi;

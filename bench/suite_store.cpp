@@ -1,4 +1,5 @@
-// The store beside fio on the same disk (equal bytes, in turn), the host tier beside memcpy, opening beside reading the footers, replay beside a list and a map.
+// The store beside fio on the same disk (equal bytes, in turn), the host tier beside memcpy, opening beside reading the
+// footers, replay beside a list and a map.
 //
 // The disk is that of $TMPDIR, or /tmp.
 #include <fcntl.h>
@@ -73,12 +74,15 @@ double fio(const std::string& file, const char* rw, uint64_t block, uint32_t dep
     const bool write = std::strstr(rw, "write");
     char command[1024];
     std::snprintf(command, sizeof command,
-                  "fio --name=b --filename=%s --rw=%s --bs=%llu --iodepth=%u --ioengine=io_uring --direct=1 --size=%llu %s --output-format=json 2>/dev/null",
-                  file.c_str(), rw, (unsigned long long)block, depth, (unsigned long long)n_bytes, write ? "--end_fsync=1" : "");
+                  "fio --name=b --filename=%s --rw=%s --bs=%llu --iodepth=%u --ioengine=io_uring --direct=1 "
+                  "--size=%llu %s --output-format=json 2>/dev/null",
+                  file.c_str(), rw, (unsigned long long)block, depth, (unsigned long long)n_bytes,
+                  write ? "--end_fsync=1" : "");
     std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command, "r"), pclose);
     if (!pipe) return 0;
     std::string text;
-    for (std::array<char, 4096> part; size_t n = std::fread(part.data(), 1, part.size(), pipe.get());) text.append(part.data(), n);
+    for (std::array<char, 4096> part; size_t n = std::fread(part.data(), 1, part.size(), pipe.get());)
+        text.append(part.data(), n);
     const auto json = nlohmann::json::parse(text.substr(std::min(text.find('{'), text.size())), nullptr, false);
     if (json.is_discarded() || !json.contains("jobs")) return 0;
     return json["jobs"][0][write ? "write" : "read"]["bw_bytes"].get<double>();
@@ -146,7 +150,9 @@ struct TempTree {
     std::string path;
 };
 
-std::string size_name(uint64_t n) { return n >> 20 ? std::to_string(n >> 20) + "M" : std::to_string(n >> 10) + "K"; }
+std::string size_name(uint64_t n) {
+    return n >> 20 ? std::to_string(n >> 20) + "M" : std::to_string(n >> 10) + "K";
+}
 
 void file_tier(bench::Run& run) {
     const uint64_t n_bytes = run.size<uint64_t>(2ull << 30, 512ull << 20);
@@ -158,29 +164,45 @@ void file_tier(bench::Run& run) {
         const larder_store_options o = file_options(tree.path, n_bytes);
         const std::string fio_file = tree.path + "/fio.data";
         double amplification = 0;
-        auto put = bench::interleave(run.rounds(), {{"larder",
-                                                     [&] {
-                                                         std::filesystem::remove(tree.path + "/store.larder");
-                                                         Store s(c, o);
-                                                         const double speed = put_all(s.s, n_bytes, object, data, 0);
-                                                         larder_store_info info = LARDER_STORE_INFO_INIT;
-                                                         larder_store_info_get(s.s, &info);
-                                                         amplification = double(info.written_bytes) / double(info.put_bytes);
-                                                         return speed;
-                                                     }},
-                                                    {"fio", [&] {
-                                                         std::filesystem::remove(fio_file);
-                                                         return have_fio ? fio(fio_file, "write", std::max<uint64_t>(object, 64 << 10), 16, n_bytes) : 0.0;
-                                                     }}});
+        auto put = bench::interleave(
+            run.rounds(),
+            {{"larder",
+              [&] {
+                  std::filesystem::remove(tree.path + "/store.larder");
+                  Store s(c, o);
+                  const double speed = put_all(s.s, n_bytes, object, data, 0);
+                  larder_store_info info = LARDER_STORE_INFO_INIT;
+                  larder_store_info_get(s.s, &info);
+                  amplification = double(info.written_bytes) / double(info.put_bytes);
+                  return speed;
+              }},
+             {"fio", [&] {
+                  std::filesystem::remove(fio_file);
+                  return have_fio ? fio(fio_file, "write", std::max<uint64_t>(object, 64 << 10), 16, n_bytes) : 0.0;
+              }}});
         have_fio = put["fio"] > 0;
-        auto peers = [&](double v) { return have_fio ? std::map<std::string, double>{{"fio", v / 1e9}} : std::map<std::string, double>{}; };
-        run.row({.name = "file-put-" + size_name(object), .metric = "throughput", .unit = "GB/s", .larder = put["larder"] / 1e9, .peers = peers(put["fio"])});
-        run.row({.name = "file-put-" + size_name(object), .metric = "write amplification", .unit = "x", .larder = amplification});
+        auto peers = [&](double v) {
+            return have_fio ? std::map<std::string, double>{{"fio", v / 1e9}} : std::map<std::string, double>{};
+        };
+        run.row({.name = "file-put-" + size_name(object),
+                 .metric = "throughput",
+                 .unit = "GB/s",
+                 .larder = put["larder"] / 1e9,
+                 .peers = peers(put["fio"])});
+        run.row({.name = "file-put-" + size_name(object),
+                 .metric = "write amplification",
+                 .unit = "x",
+                 .larder = amplification});
         Store s(c, o);
         uint64_t missing = 0;
-        auto get = bench::interleave(run.rounds(), {{"larder", [&] { return get_all(s.s, n_bytes, object, &missing); }},
-                                                    {"fio", [&] { return have_fio ? fio(fio_file, "randread", object, 16, n_bytes) : 0.0; }}});
-        run.row({.name = "file-get-" + size_name(object), .metric = "throughput", .unit = "GB/s", .larder = get["larder"] / 1e9, .peers = peers(get["fio"]),
+        auto get = bench::interleave(
+            run.rounds(), {{"larder", [&] { return get_all(s.s, n_bytes, object, &missing); }},
+                           {"fio", [&] { return have_fio ? fio(fio_file, "randread", object, 16, n_bytes) : 0.0; }}});
+        run.row({.name = "file-get-" + size_name(object),
+                 .metric = "throughput",
+                 .unit = "GB/s",
+                 .larder = get["larder"] / 1e9,
+                 .peers = peers(get["fio"]),
                  .note = missing ? std::to_string(missing) + " objects missing" : "checksums verified"});
     }
     if (!have_fio) run.absent("fio", "fio is not installed or has no io_uring engine");
@@ -207,9 +229,14 @@ void host_tier(bench::Run& run) {
             bench::keep(to[0]);
             return double(n_bytes) / (bench::now_s() - start);
         };
-        auto t = bench::interleave(run.rounds(), {{"larder", [&] { return get_all(s.s, n_bytes, object, &missing); }}, {"memcpy", copy}});
-        run.row({.name = "host-get-" + size_name(object), .metric = "throughput", .unit = "GB/s", .larder = t["larder"] / 1e9,
-                 .peers = {{"memcpy", t["memcpy"] / 1e9}}, .note = missing ? "objects missing" : "checksums verified"});
+        auto t = bench::interleave(
+            run.rounds(), {{"larder", [&] { return get_all(s.s, n_bytes, object, &missing); }}, {"memcpy", copy}});
+        run.row({.name = "host-get-" + size_name(object),
+                 .metric = "throughput",
+                 .unit = "GB/s",
+                 .larder = t["larder"] / 1e9,
+                 .peers = {{"memcpy", t["memcpy"] / 1e9}},
+                 .note = missing ? "objects missing" : "checksums verified"});
     }
 }
 
@@ -246,7 +273,11 @@ void opening(bench::Run& run) {
     };
     open_it();
     auto t = bench::interleave(run.rounds(), {{"larder", open_it}, {"footers", read_footers}});
-    run.row({.name = "open", .metric = "time", .unit = "ms", .larder = t["larder"], .peers = {{"reading the footers", t["footers"]}},
+    run.row({.name = "open",
+             .metric = "time",
+             .unit = "ms",
+             .larder = t["larder"],
+             .peers = {{"reading the footers", t["footers"]}},
              .note = std::to_string(n_segments) + " segments, " + std::to_string(read_bytes >> 10) + " KiB read"});
 }
 
@@ -293,16 +324,22 @@ void replays(bench::Run& run) {
         bench::keep(hits);
         return double(n) / (bench::now_s() - start);
     };
-    auto t = bench::interleave(run.rounds(), {{"lru", [&] { return ours(LARDER_POLICY_LRU); }}, {"fifo", [&] { return ours(LARDER_POLICY_FIFO); }},
-                                              {"belady", [&] { return ours(LARDER_POLICY_BELADY); }}, {"std", list_and_map}});
+    auto t = bench::interleave(run.rounds(), {{"lru", [&] { return ours(LARDER_POLICY_LRU); }},
+                                              {"fifo", [&] { return ours(LARDER_POLICY_FIFO); }},
+                                              {"belady", [&] { return ours(LARDER_POLICY_BELADY); }},
+                                              {"std", list_and_map}});
     for (const char* name : {"lru", "fifo", "belady"}) {
         std::map<std::string, double> peers;
         if (!std::strcmp(name, "lru")) peers["std::list and unordered_map"] = t["std"] / 1e6;
-        run.row({.name = std::string("replay-") + name, .metric = "rate", .unit = "M references/s", .larder = t[name] / 1e6, .peers = peers});
+        run.row({.name = std::string("replay-") + name,
+                 .metric = "rate",
+                 .unit = "M references/s",
+                 .larder = t[name] / 1e6,
+                 .peers = peers});
     }
 }
 
-} // namespace
+}  // namespace
 
 BENCH_SUITE(store, "host and file tier, opening, replay") {
     replays(run);

@@ -23,7 +23,8 @@ struct Scale {
 
 std::string text(double x, double y, const std::string& s, const char* anchor, const char* extra = "") {
     std::ostringstream o;
-    o << "<text x=\"" << x << "\" y=\"" << y << "\" text-anchor=\"" << anchor << "\" " << extra << ">" << s << "</text>\n";
+    o << "<text x=\"" << x << "\" y=\"" << y << "\" text-anchor=\"" << anchor << "\" " << extra << ">" << s
+      << "</text>\n";
     return o.str();
 }
 
@@ -31,28 +32,33 @@ std::string axes(const Scale& s) {
     std::ostringstream o;
     const double step = s.y_max > 0.5 ? 0.2 : s.y_max > 0.2 ? 0.1 : 0.05;
     for (double v = 0; v <= s.y_max + 1e-9; v += step) {
-        o << "<line class=\"grid\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\"" << s.y(v) << "\" y2=\"" << s.y(v) << "\"/>\n";
+        o << "<line class=\"grid\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\"" << s.y(v) << "\" y2=\""
+          << s.y(v) << "\"/>\n";
         std::ostringstream label;
         label << std::fixed << std::setprecision(2) << v;
         o << text(left - 8, s.y(v) + 4, label.str(), "end");
     }
     for (double v = std::pow(10, std::ceil(std::log10(s.x_min) - 1e-9)); v <= s.x_max * 1.0001; v *= 10) {
-        o << "<line class=\"grid\" x1=\"" << s.x(v) << "\" x2=\"" << s.x(v) << "\" y1=\"" << top << "\" y2=\"" << height - bottom << "\"/>\n";
+        o << "<line class=\"grid\" x1=\"" << s.x(v) << "\" x2=\"" << s.x(v) << "\" y1=\"" << top << "\" y2=\""
+          << height - bottom << "\"/>\n";
         o << text(s.x(v), height - bottom + 18, std::to_string(uint64_t(v)), "middle");
     }
     return o.str();
 }
 
-} // namespace
+}  // namespace
 
-std::string line_chart(const std::string& title, const std::string& x_label, const std::string& y_label, const std::vector<Series>& series) {
+std::string line_chart(const std::string& title, const std::string& x_label, const std::string& y_label,
+                       const std::vector<Series>& series) {
     Scale s{1e300, 1, 0.05};
     for (auto& one : series)
-        for (auto& [x, y] : one.points) s.x_min = std::min(s.x_min, x), s.x_max = std::max(s.x_max, x), s.y_max = std::max(s.y_max, y);
+        for (auto& [x, y] : one.points)
+            s.x_min = std::min(s.x_min, x), s.x_max = std::max(s.x_max, x), s.y_max = std::max(s.y_max, y);
     s.x_min = std::max(1.0, std::min(s.x_min, s.x_max));
     s.y_max = std::min(1.0, s.y_max * 1.08);
     std::ostringstream o;
-    o << "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " << width << " " << height << "\" font-family=\"sans-serif\" font-size=\"13\">\n"
+    o << "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " << width << " " << height
+      << "\" font-family=\"sans-serif\" font-size=\"13\">\n"
       << "<style>text{fill:#222}.grid{stroke:#8886;stroke-width:.6}svg{background:#fff}"
          "@media(prefers-color-scheme:dark){text{fill:#ddd}svg{background:#181818}}</style>\n"
       << text((width - right + left) / 2, 24, title, "middle", "font-size=\"16\" font-weight=\"bold\"") << axes(s)
@@ -64,11 +70,12 @@ std::string line_chart(const std::string& title, const std::string& x_label, con
         o << "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"" << colour << "\"" << dash << " points=\"";
         for (auto& [x, y] : series[i].points) o << s.x(x) << "," << s.y(y) << " ";
         const double ly = top + 12 + 22 * double(i);
-        o << "\"/>\n<line stroke-width=\"2\" stroke=\"" << colour << "\"" << dash << " x1=\"" << width - right + 16 << "\" x2=\"" << width - right + 44
-          << "\" y1=\"" << ly << "\" y2=\"" << ly << "\"/>\n" << text(width - right + 52, ly + 4, series[i].name, "start");
+        o << "\"/>\n<line stroke-width=\"2\" stroke=\"" << colour << "\"" << dash << " x1=\"" << width - right + 16
+          << "\" x2=\"" << width - right + 44 << "\" y1=\"" << ly << "\" y2=\"" << ly << "\"/>\n"
+          << text(width - right + 52, ly + 4, series[i].name, "start");
     }
     o << "</svg>\n";
     return o.str();
 }
 
-} // namespace cli
+}  // namespace cli

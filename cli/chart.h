@@ -14,6 +14,7 @@ struct Series {
 };
 
 // x on a logarithmic axis, y from 0 up.
-std::string line_chart(const std::string& title, const std::string& x_label, const std::string& y_label, const std::vector<Series>& series);
+std::string line_chart(const std::string& title, const std::string& x_label, const std::string& y_label,
+                       const std::vector<Series>& series);
 
-} // namespace cli
+}  // namespace cli

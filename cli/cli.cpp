@@ -17,11 +17,20 @@ int report(const Options& o, larder_status status, const std::string& what) {
     larder_error_info e = LARDER_ERROR_INFO_INIT;
     larder_last_error(&e);
     if (o.json)
-        std::cout << nlohmann::json{{"error", {{"status", larder_status_name(status)}, {"what", what}, {"field", e.field}, {"message", e.message}, {"errno", e.os_errno}}}}.dump(2) << "\n";
+        std::cout << nlohmann::json{{"error",
+                                     {{"status", larder_status_name(status)},
+                                      {"what", what},
+                                      {"field", e.field},
+                                      {"message", e.message},
+                                      {"errno", e.os_errno}}}}
+                         .dump(2)
+                  << "\n";
     else
         std::cerr << "larder: " << what << ": " << e.message << " (" << larder_status_name(status) << ")\n";
     const bool stored = status <= -400 && status > -500;
-    return stored || status == LARDER_E_NOT_FOUND ? exit_input : status == LARDER_E_INVALID || status == LARDER_E_RANGE ? exit_usage : exit_failure;
+    return stored || status == LARDER_E_NOT_FOUND                   ? exit_input
+           : status == LARDER_E_INVALID || status == LARDER_E_RANGE ? exit_usage
+                                                                    : exit_failure;
 }
 
 int report(const Options& o, Exit code, const std::string& message) {
@@ -66,4 +75,4 @@ void Progress::at(uint64_t done) {
     std::fflush(stderr);
 }
 
-} // namespace cli
+}  // namespace cli

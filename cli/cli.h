@@ -27,7 +27,8 @@ struct Options {
 using ContextPtr = std::unique_ptr<larder_context, void (*)(larder_context*)>;
 ContextPtr make_context();
 
-// The last error of the library as one line on standard error (or as JSON on standard output); gives the exit code for the status.
+// The last error of the library as one line on standard error (or as JSON on standard output); gives the exit code for
+// the status.
 int report(const Options& o, larder_status status, const std::string& what);
 
 // Likewise for what the command itself found; gives `code` back.
@@ -57,4 +58,4 @@ void add_fsck(CLI::App& app, Options& o, int& code);
 void add_replay(CLI::App& app, Options& o, int& code);
 void add_codec(CLI::App& app, Options& o, int& code);
 
-} // namespace cli
+}  // namespace cli

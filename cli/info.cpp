@@ -12,7 +12,9 @@ const char* isa_name(uint32_t level) {
     return level < 3 ? names[level] : "?";
 }
 
-void line(const char* name, const std::string& value) { std::cout << std::left << std::setw(22) << name << value << "\n"; }
+void line(const char* name, const std::string& value) {
+    std::cout << std::left << std::setw(22) << name << value << "\n";
+}
 
 int info(const Options& o) {
     auto context = make_context();
@@ -21,11 +23,21 @@ int info(const Options& o) {
     const larder_status s = larder_context_capabilities(context.get(), &c);
     if (s < 0) return report(o, s, "capabilities");
     if (o.json) {
-        std::cout << nlohmann::json{{"version", larder_version_string()}, {"n_cpus", c.n_cpus}, {"n_numa_nodes", c.n_numa_nodes},
-                                    {"isa", isa_name(c.isa_level)}, {"io_uring", c.io_uring != 0}, {"huge_pages", c.huge_pages != 0},
-                                    {"memfd", c.memfd != 0}, {"crc32c_hardware", c.crc32c_hardware != 0}, {"cuda", c.cuda_plugin != 0},
-                                    {"debug_handles", c.debug_handles != 0}, {"page_bytes", c.page_bytes}, {"memory_bytes", c.memory_bytes},
-                                    {"memlock_bytes", c.memlock_bytes}}.dump(2) << "\n";
+        std::cout << nlohmann::json{{"version", larder_version_string()},
+                                    {"n_cpus", c.n_cpus},
+                                    {"n_numa_nodes", c.n_numa_nodes},
+                                    {"isa", isa_name(c.isa_level)},
+                                    {"io_uring", c.io_uring != 0},
+                                    {"huge_pages", c.huge_pages != 0},
+                                    {"memfd", c.memfd != 0},
+                                    {"crc32c_hardware", c.crc32c_hardware != 0},
+                                    {"cuda", c.cuda_plugin != 0},
+                                    {"debug_handles", c.debug_handles != 0},
+                                    {"page_bytes", c.page_bytes},
+                                    {"memory_bytes", c.memory_bytes},
+                                    {"memlock_bytes", c.memlock_bytes}}
+                         .dump(2)
+                  << "\n";
         return exit_ok;
     }
     line("Larder", larder_version_string());
@@ -42,11 +54,11 @@ int info(const Options& o) {
     return exit_ok;
 }
 
-} // namespace
+}  // namespace
 
 void add_info(CLI::App& app, Options& o, int& code) {
     auto* sub = app.add_subcommand("info", "version, features found, devices, io_uring, NUMA");
     sub->callback([&] { code = info(o); });
 }
 
-} // namespace cli
+}  // namespace cli

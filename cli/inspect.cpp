@@ -19,4 +19,4 @@ void add_inspect(CLI::App& app, Options& o, int& code) {
     });
 }
 
-} // namespace cli
+}  // namespace cli

@@ -25,31 +25,49 @@ uint64_t n_values(const larder_stream_shape& s) {
 
 void print(const larder_stream_info& i, const std::string& verdict) {
     const auto& s = i.shape;
-    std::cout << "chain          " << i.chain << " (" << (i.quality == LARDER_QUALITY_EXACT ? "exact" : "approximate") << ")\n"
-              << "shape          " << s.n_layers << " layers, " << s.n_tokens << " tokens, " << s.n_kv_heads << " kv heads, K " << s.k_dim << " "
-              << dtype_name(s.k_dtype) << ", V " << s.v_dim << " " << dtype_name(s.v_dtype) << "\n"
-              << "tokens         " << i.identity.first_token << " .. " << i.identity.first_token + s.n_tokens << ", in " << i.n_chunks << " chunks of "
-              << i.chunk_tokens << "\n"
+    std::cout << "chain          " << i.chain << " (" << (i.quality == LARDER_QUALITY_EXACT ? "exact" : "approximate")
+              << ")\n"
+              << "shape          " << s.n_layers << " layers, " << s.n_tokens << " tokens, " << s.n_kv_heads
+              << " kv heads, K " << s.k_dim << " " << dtype_name(s.k_dtype) << ", V " << s.v_dim << " "
+              << dtype_name(s.v_dtype) << "\n"
+              << "tokens         " << i.identity.first_token << " .. " << i.identity.first_token + s.n_tokens << ", in "
+              << i.n_chunks << " chunks of " << i.chunk_tokens << "\n"
               << "keys           " << rope_name(i.identity.rope) << "\n"
               << "layout         " << hex(i.identity.layout.bytes, 32) << "\n"
               << "content key    " << hex(i.identity.content.bytes, 32) << "\n"
               << "size           " << human_bytes(i.n_bytes) << ", payload " << human_bytes(i.payload_bytes) << ", "
               << 8.0 * double(i.n_bytes) / double(n_values(s)) << " bits per value\n"
-              << "profile        " << (i.has_profile == 0 ? "none" : i.has_profile == 1 ? "embedded " : "named ")
+              << "profile        "
+              << (i.has_profile == 0   ? "none"
+                  : i.has_profile == 1 ? "embedded "
+                                       : "named ")
               << (i.has_profile ? hex(i.profile_hash.bytes, 32) : "") << "\n"
               << "verified       " << verdict << "\n";
 }
 
 nlohmann::json to_json(const larder_stream_info& i, larder_status verdict) {
     const auto& s = i.shape;
-    return {{"chain", i.chain}, {"exact", i.quality == LARDER_QUALITY_EXACT}, {"n_layers", s.n_layers}, {"n_tokens", s.n_tokens},
-            {"n_kv_heads", s.n_kv_heads}, {"k_dim", s.k_dim}, {"v_dim", s.v_dim}, {"k_dtype", dtype_name(s.k_dtype)}, {"v_dtype", dtype_name(s.v_dtype)},
-            {"first_token", i.identity.first_token}, {"chunk_tokens", i.chunk_tokens}, {"n_chunks", i.n_chunks},
-            {"layout", hex(i.identity.layout.bytes, 32)}, {"content_key", hex(i.identity.content.bytes, 32)}, {"n_bytes", i.n_bytes},
-            {"payload_bytes", i.payload_bytes}, {"bits_per_value", 8.0 * double(i.n_bytes) / double(n_values(s))}, {"verified", larder_status_name(verdict)}};
+    return {{"chain", i.chain},
+            {"exact", i.quality == LARDER_QUALITY_EXACT},
+            {"n_layers", s.n_layers},
+            {"n_tokens", s.n_tokens},
+            {"n_kv_heads", s.n_kv_heads},
+            {"k_dim", s.k_dim},
+            {"v_dim", s.v_dim},
+            {"k_dtype", dtype_name(s.k_dtype)},
+            {"v_dtype", dtype_name(s.v_dtype)},
+            {"first_token", i.identity.first_token},
+            {"chunk_tokens", i.chunk_tokens},
+            {"n_chunks", i.n_chunks},
+            {"layout", hex(i.identity.layout.bytes, 32)},
+            {"content_key", hex(i.identity.content.bytes, 32)},
+            {"n_bytes", i.n_bytes},
+            {"payload_bytes", i.payload_bytes},
+            {"bits_per_value", 8.0 * double(i.n_bytes) / double(n_values(s))},
+            {"verified", larder_status_name(verdict)}};
 }
 
-} // namespace
+}  // namespace
 
 int inspect_stream(const Options& o, const std::string& path) {
     std::ifstream in(path, std::ios::binary);
@@ -65,8 +83,9 @@ int inspect_stream(const Options& o, const std::string& path) {
     if (o.json)
         std::cout << to_json(info, verified).dump(2) << "\n";
     else
-        print(info, verified == LARDER_OK ? "every checksum holds" : std::string(larder_status_name(verified)) + ": " + e.message);
+        print(info, verified == LARDER_OK ? "every checksum holds"
+                                          : std::string(larder_status_name(verified)) + ": " + e.message);
     return verified == LARDER_OK ? exit_ok : exit_found;
 }
 
-} // namespace cli
+}  // namespace cli

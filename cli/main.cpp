@@ -13,7 +13,8 @@ int main(int argc, char** argv) {
     app.add_flag("--json", o.json, "write JSON to standard output");
     app.add_flag("-q,--quiet", o.quiet, "no progress");
     int code = cli::exit_ok;
-    for (auto add : {cli::add_info, cli::add_inspect, cli::add_fsck, cli::add_replay, cli::add_codec}) add(app, o, code);
+    for (auto add : {cli::add_info, cli::add_inspect, cli::add_fsck, cli::add_replay, cli::add_codec})
+        add(app, o, code);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {

@@ -37,7 +37,8 @@ bool find_policy(const std::string& name, larder_policy& out) {
 std::string known_policies() {
     larder_policy_info info = LARDER_POLICY_INFO_INIT;
     std::string names;
-    for (uint32_t i = 0; larder_policy_get(i, &info) == LARDER_OK; ++i) names += (i ? ", " : "") + std::string(info.name);
+    for (uint32_t i = 0; larder_policy_get(i, &info) == LARDER_OK; ++i)
+        names += (i ? ", " : "") + std::string(info.name);
     return names;
 }
 
@@ -50,14 +51,17 @@ std::vector<uint64_t> default_capacities(uint64_t n_unique) {
 }
 
 void print_table(const Trace& t, const Args& a, const std::vector<Cell>& cells) {
-    std::cout << t.ends.size() << " requests, " << t.blocks.size() << " block references, " << t.n_unique << " blocks; an endless cache hits "
-              << std::fixed << std::setprecision(4) << 1 - double(t.n_unique) / double(std::max<size_t>(t.blocks.size(), 1)) << "\n\n"
+    std::cout << t.ends.size() << " requests, " << t.blocks.size() << " block references, " << t.n_unique
+              << " blocks; an endless cache hits " << std::fixed << std::setprecision(4)
+              << 1 - double(t.n_unique) / double(std::max<size_t>(t.blocks.size(), 1)) << "\n\n"
               << std::setw(10) << "capacity" << std::setw(9) << "% unique";
-    for (auto& p : a.policies) std::cout << " | " << std::left << std::setw(15) << p + " block" << std::setw(7) << "prefix" << std::right;
+    for (auto& p : a.policies)
+        std::cout << " | " << std::left << std::setw(15) << p + " block" << std::setw(7) << "prefix" << std::right;
     std::cout << "\n";
     for (size_t i = 0; i < a.capacities.size(); ++i) {
         std::cout << std::setw(10) << a.capacities[i] << std::setw(8) << std::setprecision(1)
-                  << 100 * double(a.capacities[i]) / double(std::max<uint64_t>(t.n_unique, 1)) << "%" << std::setprecision(4);
+                  << 100 * double(a.capacities[i]) / double(std::max<uint64_t>(t.n_unique, 1)) << "%"
+                  << std::setprecision(4);
         for (size_t p = 0; p < a.policies.size(); ++p) {
             const Cell& c = cells[i * a.policies.size() + p];
             std::cout << " | " << std::left << std::setw(15) << c.block() << std::setw(7) << c.prefix() << std::right;
@@ -69,8 +73,8 @@ void print_table(const Trace& t, const Args& a, const std::vector<Cell>& cells) 
 void write_csv(std::ostream& out, const std::vector<Cell>& cells) {
     out << "policy,capacity_blocks,references,block_hits,prefix_hits,block_ratio,prefix_ratio\n";
     for (auto& c : cells)
-        out << c.policy << "," << c.capacity << "," << c.result.n_references << "," << c.result.n_hits << "," << c.result.n_prefix_hits << ","
-            << c.block() << "," << c.prefix() << "\n";
+        out << c.policy << "," << c.capacity << "," << c.result.n_references << "," << c.result.n_hits << ","
+            << c.result.n_prefix_hits << "," << c.block() << "," << c.prefix() << "\n";
 }
 
 void write_svg(std::ostream& out, const Args& a, const std::vector<Cell>& cells) {
@@ -91,8 +95,13 @@ void write_svg(std::ostream& out, const Args& a, const std::vector<Cell>& cells)
 nlohmann::json to_json(const Trace& t, const std::vector<Cell>& cells) {
     nlohmann::json rows = nlohmann::json::array();
     for (auto& c : cells)
-        rows.push_back({{"policy", c.policy}, {"capacity_blocks", c.capacity}, {"references", c.result.n_references}, {"block_hits", c.result.n_hits},
-                        {"prefix_hits", c.result.n_prefix_hits}, {"block_ratio", c.block()}, {"prefix_ratio", c.prefix()}});
+        rows.push_back({{"policy", c.policy},
+                        {"capacity_blocks", c.capacity},
+                        {"references", c.result.n_references},
+                        {"block_hits", c.result.n_hits},
+                        {"prefix_hits", c.result.n_prefix_hits},
+                        {"block_ratio", c.block()},
+                        {"prefix_ratio", c.prefix()}});
     return {{"requests", t.ends.size()}, {"references", t.blocks.size()}, {"unique", t.n_unique}, {"rows", rows}};
 }
 
@@ -125,7 +134,9 @@ int replay(const Options& o, Args a) {
         for (uint64_t capacity : a.capacities)
             for (size_t p = 0; p < policies.size(); ++p) {
                 Cell c{a.policies[p], capacity, LARDER_REPLAY_RESULT_INIT};
-                if (const larder_status s = larder_replay_run(context.get(), &trace, policies[p], capacity, &c.result); s < 0) return report(o, s, a.trace);
+                if (const larder_status s = larder_replay_run(context.get(), &trace, policies[p], capacity, &c.result);
+                    s < 0)
+                    return report(o, s, a.trace);
                 cells.push_back(std::move(c));
                 progress.at(cells.size());
             }
@@ -142,17 +153,22 @@ int replay(const Options& o, Args a) {
     return exit_ok;
 }
 
-} // namespace
+}  // namespace
 
 void add_replay(CLI::App& app, Options& o, int& code) {
-    auto* sub = app.add_subcommand("replay", "replay a prefix trace: hit ratio by capacity and policy, per block and per leading prefix");
+    auto* sub = app.add_subcommand(
+        "replay", "replay a prefix trace: hit ratio by capacity and policy, per block and per leading prefix");
     auto a = std::make_shared<Args>();
-    sub->add_option("trace", a->trace, "one JSON object per line with timestamp and hash_ids (Mooncake format)")->required();
-    sub->add_option("-c,--capacity", a->capacities, "capacities in blocks; default: 1 % to 80 % of the different blocks")->check(CLI::PositiveNumber)->delimiter(',');
+    sub->add_option("trace", a->trace, "one JSON object per line with timestamp and hash_ids (Mooncake format)")
+        ->required();
+    sub->add_option("-c,--capacity", a->capacities,
+                    "capacities in blocks; default: 1 % to 80 % of the different blocks")
+        ->check(CLI::PositiveNumber)
+        ->delimiter(',');
     sub->add_option("-p,--policy", a->policies, "policies: " + known_policies())->delimiter(',')->capture_default_str();
     sub->add_option("--csv", a->csv, "write the counts to FILE");
     sub->add_option("--svg", a->svg, "draw the curves to FILE");
     sub->callback([&o, &code, a] { code = replay(o, *a); });
 }
 
-} // namespace cli
+}  // namespace cli

@@ -1,4 +1,5 @@
-// `larder inspect DIRECTORY` and `larder fsck DIRECTORY`: the records of a store that is not open, and whether they hold.
+// `larder inspect DIRECTORY` and `larder fsck DIRECTORY`: the records of a store that is not open, and whether they
+// hold.
 #include <iostream>
 
 #include "cli.h"
@@ -9,7 +10,7 @@ namespace {
 
 struct Listing {
     const Options* options;
-    bool list;                // show sound records too
+    bool list;  // show sound records too
     nlohmann::json records = nlohmann::json::array();
 };
 
@@ -17,26 +18,39 @@ int32_t on_record(void* ctx, const larder_store_record* r) {
     auto& l = *static_cast<Listing*>(ctx);
     if (r->status == LARDER_OK && !l.list) return 0;
     if (l.options->json) {
-        l.records.push_back({{"key", hex(r->key.bytes, 32)}, {"status", larder_status_name(r->status)}, {"segment", r->segment}, {"offset", r->offset},
-                             {"n_bytes", r->n_bytes}, {"superseded", r->superseded != 0}});
+        l.records.push_back({{"key", hex(r->key.bytes, 32)},
+                             {"status", larder_status_name(r->status)},
+                             {"segment", r->segment},
+                             {"offset", r->offset},
+                             {"n_bytes", r->n_bytes},
+                             {"superseded", r->superseded != 0}});
     } else {
-        std::cout << hex(r->key.bytes, 16) << "..  segment " << r->segment << " +" << r->offset << "  " << human_bytes(r->n_bytes)
-                  << (r->superseded ? "  superseded" : "") << (r->status == LARDER_OK ? "" : std::string("  ") + larder_status_name(r->status)) << "\n";
+        std::cout << hex(r->key.bytes, 16) << "..  segment " << r->segment << " +" << r->offset << "  "
+                  << human_bytes(r->n_bytes) << (r->superseded ? "  superseded" : "")
+                  << (r->status == LARDER_OK ? "" : std::string("  ") + larder_status_name(r->status)) << "\n";
     }
     return 0;
 }
 
 nlohmann::json to_json(const larder_store_report& r) {
-    return {{"format_version", r.format_version}, {"n_segments", r.n_segments}, {"n_sealed", r.n_sealed}, {"n_records", r.n_records}, {"n_bytes", r.n_bytes},
-            {"n_corrupt", r.n_corrupt}, {"n_torn", r.n_torn}, {"n_bad_superblocks", r.n_bad_superblocks}, {"n_repaired", r.n_repaired},
+    return {{"format_version", r.format_version},
+            {"n_segments", r.n_segments},
+            {"n_sealed", r.n_sealed},
+            {"n_records", r.n_records},
+            {"n_bytes", r.n_bytes},
+            {"n_corrupt", r.n_corrupt},
+            {"n_torn", r.n_torn},
+            {"n_bad_superblocks", r.n_bad_superblocks},
+            {"n_repaired", r.n_repaired},
             {"n_removals", r.n_removals}};
 }
 
 void print(const larder_store_report& r, bool sound) {
     std::cout << "format version " << r.format_version << "\n"
-              << r.n_segments << " segments, " << r.n_sealed << " sealed; " << r.n_records << " sound records, " << human_bytes(r.n_bytes) << "\n"
-              << r.n_corrupt << " corrupt records, " << r.n_torn << " torn tails, " << r.n_bad_superblocks << " damaged superblock copies, " << r.n_repaired
-              << " repaired\n"
+              << r.n_segments << " segments, " << r.n_sealed << " sealed; " << r.n_records << " sound records, "
+              << human_bytes(r.n_bytes) << "\n"
+              << r.n_corrupt << " corrupt records, " << r.n_torn << " torn tails, " << r.n_bad_superblocks
+              << " damaged superblock copies, " << r.n_repaired << " repaired\n"
               << (sound ? "The store is sound.\n" : "Damage was found.\n");
 }
 
@@ -59,9 +73,11 @@ int check(const Options& o, const std::string& directory, uint32_t flags, bool l
     return sound ? exit_ok : exit_found;
 }
 
-} // namespace
+}  // namespace
 
-int inspect_store(const Options& o, const std::string& directory) { return check(o, directory, 0, true); }
+int inspect_store(const Options& o, const std::string& directory) {
+    return check(o, directory, 0, true);
+}
 
 void add_fsck(CLI::App& app, Options& o, int& code) {
     auto* sub = app.add_subcommand("fsck", "verify every record of a store directory; the store must not be open");
@@ -69,7 +85,8 @@ void add_fsck(CLI::App& app, Options& o, int& code) {
     auto repair = std::make_shared<bool>(false);
     sub->add_option("directory", *directory)->required();
     sub->add_flag("--repair", *repair, "cut torn tails, drop corrupt records, renew damaged superblocks");
-    sub->callback([&o, &code, directory, repair] { code = check(o, *directory, *repair ? LARDER_CHECK_REPAIR : 0, false); });
+    sub->callback(
+        [&o, &code, directory, repair] { code = check(o, *directory, *repair ? LARDER_CHECK_REPAIR : 0, false); });
 }
 
-} // namespace cli
+}  // namespace cli

@@ -16,15 +16,20 @@ struct Request {
     std::vector<uint64_t> blocks;
 };
 
-// A block id of the file. JSON numbers that are not negative arrive unsigned, so ids sort as numbers do, and text behind them.
+// A block id of the file. JSON numbers that are not negative arrive unsigned, so ids sort as numbers do, and text
+// behind them.
 using Id = std::variant<int64_t, uint64_t, std::string>;
 using Names = std::unordered_map<Id, uint64_t>;
 
 bool read_id(const nlohmann::json& id, Id& out) {
-    if (id.is_string()) out = id.get<std::string>();
-    else if (id.is_number_unsigned()) out = id.get<uint64_t>();
-    else if (id.is_number_integer()) out = id.get<int64_t>();
-    else return false;
+    if (id.is_string())
+        out = id.get<std::string>();
+    else if (id.is_number_unsigned())
+        out = id.get<uint64_t>();
+    else if (id.is_number_integer())
+        out = id.get<int64_t>();
+    else
+        return false;
     return true;
 }
 
@@ -63,7 +68,7 @@ bool read_timestamp(const nlohmann::json& row, double& out) {
     return std::isfinite(out);
 }
 
-} // namespace
+}  // namespace
 
 bool load_trace(const std::string& path, Trace& trace, std::string& error) {
     std::ifstream in(path);
@@ -94,4 +99,4 @@ bool load_trace(const std::string& path, Trace& trace, std::string& error) {
     return true;
 }
 
-} // namespace cli
+}  // namespace cli

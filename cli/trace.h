@@ -16,4 +16,4 @@ struct Trace {
 // Fills `error` with file, line and reason and returns false when the file is not a trace.
 bool load_trace(const std::string& path, Trace& trace, std::string& error);
 
-} // namespace cli
+}  // namespace cli

@@ -7,7 +7,12 @@
 
 enum { BLOCK = 16, HEADS = 2, DIM = 8, CONTEXT = 256 };
 
-static void must(larder_status s) { if (s < 0) { fprintf(stderr, "%s\n", larder_status_text(s)); exit(1); } }
+static void must(larder_status s) {
+    if (s < 0) {
+        fprintf(stderr, "%s\n", larder_status_text(s));
+        exit(1);
+    }
+}
 
 /* The "engine": K and V of a token are made and put into its slot. */
 static void compute(larder_kv_layer_view layer, int64_t slot, int32_t token) {
@@ -21,20 +26,20 @@ static void answer(larder_kv* kv, larder_kv_layer_view layer, const int32_t* tok
     larder_kv_query query = LARDER_KV_QUERY_INIT;
     query.tokens = tokens, query.n_tokens = n_tokens;
     larder_kv_match_info found = LARDER_KV_MATCH_INFO_INIT;
-    must(larder_kv_match(kv, &query, &found));                       /* what is there? */
+    must(larder_kv_match(kv, &query, &found)); /* what is there? */
     larder_seq seq;
     larder_kv_seq_info info = LARDER_KV_SEQ_INFO_INIT;
     must(larder_kv_begin(kv, found.lease, NULL, NULL, 0, &seq, NULL)); /* take it */
     must(larder_kv_seq_get_info(kv, seq, &info));
     uint64_t done = info.n_computed, n_new = n_tokens - done;
-    must(larder_kv_reserve(kv, seq, n_new, 0));                      /* slots for the rest */
+    must(larder_kv_reserve(kv, seq, n_new, 0)); /* slots for the rest */
     int64_t slots[CONTEXT];
     larder_kv_view_options view = LARDER_KV_VIEW_OPTIONS_INIT;
     view.format = LARDER_KV_VIEW_SLOT_MAPPING, view.dst = slots, view.dst_stride = CONTEXT;
     must(larder_kv_view(kv, &seq, 1, &view));
     for (uint64_t i = 0; i < n_new; ++i) compute(layer, slots[i], tokens[done + i]);
-    must(larder_kv_commit(kv, seq, tokens + done, n_new));           /* full blocks are published */
-    must(larder_kv_end(kv, seq));                                    /* and stay to be found */
+    must(larder_kv_commit(kv, seq, tokens + done, n_new)); /* full blocks are published */
+    must(larder_kv_end(kv, seq));                          /* and stay to be found */
     printf("%3d tokens: %3d from the cache, %3d computed\n", (int)n_tokens, (int)done, (int)n_new);
 }
 

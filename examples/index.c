@@ -3,7 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void must(larder_status s) { if (s < 0) { fprintf(stderr, "%s\n", larder_status_text(s)); exit(1); } }
+static void must(larder_status s) {
+    if (s < 0) {
+        fprintf(stderr, "%s\n", larder_status_text(s));
+        exit(1);
+    }
+}
 
 int main(void) {
     larder_context* context;
@@ -15,7 +20,7 @@ int main(void) {
         must(larder_index_put(index, &key, &value));
     }
 
-    uint64_t wanted[4] = { 0, 7, 8, 699993 }, values[4], n_found; /* 8 is not there */
+    uint64_t wanted[4] = {0, 7, 8, 699993}, values[4], n_found; /* 8 is not there */
     must(larder_index_get_many(index, wanted, 4, values, NULL, &n_found));
     printf("%d of 4 found, the last holds %d\n", (int)n_found, (int)values[3]);
 

@@ -18,14 +18,15 @@ static larder_store* open_store(larder_context* context, const char* directory) 
     larder_store* store;
     larder_store_options options = LARDER_STORE_OPTIONS_INIT;
     options.directory = directory;
-    options.host_bytes = 1 << 20;  /* RAM */
-    options.file_bytes = 8 << 20;  /* disk */
+    options.host_bytes = 1 << 20; /* RAM */
+    options.file_bytes = 8 << 20; /* disk */
     options.segment_bytes = 1 << 20;
     must(larder_store_open(context, &options, &store));
     return store;
 }
 
-static larder_store_get_result get(larder_store* store, const larder_key* key, char layout, char* buffer, uint64_t capacity) {
+static larder_store_get_result get(larder_store* store, const larder_key* key, char layout, char* buffer,
+                                   uint64_t capacity) {
     larder_object_want want = LARDER_OBJECT_WANT_INIT;
     memset(&want.layout, layout, sizeof want.layout);
     larder_store_get_item item = LARDER_STORE_GET_ITEM_INIT;
@@ -56,7 +57,8 @@ int main(int argc, char** argv) {
     store = open_store(context, argv[1]);
     char buffer[100];
     larder_store_get_result mine = get(store, &item.key, 'm', buffer, sizeof buffer);
-    printf("after reopening: %s, from the %s tier: %s\n", larder_status_name(mine.status), mine.tier == LARDER_TIER_FILE ? "file" : "host", buffer);
+    printf("after reopening: %s, from the %s tier: %s\n", larder_status_name(mine.status),
+           mine.tier == LARDER_TIER_FILE ? "file" : "host", buffer);
     larder_store_get_result other = get(store, &item.key, 'x', buffer, sizeof buffer);
     printf("asked for with another model's layout: %s\n", larder_status_name(other.status));
     larder_store_close(store);

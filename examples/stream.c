@@ -1,4 +1,5 @@
-/* A stream: keys and values of some tokens as one checksummed string of bytes, exact or small, read back whole or in part. */
+/* A stream: keys and values of some tokens as one checksummed string of bytes, exact or small, read back whole or in
+ * part. */
 #include <larder/larder.h>
 #include <math.h>
 #include <stdio.h>
@@ -36,7 +37,7 @@ static larder_span encode(larder_context* context, const char* chain) {
     if (!bytes) exit(1);
     must(larder_stream_encode(codec, &source, bytes, bound, NULL, 0, &n_bytes));
     larder_codec_close(codec); /* reading needs no codec: the stream says how it was made */
-    larder_span stream = { bytes, n_bytes };
+    larder_span stream = {bytes, n_bytes};
     return stream;
 }
 
@@ -56,15 +57,15 @@ int main(void) {
     must(larder_context_create(NULL, &context));
     for (int i = 0; i < 2 * LAYERS; ++i)
         for (int j = 0; j < N; ++j) tensors[i][j] = sinf((float)(j % DIM) + 0.01f * (float)(j / DIM)) * (float)(1 + i);
-    const char* chains[] = { "lossless", "int8", "int4" };
+    const char* chains[] = {"lossless", "int8", "int4"};
     for (int c = 0; c < 3; ++c) {
         larder_span stream = encode(context, chains[c]);
         must(decode_part(context, stream));
         double worst = 0;
         for (int j = 0; j < 100 * HEADS * DIM; ++j)
             worst = fmax(worst, fabs((double)decoded[2][j] - (double)tensors[2][100 * HEADS * DIM + j]));
-        printf("%-8s %7llu bytes, %5.2f bits per value, largest error %g\n", chains[c], (unsigned long long)stream.n_bytes,
-               8.0 * (double)stream.n_bytes / (2.0 * LAYERS * N), worst);
+        printf("%-8s %7llu bytes, %5.2f bits per value, largest error %g\n", chains[c],
+               (unsigned long long)stream.n_bytes, 8.0 * (double)stream.n_bytes / (2.0 * LAYERS * N), worst);
         ((unsigned char*)stream.data)[stream.n_bytes / 2] ^= 1; /* damage is an error, never a wrong answer */
         larder_status whole = larder_stream_verify(stream, NULL, NULL);
         printf("         one bit flipped: %s\n", larder_status_name(whole));

@@ -1,5 +1,6 @@
-// The CUDA plug-in: the frozen table of larder/plugin/device_v1.h over the driver API. It decides nothing; each function is one or two calls to the driver in the
-// device's primary context, the one that CUDA programs of the same process use.
+// The CUDA plug-in: the frozen table of larder/plugin/device_v1.h over the driver API. It decides nothing; each
+// function is one or two calls to the driver in the device's primary context, the one that CUDA programs of the same
+// process use.
 #include <cstdio>
 #include <new>
 
@@ -26,22 +27,32 @@ struct Gpu {
 
 larder_status status_of(CUresult r) noexcept {
     switch (r) {
-    case CUDA_SUCCESS: return LARDER_OK;
-    case CUDA_ERROR_NOT_READY: return LARDER_PENDING;
-    case CUDA_ERROR_OUT_OF_MEMORY: return LARDER_E_DEVICE_NOMEM;
+    case CUDA_SUCCESS:
+        return LARDER_OK;
+    case CUDA_ERROR_NOT_READY:
+        return LARDER_PENDING;
+    case CUDA_ERROR_OUT_OF_MEMORY:
+        return LARDER_E_DEVICE_NOMEM;
     case CUDA_ERROR_INVALID_VALUE:
-    case CUDA_ERROR_INVALID_HANDLE: return LARDER_E_INVALID;
+    case CUDA_ERROR_INVALID_HANDLE:
+        return LARDER_E_INVALID;
     case CUDA_ERROR_NO_DEVICE:
-    case CUDA_ERROR_INVALID_DEVICE: return LARDER_E_NO_DEVICE;
-    case CUDA_ERROR_NOT_SUPPORTED: return LARDER_E_UNSUPPORTED;
+    case CUDA_ERROR_INVALID_DEVICE:
+        return LARDER_E_NO_DEVICE;
+    case CUDA_ERROR_NOT_SUPPORTED:
+        return LARDER_E_UNSUPPORTED;
     case CUDA_ERROR_DEVICE_UNAVAILABLE:
     case CUDA_ERROR_DEINITIALIZED:
     case CUDA_ERROR_ECC_UNCORRECTABLE:
     case CUDA_ERROR_CONTEXT_IS_DESTROYED:
     case CUDA_ERROR_ILLEGAL_ADDRESS:
     case CUDA_ERROR_HARDWARE_STACK_ERROR:
-    case CUDA_ERROR_LAUNCH_FAILED: return LARDER_E_DEVICE_LOST;
-    default: return r >= CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED && r <= CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD ? LARDER_E_CAPTURE : LARDER_E_DEVICE;
+    case CUDA_ERROR_LAUNCH_FAILED:
+        return LARDER_E_DEVICE_LOST;
+    default:
+        return r >= CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED && r <= CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD
+                   ? LARDER_E_CAPTURE
+                   : LARDER_E_DEVICE;
     }
 }
 
@@ -56,10 +67,10 @@ larder_status report(const Gpu& g, CUresult r, const char* what) noexcept {
     return s;
 }
 
-#define LARDER_CUDA_TRY(g, call, what)                                                              \
-    do {                                                                                           \
-        const larder_status larder_try_ = report(g, (g).d->call, what);                            \
-        if (larder_try_ < 0) return larder_try_;                                                   \
+#define LARDER_CUDA_TRY(g, call, what)                                                                                 \
+    do {                                                                                                               \
+        const larder_status larder_try_ = report(g, (g).d->call, what);                                                \
+        if (larder_try_ < 0) return larder_try_;                                                                       \
     } while (0)
 
 // The device's context is current while one lives.
@@ -77,12 +88,22 @@ class Current {
     const bool good_;
 };
 
-Gpu& gpu(void* d) noexcept { return *static_cast<Gpu*>(d); }
-CUstream stream_of(uint64_t s) noexcept { return reinterpret_cast<CUstream>(s); }
-CUevent event_of(uint64_t e) noexcept { return reinterpret_cast<CUevent>(e); }
+Gpu& gpu(void* d) noexcept {
+    return *static_cast<Gpu*>(d);
+}
+CUstream stream_of(uint64_t s) noexcept {
+    return reinterpret_cast<CUstream>(s);
+}
+CUevent event_of(uint64_t e) noexcept {
+    return reinterpret_cast<CUevent>(e);
+}
 
-int32_t score() { return driver() ? 100 : 0; }
-int32_t count() { return driver() ? driver()->n_devices : 0; }
+int32_t score() {
+    return driver() ? 100 : 0;
+}
+int32_t count() {
+    return driver() ? driver()->n_devices : 0;
+}
 
 void close_device(void* p) {
     Gpu& g = gpu(p);
@@ -103,7 +124,9 @@ larder_status start(Gpu& g) noexcept {
     g.page_properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
     g.page_properties.location.id = g.device;
     Current current(g);
-    LARDER_CUDA_TRY(g, cuMemGetAllocationGranularity_(&g.granularity, &g.page_properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM), "no granularity");
+    LARDER_CUDA_TRY(
+        g, cuMemGetAllocationGranularity_(&g.granularity, &g.page_properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
+        "no granularity");
     LARDER_CUDA_TRY(g, cuModuleLoadData_(&g.module, larder_cuda_fatbin), "the kernels do not fit this GPU");
     LARDER_CUDA_TRY(g, cuModuleGetFunction_(&g.gather, g.module, "larder_gather_blocks"), "a kernel is missing");
     return LARDER_OK;
@@ -112,7 +135,8 @@ larder_status start(Gpu& g) noexcept {
 larder_status open_device(const larder_device_host_v1* host, int32_t ordinal, void** out) {
     const Driver* d = driver();
     if (!d || ordinal < 0 || ordinal >= d->n_devices) {
-        host->fail(host->ctx, LARDER_E_NO_DEVICE, 0, d ? "there is no GPU of this number" : "no CUDA driver with a GPU answers");
+        host->fail(host->ctx, LARDER_E_NO_DEVICE, 0,
+                   d ? "there is no GPU of this number" : "no CUDA driver with a GPU answers");
         return LARDER_E_NO_DEVICE;
     }
     void* memory = host->alloc(host->ctx, sizeof(Gpu), alignof(Gpu));
@@ -277,19 +301,23 @@ larder_status event_wait(void* p, uint64_t e) {
 larder_status copy_in(void* p, uint64_t dst, const void* src, uint64_t n_bytes, uint64_t s) {
     Gpu& g = gpu(p);
     Current current(g);
-    return n_bytes ? report(g, g.d->cuMemcpyHtoDAsync_(dst, src, n_bytes, stream_of(s)), "a copy to the device failed") : LARDER_OK;
+    return n_bytes ? report(g, g.d->cuMemcpyHtoDAsync_(dst, src, n_bytes, stream_of(s)), "a copy to the device failed")
+                   : LARDER_OK;
 }
 
 larder_status copy_out(void* p, void* dst, uint64_t src, uint64_t n_bytes, uint64_t s) {
     Gpu& g = gpu(p);
     Current current(g);
-    return n_bytes ? report(g, g.d->cuMemcpyDtoHAsync_(dst, src, n_bytes, stream_of(s)), "a copy from the device failed") : LARDER_OK;
+    return n_bytes
+               ? report(g, g.d->cuMemcpyDtoHAsync_(dst, src, n_bytes, stream_of(s)), "a copy from the device failed")
+               : LARDER_OK;
 }
 
 larder_status copy(void* p, uint64_t dst, uint64_t src, uint64_t n_bytes, uint64_t s) {
     Gpu& g = gpu(p);
     Current current(g);
-    return n_bytes ? report(g, g.d->cuMemcpyDtoDAsync_(dst, src, n_bytes, stream_of(s)), "a copy on the device failed") : LARDER_OK;
+    return n_bytes ? report(g, g.d->cuMemcpyDtoDAsync_(dst, src, n_bytes, stream_of(s)), "a copy on the device failed")
+                   : LARDER_OK;
 }
 
 larder_status fill_zero(void* p, uint64_t dst, uint64_t n_bytes, uint64_t s) {
@@ -301,12 +329,19 @@ larder_status fill_zero(void* p, uint64_t dst, uint64_t n_bytes, uint64_t s) {
 larder_status gather(void* p, const larder_device_gather_v1* v, uint64_t s) {
     namespace tile = larder::tile;
     Gpu& g = gpu(p);
-    if ((v->pool | v->packed | v->block_bytes | v->pool_stride_bytes) % 16 || v->table % 4 || v->pool_stride_bytes < v->block_bytes) {
-        g.host->fail(g.host->ctx, LARDER_E_INVALID, 0, "addresses, sizes and strides of blocks must be multiples of 16, and blocks must not overlap");
+    if ((v->pool | v->packed | v->block_bytes | v->pool_stride_bytes) % 16 || v->table % 4 ||
+        v->pool_stride_bytes < v->block_bytes) {
+        g.host->fail(g.host->ctx, LARDER_E_INVALID, 0,
+                     "addresses, sizes and strides of blocks must be multiples of 16, and blocks must not overlap");
         return LARDER_E_INVALID;
     }
-    tile::GatherArgs args{reinterpret_cast<unsigned char*>(v->pool), reinterpret_cast<unsigned char*>(v->packed),
-                          reinterpret_cast<const int32_t*>(v->table), v->block_bytes, v->pool_stride_bytes, v->n_blocks, v->scatter};
+    tile::GatherArgs args{reinterpret_cast<unsigned char*>(v->pool),
+                          reinterpret_cast<unsigned char*>(v->packed),
+                          reinterpret_cast<const int32_t*>(v->table),
+                          v->block_bytes,
+                          v->pool_stride_bytes,
+                          v->n_blocks,
+                          v->scatter};
     const uint64_t n_tiles = tile::gather_tiles(args);
     if (n_tiles == 0) return LARDER_OK;
     if (n_tiles > 0x7fffffffu) {
@@ -315,19 +350,48 @@ larder_status gather(void* p, const larder_device_gather_v1* v, uint64_t s) {
     }
     void* parameters[] = {&args};
     Current current(g);
-    return report(g, g.d->cuLaunchKernel_(g.gather, unsigned(n_tiles), 1, 1, tile::gather_threads, 1, 1, 0, stream_of(s), parameters, nullptr),
+    return report(g,
+                  g.d->cuLaunchKernel_(g.gather, unsigned(n_tiles), 1, 1, tile::gather_threads, 1, 1, 0, stream_of(s),
+                                       parameters, nullptr),
                   "the gather kernel could not be started");
 }
 
 constexpr larder_device_table_v1 table{
-    1,          sizeof(larder_device_table_v1), "cuda",       score,        count,        open_device, close_device, info,
-    alloc,      free_memory,                    reserve,      unreserve,    page_create,  page_release, map,         unmap,
-    stream_create, stream_destroy,              stream_wait,  event_create, event_destroy, event_record, event_query, event_wait,
-    copy_in,    copy_out,                       copy,         fill_zero,    gather,
+    1,
+    sizeof(larder_device_table_v1),
+    "cuda",
+    score,
+    count,
+    open_device,
+    close_device,
+    info,
+    alloc,
+    free_memory,
+    reserve,
+    unreserve,
+    page_create,
+    page_release,
+    map,
+    unmap,
+    stream_create,
+    stream_destroy,
+    stream_wait,
+    event_create,
+    event_destroy,
+    event_record,
+    event_query,
+    event_wait,
+    copy_in,
+    copy_out,
+    copy,
+    fill_zero,
+    gather,
 };
 
-} // namespace
-} // namespace larder_cuda
+}  // namespace
+}  // namespace larder_cuda
 
 extern "C" __attribute__((visibility("default"))) const larder_device_table_v1* larder_device_plugin_v1(void);
-const larder_device_table_v1* larder_device_plugin_v1(void) { return &larder_cuda::table; }
+const larder_device_table_v1* larder_device_plugin_v1(void) {
+    return &larder_cuda::table;
+}

@@ -13,18 +13,18 @@ bool load(Driver& d) noexcept {
     using GetProcAddress = CUresult (*)(const char*, void**, int, cuuint64_t, CUdriverProcAddressQueryResult*);
     const auto find = reinterpret_cast<GetProcAddress>(::dlsym(library, "cuGetProcAddress_v2"));
     if (!find) return false;  // before CUDA 12
-#define LARDER_CUDA_FIND(name)                                                                     \
-    {                                                                                              \
-        void* f = nullptr;                                                                         \
-        if (find(#name, &f, wanted_version, CU_GET_PROC_ADDRESS_DEFAULT, nullptr) != CUDA_SUCCESS || !f) return false;      \
-        d.name##_ = reinterpret_cast<decltype(d.name##_)>(f);                                      \
+#define LARDER_CUDA_FIND(name)                                                                                         \
+    {                                                                                                                  \
+        void* f = nullptr;                                                                                             \
+        if (find(#name, &f, wanted_version, CU_GET_PROC_ADDRESS_DEFAULT, nullptr) != CUDA_SUCCESS || !f) return false; \
+        d.name##_ = reinterpret_cast<decltype(d.name##_)>(f);                                                          \
     }
     LARDER_CUDA_DRIVER(LARDER_CUDA_FIND)
 #undef LARDER_CUDA_FIND
     return d.cuInit_(0) == CUDA_SUCCESS && d.cuDeviceGetCount_(&d.n_devices) == CUDA_SUCCESS && d.n_devices > 0;
 }
 
-} // namespace
+}  // namespace
 
 const Driver* driver() noexcept {
     static Driver d{};
@@ -32,4 +32,4 @@ const Driver* driver() noexcept {
     return good ? &d : nullptr;
 }
 
-} // namespace larder_cuda
+}  // namespace larder_cuda

@@ -1,4 +1,5 @@
-// Running kernel bodies on the host: thread and block orders permuted by a seed, shared memory poisoned and checked for races.
+// Running kernel bodies on the host: thread and block orders permuted by a seed, shared memory poisoned and checked for
+// races.
 #pragma once
 
 #include <cstring>
@@ -26,15 +27,16 @@ class HostBlock {
     HostBlock(int64_t index, int n_threads, uint64_t seed) : index_(index), n_threads_(n_threads), seed_(seed) {}
 
     // Each element remembers who touched it in which phase.
-    template <class T, int n>
-    class Shared {
+    template <class T, int n> class Shared {
       public:
         explicit Shared(HostBlock& block) : block_(block) { std::memset(v_, 0xa5, sizeof v_); }
         T load(int thread, int i) {
             Touch& t = touches_[i];
             if (t.write_phase == block_.phase_ && t.writer != thread) ++block_.n_races_;
-            if (t.read_phase != block_.phase_) t.read_phase = block_.phase_, t.reader = thread;
-            else if (t.reader != thread) t.reader = many;
+            if (t.read_phase != block_.phase_)
+                t.read_phase = block_.phase_, t.reader = thread;
+            else if (t.reader != thread)
+                t.reader = many;
             return v_[i];
         }
         void store(int thread, int i, T x) {
@@ -58,8 +60,7 @@ class HostBlock {
 
     int64_t index() const { return index_; }
     int n_threads() const { return n_threads_; }
-    template <class F>
-    void phase(F f) {
+    template <class F> void phase(F f) {
         ++phase_;
         for (int64_t thread : permutation(n_threads_, seed_ + uint64_t(phase_) * 977)) f(int(thread));
     }
@@ -73,8 +74,7 @@ class HostBlock {
 };
 
 // Run body(block) for each block of a grid. Returns the number of races in shared memory.
-template <class Body>
-int64_t run_grid(int64_t n_blocks, int n_threads, uint64_t seed, Body body) {
+template <class Body> int64_t run_grid(int64_t n_blocks, int n_threads, uint64_t seed, Body body) {
     int64_t n_races = 0;
     for (int64_t index : permutation(n_blocks, seed)) {
         HostBlock block(index, n_threads, seed ^ uint64_t(index) * 0x9e3779b97f4a7c15u);
@@ -84,4 +84,4 @@ int64_t run_grid(int64_t n_blocks, int n_threads, uint64_t seed, Body body) {
     return n_races;
 }
 
-} // namespace larder::tile
+}  // namespace larder::tile

@@ -16,4 +16,4 @@ std::string source_chart(const Summary& summary);
 // Two bars for each preset: size and harm.
 std::string codec_chart(const CodecReport& codecs);
 
-} // namespace demo
+}  // namespace demo

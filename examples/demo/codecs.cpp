@@ -25,9 +25,9 @@ double seconds_since(Clock::time_point start) {
 
 // A prompt in an fp16 cache, and what the model says about the tokens after it.
 struct Window {
-    std::vector<int32_t> tokens; // prompt, then the scored ones
+    std::vector<int32_t> tokens;  // prompt, then the scored ones
     std::unique_ptr<engine::PrivateKv> kv;
-    std::vector<float> logits; // [scored_tokens - 1][vocab]
+    std::vector<float> logits;  // [scored_tokens - 1][vocab]
 };
 
 class Bench {
@@ -41,7 +41,7 @@ class Bench {
         constexpr size_t fresh = prompt_tokens + scored_tokens - 1;
         const size_t n = std::min<size_t>(text.size() / fresh, n_windows);
         if (n == 0) throw engine::Error("the text leaves too few tokens for measuring codecs");
-        for (size_t i = 0; i < n; ++i) { // spread over the text
+        for (size_t i = 0; i < n; ++i) {  // spread over the text
             const auto from = text.begin() + ptrdiff_t(text.size() / n * i);
             Window& w = windows_.emplace_back();
             w.tokens.assign(from, from + fresh);
@@ -65,8 +65,7 @@ class Bench {
         for (const Window& w : windows_) nats += nats_of(w, w.logits);
         report.plain_perplexity = perplexity(nats);
         larder_codec_info info = LARDER_CODEC_INFO_INIT;
-        for (uint32_t i = 0; larder_codec_list(i, &info) == LARDER_OK; ++i)
-            report.presets.push_back(measure(info));
+        for (uint32_t i = 0; larder_codec_list(i, &info) == LARDER_OK; ++i) report.presets.push_back(measure(info));
         return report;
     }
 
@@ -74,8 +73,7 @@ class Bench {
     // The logits after each scored token but the last. The scored tokens' own keys and values are
     // computed anew.
     std::span<const float> score(const Window& w, const engine::KvView& view) {
-        const engine::Slice rest{std::span(w.tokens).subspan(prompt_tokens, scored_tokens - 1),
-                                 prompt_tokens, &view};
+        const engine::Slice rest{std::span(w.tokens).subspan(prompt_tokens, scored_tokens - 1), prompt_tokens, &view};
         return decoder_.step({&rest, 1}, engine::Rows::all);
     }
 
@@ -87,9 +85,7 @@ class Bench {
         return sum;
     }
 
-    double perplexity(double nats) const {
-        return std::exp(nats / double(windows_.size() * (scored_tokens - 2)));
-    }
+    double perplexity(double nats) const { return std::exp(nats / double(windows_.size() * (scored_tokens - 2))); }
 
     larder_stream_shape shape() const {
         const engine::Shape& s = model_.shape;
@@ -121,8 +117,7 @@ class Bench {
         try {
             larder_codec_options options = LARDER_CODEC_OPTIONS_INIT;
             options.chain = info.name;
-            if (info.needs & (LARDER_CODEC_NEEDS_PROFILE | LARDER_CODEC_USES_PROFILE))
-                options.profile = profile();
+            if (info.needs & (LARDER_CODEC_NEEDS_PROFILE | LARDER_CODEC_USES_PROFILE)) options.profile = profile();
             larder_codec* codec = nullptr;
             check(larder_codec_open(context_.get(), &options, &codec), "larder_codec_open");
             const Handle<larder_codec, larder_codec_close> open(codec);
@@ -145,8 +140,7 @@ class Bench {
             const auto sources = planes(w.kv->view());
             source.planes = sources.data();
             auto start = Clock::now();
-            check(larder_stream_encode(codec, &source, stream.data(), stream.size(), nullptr, 0,
-                                       &n_bytes),
+            check(larder_stream_encode(codec, &source, stream.data(), stream.size(), nullptr, 0, &n_bytes),
                   "larder_stream_encode");
             encode_s += seconds_since(start);
             total += n_bytes;
@@ -156,15 +150,14 @@ class Bench {
             target.profiles = profiles;
             target.n_profiles = profile_ ? 1 : 0;
             start = Clock::now();
-            check(larder_stream_decode(context_.get(), {stream.data(), n_bytes}, &target),
-                  "larder_stream_decode");
+            check(larder_stream_decode(context_.get(), {stream.data(), n_bytes}, &target), "larder_stream_decode");
             decode_s += seconds_since(start);
             const auto logits = score(w, restored_.view());
             nats += nats_of(w, logits);
             compare(logits, w.logits, r);
         }
-        const double values = double(windows_.size()) * 2 * model_.shape.n_layers * prompt_tokens *
-                              double(model_.shape.kv_width());
+        const double values =
+            double(windows_.size()) * 2 * model_.shape.n_layers * prompt_tokens * double(model_.shape.kv_width());
         r.bits_per_value = double(total) * 8 / values;
         r.compression = 16 / r.bits_per_value;
         r.encode_mb_s = values * 2e-6 / encode_s;
@@ -196,8 +189,7 @@ class Bench {
         sample.planes = from.data();
         sample.shape = shape();
         for (const std::vector<int32_t>& tokens : calibration_) {
-            const engine::Slice prompt{std::span(tokens).first(prompt_tokens), 0,
-                                       &restored_.view()};
+            const engine::Slice prompt{std::span(tokens).first(prompt_tokens), 0, &restored_.view()};
             decoder_.step({&prompt, 1});
             check(larder_profile_add(p, &sample), "larder_profile_add");
         }
@@ -209,19 +201,17 @@ class Bench {
     const engine::Model& model_;
     engine::Decoder decoder_;
     engine::PrivateKv restored_;
-    const std::vector<std::vector<int32_t>>& calibration_; // each at least prompt_tokens long
+    const std::vector<std::vector<int32_t>>& calibration_;  // each at least prompt_tokens long
     std::vector<Window> windows_;
     Handle<larder_context, larder_context_destroy> context_;
     Handle<larder_profile, larder_profile_destroy> profile_;
 };
 
-} // namespace
+}  // namespace
 
-CodecReport measure_codecs(const engine::Model& model, int32_t beginning,
-                           std::span<const int32_t> text,
-                           const std::vector<std::vector<int32_t>>& calibration,
-                           uint32_t n_windows) {
+CodecReport measure_codecs(const engine::Model& model, int32_t beginning, std::span<const int32_t> text,
+                           const std::vector<std::vector<int32_t>>& calibration, uint32_t n_windows) {
     return Bench(model, beginning, text, calibration, n_windows).run();
 }
 
-} // namespace demo
+}  // namespace demo

@@ -46,8 +46,7 @@ class TrafficMeter {
         const Traffic t = {now.codec_encoded_bytes_in - last_.codec_encoded_bytes_in,
                            now.codec_encoded_bytes_out - last_.codec_encoded_bytes_out,
                            now.codec_decoded_bytes_out - last_.codec_decoded_bytes_out,
-                           now.io_write_bytes - last_.io_write_bytes,
-                           now.io_read_bytes - last_.io_read_bytes};
+                           now.io_write_bytes - last_.io_write_bytes, now.io_read_bytes - last_.io_read_bytes};
         last_ = now;
         return t;
     }
@@ -62,8 +61,8 @@ class Worker {
   public:
     Worker(const engine::Model& model, const Scenario& scenario, const CacheOptions& options,
            std::vector<Outcome> before, int pipe)
-        : scenario_(scenario), outcomes_(std::move(before)), pipe_(pipe), decoder_(model),
-          plain_(model.shape), opened_(Clock::now()), cache_(model, options), meter_(cache_) {}
+        : scenario_(scenario), outcomes_(std::move(before)), pipe_(pipe), decoder_(model), plain_(model.shape),
+          opened_(Clock::now()), cache_(model, options), meter_(cache_) {}
 
     void run() {
         Message opened;
@@ -97,8 +96,7 @@ class Worker {
         return compare(request, uint32_t(prompt.size()), ours, plain);
     }
 
-    Outcome compare(uint32_t request, uint32_t n_prompt, const engine::Answer& ours,
-                    const engine::Answer& plain) {
+    Outcome compare(uint32_t request, uint32_t n_prompt, const engine::Answer& ours, const engine::Answer& plain) {
         Outcome o;
         o.request = request;
         o.n_prompt = n_prompt;
@@ -112,8 +110,7 @@ class Worker {
             o.n_tokens_different += ours.tokens[i] != plain.tokens[i];
         }
         for (size_t i = 0; i < ours.logits.size(); ++i)
-            o.n_logits_different +=
-                std::memcmp(&ours.logits[i], &plain.logits[i], sizeof(float)) != 0;
+            o.n_logits_different += std::memcmp(&ours.logits[i], &plain.logits[i], sizeof(float)) != 0;
         o.traffic = meter_.take();
         return o;
     }
@@ -128,8 +125,7 @@ class Worker {
     }
 
     void send(const Message& m) {
-        if (::write(pipe_, &m, sizeof m) != ssize_t(sizeof m))
-            throw engine::Error("the parent process is gone");
+        if (::write(pipe_, &m, sizeof m) != ssize_t(sizeof m)) throw engine::Error("the parent process is gone");
     }
 
     const Scenario& scenario_;
@@ -142,9 +138,8 @@ class Worker {
     TrafficMeter meter_;
 };
 
-[[noreturn]] void run_child(const engine::Model& model, const Scenario& scenario,
-                            const CacheOptions& cache, const std::vector<Outcome>& before,
-                            int pipe) {
+[[noreturn]] void run_child(const engine::Model& model, const Scenario& scenario, const CacheOptions& cache,
+                            const std::vector<Outcome>& before, int pipe) {
     int status = 0;
     try {
         Worker(model, scenario, cache, before, pipe).run();
@@ -214,18 +209,15 @@ class Child {
 
 class Leader {
   public:
-    Leader(const engine::Model& model, const Scenario& scenario, const CacheOptions& cache,
-           Watcher& watcher)
+    Leader(const engine::Model& model, const Scenario& scenario, const CacheOptions& cache, Watcher& watcher)
         : model_(model), scenario_(scenario), cache_(cache), watcher_(watcher) {}
 
     Conversation lead() {
         follow(true);
-        if (!result_.killed)
-            throw engine::Error("the first process ended before it could be killed");
+        if (!result_.killed) throw engine::Error("the first process ended before it could be killed");
         result_.restarted_at = uint32_t(result_.outcomes.size());
         follow(false);
-        if (result_.outcomes.size() != n_requests)
-            throw engine::Error("the second process ended too early");
+        if (result_.outcomes.size() != n_requests) throw engine::Error("the second process ended too early");
         return std::move(result_);
     }
 
@@ -237,19 +229,17 @@ class Leader {
         uint32_t n_of_killed = 0;
         while (child.receive(m)) {
             take(m, kill_it);
-            if (kill_it && m.kind == Kind::token && m.request == killed_request &&
-                ++n_of_killed == answer_tokens / 2) {
+            if (kill_it && m.kind == Kind::token && m.request == killed_request && ++n_of_killed == answer_tokens / 2) {
                 child.kill();
                 const int status = child.wait();
                 watcher_.event("killed the process with SIGKILL in the middle of an answer; "
                                "starting it again on the same directory");
                 result_.killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-                return; // what it may still have said does not count
+                return;  // what it may still have said does not count
             }
         }
         const int status = child.wait();
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-            throw engine::Error("a process of the demo died");
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) throw engine::Error("a process of the demo died");
     }
 
     void take(const Message& m, bool first_process) {
@@ -259,9 +249,9 @@ class Leader {
             break;
         case Kind::token:
             ++n_tokens_;
-            watcher_.progress(double(n_tokens_) / total,
-                              "turn " + std::to_string(Scenario::turn_of(m.request) + 1) +
-                                  ", user " + std::to_string(Scenario::user_of(m.request) + 1));
+            watcher_.progress(double(n_tokens_) / total, "turn " + std::to_string(Scenario::turn_of(m.request) + 1) +
+                                                             ", user " +
+                                                             std::to_string(Scenario::user_of(m.request) + 1));
             break;
         case Kind::outcome:
             result_.outcomes.push_back(m.outcome);
@@ -283,7 +273,7 @@ class Leader {
     uint32_t n_tokens_ = 0;
 };
 
-} // namespace
+}  // namespace
 
 Traffic& Traffic::operator+=(const Traffic& other) {
     arena_out += other.arena_out;
@@ -294,8 +284,7 @@ Traffic& Traffic::operator+=(const Traffic& other) {
     return *this;
 }
 
-std::vector<int32_t> prompt_of(const Scenario& scenario, const std::vector<Outcome>& before,
-                               uint32_t request) {
+std::vector<int32_t> prompt_of(const Scenario& scenario, const std::vector<Outcome>& before, uint32_t request) {
     const uint32_t user = Scenario::user_of(request);
     std::vector<int32_t> prompt = scenario.documents[Scenario::document_of(user)];
     const auto ask = [&](uint32_t turn) {
@@ -311,9 +300,9 @@ std::vector<int32_t> prompt_of(const Scenario& scenario, const std::vector<Outco
     return prompt;
 }
 
-Conversation converse(const engine::Model& model, const Scenario& scenario,
-                      const CacheOptions& cache, Watcher& watcher) {
+Conversation converse(const engine::Model& model, const Scenario& scenario, const CacheOptions& cache,
+                      Watcher& watcher) {
     return Leader(model, scenario, cache, watcher).lead();
 }
 
-} // namespace demo
+}  // namespace demo

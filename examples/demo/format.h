@@ -32,4 +32,4 @@ inline std::string mebibytes(unsigned long long n) {
     return format("%.2f", double(n) / (1 << 20));
 }
 
-} // namespace demo
+}  // namespace demo

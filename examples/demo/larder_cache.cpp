@@ -8,7 +8,7 @@ namespace {
 
 constexpr uint32_t block_tokens = 16;
 
-} // namespace
+}  // namespace
 
 LarderCache::LarderCache(const engine::Model& model, const CacheOptions& options) {
     larder_context* context = nullptr;
@@ -29,8 +29,7 @@ void LarderCache::open_layout(const engine::Model& model) {
     group.n_kv_heads = s.n_kv_heads;
     group.k_dim = group.v_dim = s.head_dim;
     // What was computed with other weights must never be found.
-    const std::string weights =
-        std::to_string(model.n_parameters()) + "/" + std::to_string(model.crc32c);
+    const std::string weights = std::to_string(model.n_parameters()) + "/" + std::to_string(model.crc32c);
     larder_layout_options options = LARDER_LAYOUT_OPTIONS_INIT;
     options.n_groups = 1;
     options.groups = &group;
@@ -75,8 +74,7 @@ uint32_t LarderCache::begin(std::span<const int32_t> prompt) {
     query.n_tokens = prompt.size();
     larder_kv_match_info found = LARDER_KV_MATCH_INFO_INIT;
     check(larder_kv_match(kv_.get(), &query, &found), "larder_kv_match");
-    check(larder_kv_begin(kv_.get(), found.lease, nullptr, nullptr, 0, &seq_, nullptr),
-          "larder_kv_begin");
+    check(larder_kv_begin(kv_.get(), found.lease, nullptr, nullptr, 0, &seq_, nullptr), "larder_kv_begin");
     larder_kv_seq_info info = LARDER_KV_SEQ_INFO_INIT;
     check(larder_kv_seq_get_info(kv_.get(), seq_, &info), "larder_kv_seq_get_info");
     // begin may find less than match did: what was lost is the end of the prefix.
@@ -116,4 +114,4 @@ larder_stats LarderCache::stats() const {
     return s;
 }
 
-} // namespace demo
+}  // namespace demo

@@ -11,10 +11,10 @@
 namespace demo {
 
 struct CacheOptions {
-    uint64_t n_blocks = 0;   // of the arena, 16 tokens each
-    uint64_t host_bytes = 0; // RAM tier
-    uint64_t file_bytes = 0; // file tier
-    std::string directory;   // of the file tier
+    uint64_t n_blocks = 0;    // of the arena, 16 tokens each
+    uint64_t host_bytes = 0;  // RAM tier
+    uint64_t file_bytes = 0;  // file tier
+    std::string directory;    // of the file tier
     std::string codec = "lossless";
 };
 
@@ -51,4 +51,4 @@ class LarderCache final : public engine::KvCache {
     engine::KvView view_;
 };
 
-} // namespace demo
+}  // namespace demo

@@ -13,8 +13,7 @@ inline void check(larder_status status, const char* what) {
     if (status >= 0) return;
     larder_error_info info = LARDER_ERROR_INFO_INIT;
     larder_last_error(&info);
-    throw engine::Error(std::string(what) + ": " + larder_status_name(status) + ": " +
-                        info.message);
+    throw engine::Error(std::string(what) + ": " + larder_status_name(status) + ": " + info.message);
 }
 
 template <auto destroy> struct With {
@@ -23,4 +22,4 @@ template <auto destroy> struct With {
 
 template <class T, auto destroy> using Handle = std::unique_ptr<T, With<destroy>>;
 
-} // namespace demo
+}  // namespace demo

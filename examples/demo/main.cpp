@@ -20,34 +20,33 @@ namespace {
 
 struct Arguments {
     std::string model = "examples/models/larder-demo.kvlm";
-    std::string tokenizer; // default: the model's name with .bpe
-    std::string text;      // likewise with .txt
+    std::string tokenizer;  // default: the model's name with .bpe
+    std::string text;       // likewise with .txt
     std::string report = "demo-report.html";
     CacheOptions cache;
-    uint32_t n_windows = 12; // for measuring codecs
+    uint32_t n_windows = 12;  // for measuring codecs
 };
 
-constexpr char usage[] =
-    "usage: larder-demo [options]\n"
-    "  --model FILE       weights, kvlm1 or llama2.c (examples/models/larder-demo.kvlm)\n"
-    "  --tokenizer FILE   (beside the model, .bpe)\n"
-    "  --text FILE        what the documents and questions are cut from (kjv-heldout.txt beside "
-    "the model)\n"
-    "  --report FILE      the page to write (demo-report.html)\n"
-    "  --directory DIR    of the file tier (a new one under $TMPDIR or /tmp, removed at the end)\n"
-    "  --blocks N         blocks of 16 tokens in the arena (96)\n"
-    "  --ram-mib N        RAM tier (6)\n"
-    "  --file-mib N       file tier (64)\n"
-    "  --codec CHAIN      of the tiers (lossless)\n"
-    "  --windows N        prompts that each codec preset is measured on (12)\n";
+constexpr char usage[] = "usage: larder-demo [options]\n"
+                         "  --model FILE       weights, kvlm1 or llama2.c (examples/models/larder-demo.kvlm)\n"
+                         "  --tokenizer FILE   (beside the model, .bpe)\n"
+                         "  --text FILE        what the documents and questions are cut from (kjv-heldout.txt beside "
+                         "the model)\n"
+                         "  --report FILE      the page to write (demo-report.html)\n"
+                         "  --directory DIR    of the file tier (a new one under $TMPDIR or /tmp, removed at the end)\n"
+                         "  --blocks N         blocks of 16 tokens in the arena (96)\n"
+                         "  --ram-mib N        RAM tier (6)\n"
+                         "  --file-mib N       file tier (64)\n"
+                         "  --codec CHAIN      of the tiers (lossless)\n"
+                         "  --windows N        prompts that each codec preset is measured on (12)\n";
 
 // A number of the command line; anything else ends the program.
 uint64_t number(const char* option, const char* text, uint64_t least, uint64_t most) {
     char* end = nullptr;
     const unsigned long long n = std::strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end || n < least || n > most)
-        throw engine::Error(format("%s: '%s' is not a number in %llu .. %llu", option, text,
-                                   (unsigned long long)least, (unsigned long long)most));
+        throw engine::Error(format("%s: '%s' is not a number in %llu .. %llu", option, text, (unsigned long long)least,
+                                   (unsigned long long)most));
     return n;
 }
 
@@ -62,8 +61,7 @@ Arguments parse(int argc, char** argv) {
             std::fputs(usage, stdout);
             std::exit(0);
         }
-        if (i + 1 == argc)
-            throw engine::Error(option + ": unknown, or its value is missing; see --help");
+        if (i + 1 == argc) throw engine::Error(option + ": unknown, or its value is missing; see --help");
         const char* value = argv[++i];
         if (option == "--model")
             a.model = value;
@@ -124,14 +122,11 @@ class Bar final : public Watcher {
         tenth_ = tenth;
         constexpr size_t width = 30;
         const size_t filled = size_t(part * width);
-        std::printf("%s  [%s%s] %3.0f %%  %-20s%s", terminal_ ? "\r" : "",
-                    std::string(filled, '#').c_str(), std::string(width - filled, '.').c_str(),
-                    part * 100, what.c_str(), terminal_ ? "" : "\n");
+        std::printf("%s  [%s%s] %3.0f %%  %-20s%s", terminal_ ? "\r" : "", std::string(filled, '#').c_str(),
+                    std::string(width - filled, '.').c_str(), part * 100, what.c_str(), terminal_ ? "" : "\n");
         std::fflush(stdout);
     }
-    void event(const std::string& what) override {
-        std::printf("%s  %s\n", terminal_ ? "\n" : "", what.c_str());
-    }
+    void event(const std::string& what) override { std::printf("%s  %s\n", terminal_ ? "\n" : "", what.c_str()); }
     void done() {
         progress(1, "done");
         if (terminal_) std::printf("\n");
@@ -146,9 +141,7 @@ class Bar final : public Watcher {
 class Part final : public Watcher {
   public:
     Part(Watcher& whole, double part) : whole_(whole), part_(part) {}
-    void progress(double part, const std::string& what) override {
-        whole_.progress(part * part_, what);
-    }
+    void progress(double part, const std::string& what) override { whole_.progress(part * part_, what); }
     void event(const std::string& what) override { whole_.event(what); }
 
   private:
@@ -167,12 +160,10 @@ void introduce(const Summary& s) {
                 "(%.1f M parameters, %u layers, %u tokens of context), on %s.\n"
                 "Arena: %llu blocks of 16 tokens, %.1f MiB. RAM tier: %.0f MiB. File tier: %.0f "
                 "MiB. Codec: %s.\n\n",
-                larder_version_string(), n_users, n_documents, n_turns, question_tokens,
-                answer_tokens, s.model_name.c_str(), double(s.n_parameters) * 1e-6,
-                s.shape.n_layers, s.shape.context, s.machine.c_str(),
-                (unsigned long long)s.cache.n_blocks, double(s.cache.n_blocks) * block_kib / 1024,
-                double(s.cache.host_bytes) / (1 << 20), double(s.cache.file_bytes) / (1 << 20),
-                s.cache.codec.c_str());
+                larder_version_string(), n_users, n_documents, n_turns, question_tokens, answer_tokens,
+                s.model_name.c_str(), double(s.n_parameters) * 1e-6, s.shape.n_layers, s.shape.context,
+                s.machine.c_str(), (unsigned long long)s.cache.n_blocks, double(s.cache.n_blocks) * block_kib / 1024,
+                double(s.cache.host_bytes) / (1 << 20), double(s.cache.file_bytes) / (1 << 20), s.cache.codec.c_str());
     std::fflush(stdout);
 }
 
@@ -200,26 +191,24 @@ int run(int argc, char** argv) {
     Part talk(bar, 0.9);
     s.conversation = converse(model, scenario, arguments.cache, talk);
     bar.progress(0.9, "measuring codecs");
-    s.codecs = measure_codecs(model, tokenizer->beginning(), scenario.rest, scenario.documents,
-                              arguments.n_windows);
+    s.codecs = measure_codecs(model, tokenizer->beginning(), scenario.rest, scenario.documents, arguments.n_windows);
     bar.done();
     const Outcome& last = s.conversation.outcomes.back();
-    s.sample_question = tokenizer->decode(
-        scenario.questions[(n_turns - 1) * n_users + Scenario::user_of(last.request)]);
+    s.sample_question =
+        tokenizer->decode(scenario.questions[(n_turns - 1) * n_users + Scenario::user_of(last.request)]);
     s.sample_answer = tokenizer->decode(last.answer);
     s.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     summarize(s);
     print_tables(s);
     write_report(s, arguments.report);
-    std::printf("\n%s in %.1f s. The charts: %s\n",
-                s.good() ? "All checks hold," : "A CHECK FAILED,", s.seconds,
+    std::printf("\n%s in %.1f s. The charts: %s\n", s.good() ? "All checks hold," : "A CHECK FAILED,", s.seconds,
                 arguments.report.c_str());
     return s.good() ? 0 : 1;
 }
 
-} // namespace
+}  // namespace
 
-} // namespace demo
+}  // namespace demo
 
 int main(int argc, char** argv) {
     try {

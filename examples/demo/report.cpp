@@ -88,8 +88,8 @@ class Page {
                    "The keys and values of all that do not fit the arena, nor the RAM behind it; "
                    "the rest lies in files. "
                    "Half-way the process is killed and started again on the same directory.",
-                   n_users, n_documents, document_tokens, double(s_.n_parameters) * 1e-6, n_turns,
-                   question_tokens, answer_tokens));
+                   n_users, n_documents, document_tokens, double(s_.n_parameters) * 1e-6, n_turns, question_tokens,
+                   answer_tokens));
         add("</p>\n");
         if (s_.good())
             add(format("<p class=\"banner\">All %zu checks hold: every token and every logit is "
@@ -107,10 +107,8 @@ class Page {
         const TurnRow& all = s_.total;
         add("<div class=\"tiles\">\n");
         tile(format("%.1f&times;", all.speed_up()),
-             format("faster to the first token (median %.1f ms instead of %.1f ms)", all.larder_ms,
-                    all.plain_ms));
-        tile(format("%.0f&thinsp;%%",
-                    100.0 * double(all.n_prompt - all.n_computed) / double(all.n_prompt)),
+             format("faster to the first token (median %.1f ms instead of %.1f ms)", all.larder_ms, all.plain_ms));
+        tile(format("%.0f&thinsp;%%", 100.0 * double(all.n_prompt - all.n_computed) / double(all.n_prompt)),
              "of " + grouped(all.n_prompt) + " prompt tokens were not computed again");
         tile(grouped(uint64_t(n_requests) * answer_tokens * s_.shape.vocab),
              "logits compared bit by bit with the run without Larder");
@@ -151,8 +149,7 @@ class Page {
 
     void tokens_of(const TurnRow& r, bool total) {
         std::vector<std::string> cells = {escaped(r.label)};
-        for (uint64_t n :
-             {uint64_t(r.n_requests), r.n_prompt, r.n_arena, r.n_host, r.n_file, r.n_computed})
+        for (uint64_t n : {uint64_t(r.n_requests), r.n_prompt, r.n_arena, r.n_host, r.n_file, r.n_computed})
             cells.push_back(grouped(n));
         cells.push_back(format("%.1f ms", r.larder_ms));
         cells.push_back(format("%.1f ms", r.plain_ms));
@@ -205,8 +202,8 @@ class Page {
             if (r.measured)
                 add(format("<td>%.2f</td><td>%.2f&times;</td><td>%.4g</td><td>%.3f</td><td>%.0f</"
                            "td><td>%.0f</td></tr>\n",
-                           r.bits_per_value, r.compression, r.logit_difference, r.perplexity,
-                           r.encode_mb_s, r.decode_mb_s));
+                           r.bits_per_value, r.compression, r.logit_difference, r.perplexity, r.encode_mb_s,
+                           r.decode_mb_s));
             else
                 add("<td colspan=\"6\">not measured: " + escaped(r.why) + "</td></tr>\n");
         }
@@ -216,27 +213,24 @@ class Page {
     void checks() {
         add("<section><h2>Checks</h2><ul class=\"checks\">\n");
         for (const Check& c : s_.checks)
-            add(std::string("<li") + (c.holds ? "" : " class=\"bad\"") + ">" + escaped(c.claim) +
-                "<span>" + escaped(c.detail) + "</span></li>\n");
+            add(std::string("<li") + (c.holds ? "" : " class=\"bad\"") + ">" + escaped(c.claim) + "<span>" +
+                escaped(c.detail) + "</span></li>\n");
         add("</ul></section>\n");
     }
 
     void words() {
         add("<section><h2>The last words</h2>\n<p>The end of the last conversation: the "
             "user&rsquo;s tokens, then the model&rsquo;s.</p>\n<blockquote>");
-        add(escaped(s_.sample_question) + "<em>" + escaped(s_.sample_answer) +
-            "</em></blockquote></section>\n");
+        add(escaped(s_.sample_question) + "<em>" + escaped(s_.sample_answer) + "</em></blockquote></section>\n");
     }
 
     void foot() {
-        const double block_mib =
-            16.0 * s_.shape.n_layers * 2 * double(s_.shape.kv_width()) * 2 / (1 << 20);
-        add(format("<footer><p><code>make demo</code>, Larder %s, %s, %s, %.1f s. ",
-                   larder_version_string(), escaped(s_.date).c_str(), escaped(s_.machine).c_str(),
-                   s_.seconds));
+        const double block_mib = 16.0 * s_.shape.n_layers * 2 * double(s_.shape.kv_width()) * 2 / (1 << 20);
+        add(format("<footer><p><code>make demo</code>, Larder %s, %s, %s, %.1f s. ", larder_version_string(),
+                   escaped(s_.date).c_str(), escaped(s_.machine).c_str(), s_.seconds));
         add(format("Model %s: %u layers, %u query and %u kv heads of %u, %u tokens of context. ",
-                   escaped(s_.model_name).c_str(), s_.shape.n_layers, s_.shape.n_heads,
-                   s_.shape.n_kv_heads, s_.shape.head_dim, s_.shape.context));
+                   escaped(s_.model_name).c_str(), s_.shape.n_layers, s_.shape.n_heads, s_.shape.n_kv_heads,
+                   s_.shape.head_dim, s_.shape.context));
         add(format("Arena %llu blocks of 16 tokens (%.1f MiB), RAM tier %.0f MiB, file tier %.0f "
                    "MiB; the second process opened the directory in %.1f ms.</p></footer>\n",
                    (unsigned long long)s_.cache.n_blocks, double(s_.cache.n_blocks) * block_mib,
@@ -249,7 +243,7 @@ class Page {
     std::string out_;
 };
 
-} // namespace
+}  // namespace
 
 void write_report(const Summary& summary, const std::string& path) {
     std::ofstream file(path, std::ios::binary | std::ios::trunc);
@@ -258,4 +252,4 @@ void write_report(const Summary& summary, const std::string& path) {
     if (!file) throw engine::Error(path + ": the report could not be written");
 }
 
-} // namespace demo
+}  // namespace demo

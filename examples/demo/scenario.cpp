@@ -33,8 +33,7 @@ Scenario make_scenario(const engine::Tokenizer& tokenizer, const std::string& te
         document.insert(document.begin(), tokenizer.beginning());
         if (document.size() < document_tokens)
             throw engine::Error("page " + std::to_string(i + 1) + " of the text has " +
-                                std::to_string(document.size()) +
-                                " tokens, too few for a document");
+                                std::to_string(document.size()) + " tokens, too few for a document");
         document.resize(document_tokens);
         s.documents.push_back(std::move(document));
     }
@@ -52,4 +51,4 @@ Scenario make_scenario(const engine::Tokenizer& tokenizer, const std::string& te
     return s;
 }
 
-} // namespace demo
+}  // namespace demo

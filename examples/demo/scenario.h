@@ -16,9 +16,9 @@ inline constexpr uint32_t n_requests = n_users * n_turns;
 inline constexpr uint32_t killed_request = 2 * n_users + 3;
 
 struct Scenario {
-    std::vector<std::vector<int32_t>> documents; // the first token of each begins a text
-    std::vector<std::vector<int32_t>> questions; // [turn * n_users + user]
-    std::vector<int32_t> rest;                   // of the text, for measuring codecs
+    std::vector<std::vector<int32_t>> documents;  // the first token of each begins a text
+    std::vector<std::vector<int32_t>> questions;  // [turn * n_users + user]
+    std::vector<int32_t> rest;                    // of the text, for measuring codecs
 
     static uint32_t document_of(uint32_t user) { return user % n_documents; }
     // Which user sends the request; each turn in another order, as chats do.
@@ -30,4 +30,4 @@ struct Scenario {
 // the documents. Throws engine::Error when there is too little of it.
 Scenario make_scenario(const engine::Tokenizer& tokenizer, const std::string& text);
 
-} // namespace demo
+}  // namespace demo

@@ -43,10 +43,8 @@ std::vector<TurnRow> turn_rows(const Conversation& c) {
     for (uint32_t turn = 0; turn < n_turns; ++turn) {
         const uint32_t begin = turn * n_users, end = begin + n_users;
         if (c.restarted_at > begin && c.restarted_at < end) {
-            rows.push_back(
-                row_of(format("%u, until the kill", turn + 1), all + begin, all + c.restarted_at));
-            rows.push_back(
-                row_of(format("%u, restarted", turn + 1), all + c.restarted_at, all + end));
+            rows.push_back(row_of(format("%u, until the kill", turn + 1), all + begin, all + c.restarted_at));
+            rows.push_back(row_of(format("%u, restarted", turn + 1), all + c.restarted_at, all + end));
         } else {
             rows.push_back(row_of(format("%u", turn + 1), all + begin, all + end));
         }
@@ -66,8 +64,7 @@ std::vector<Check> checks_of(const Summary& s) {
         tokens_after += o.n_tokens_different;
         logits_after += o.n_logits_different;
     }
-    const uint64_t n_tokens = uint64_t(n_requests) * answer_tokens,
-                   n_logits = n_tokens * s.shape.vocab;
+    const uint64_t n_tokens = uint64_t(n_requests) * answer_tokens, n_logits = n_tokens * s.shape.vocab;
     const Outcome& first_after = c.outcomes[c.restarted_at];
     std::vector<Check> checks;
     checks.push_back({"every generated token is the one of the run without Larder", tokens == 0,
@@ -77,17 +74,15 @@ std::vector<Check> checks_of(const Summary& s) {
     checks.push_back({"the process was killed in the middle of an answer, by SIGKILL", c.killed,
                       format("request %u of %u", killed_request + 1, n_requests)});
     checks.push_back({"what was stored before the kill was found again", first_after.n_file > 0,
-                      format("%u of %u prompt tokens of the first request came from the file tier",
-                             first_after.n_file, first_after.n_prompt)});
+                      format("%u of %u prompt tokens of the first request came from the file tier", first_after.n_file,
+                             first_after.n_prompt)});
     checks.push_back({"nothing wrong was served after the kill",
                       tokens_after == 0 && logits_after == 0 && c.restarted_at < n_requests,
-                      format("of %u requests, ", n_requests - c.restarted_at) +
-                          grouped(tokens_after) + " tokens and " + grouped(logits_after) +
-                          " logits differ"});
-    checks.push_back({"every tier served",
-                      s.total.n_arena > 0 && s.total.n_host > 0 && s.total.n_file > 0,
-                      "tokens from arena " + grouped(s.total.n_arena) + ", RAM " +
-                          grouped(s.total.n_host) + ", file " + grouped(s.total.n_file)});
+                      format("of %u requests, ", n_requests - c.restarted_at) + grouped(tokens_after) + " tokens and " +
+                          grouped(logits_after) + " logits differ"});
+    checks.push_back({"every tier served", s.total.n_arena > 0 && s.total.n_host > 0 && s.total.n_file > 0,
+                      "tokens from arena " + grouped(s.total.n_arena) + ", RAM " + grouped(s.total.n_host) + ", file " +
+                          grouped(s.total.n_file)});
     uint64_t inexact = 0, n_exact = 0;
     for (const CodecResult& r : s.codecs.presets)
         if (r.exact) {
@@ -99,7 +94,7 @@ std::vector<Check> checks_of(const Summary& s) {
     return checks;
 }
 
-} // namespace
+}  // namespace
 
 bool Summary::good() const {
     return std::all_of(checks.begin(), checks.end(), [](const Check& c) { return c.holds; });
@@ -107,8 +102,8 @@ bool Summary::good() const {
 
 void summarize(Summary& s) {
     s.turns = turn_rows(s.conversation);
-    s.total = row_of("all", s.conversation.outcomes.data(),
-                     s.conversation.outcomes.data() + s.conversation.outcomes.size());
+    s.total =
+        row_of("all", s.conversation.outcomes.data(), s.conversation.outcomes.data() + s.conversation.outcomes.size());
     for (const Traffic& t : s.conversation.flushes) s.total.traffic += t;
     s.checks = checks_of(s);
 }
@@ -133,4 +128,4 @@ std::string today() {
     return text;
 }
 
-} // namespace demo
+}  // namespace demo

@@ -13,8 +13,8 @@ namespace demo {
 struct TurnRow {
     std::string label;
     uint32_t n_requests = 0;
-    uint64_t n_prompt = 0, n_arena = 0, n_host = 0, n_file = 0, n_computed = 0; // tokens
-    double larder_ms = 0, plain_ms = 0; // median time to first token
+    uint64_t n_prompt = 0, n_arena = 0, n_host = 0, n_file = 0, n_computed = 0;  // tokens
+    double larder_ms = 0, plain_ms = 0;                                          // median time to first token
     Traffic traffic;
 
     double speed_up() const { return larder_ms > 0 ? plain_ms / larder_ms : 0; }
@@ -56,4 +56,4 @@ void print_tables(const Summary& summary);
 // One self-contained page. Throws engine::Error when it cannot be written.
 void write_report(const Summary& summary, const std::string& path);
 
-} // namespace demo
+}  // namespace demo

@@ -32,13 +32,12 @@ std::span<const float> Decoder::step(std::span<const Slice> slices, Rows rows) {
     x_.resize(rows_.size() * s.dim);
     h_.resize(x_.size());
     for (size_t r = 0; r < rows_.size(); ++r)
-        for (size_t i = 0; i < s.dim; ++i)
-            x_[r * s.dim + i] = model_.embedding.at(size_t(rows_[r].token), i);
+        for (size_t i = 0; i < s.dim; ++i) x_[r * s.dim + i] = model_.embedding.at(size_t(rows_[r].token), i);
     for (size_t l = 0; l < model_.layers.size(); ++l) {
         attention(l, slices);
         feed(model_.layers[l]);
     }
-    if (rows == Rows::last) { // keep the rows that were asked for
+    if (rows == Rows::last) {  // keep the rows that were asked for
         size_t to = 0, from = 0;
         for (const Slice& slice : slices) {
             if (slice.tokens.empty()) continue;
@@ -51,8 +50,7 @@ std::span<const float> Decoder::step(std::span<const Slice> slices, Rows rows) {
     normalize(model_.last_norm);
     product(h_, s.dim, model_.output_matrix(), out_);
     logits_.resize(rows_.size() * s.vocab);
-    for (size_t r = 0; r < rows_.size(); ++r)
-        std::copy_n(&out_[r * padded(s.vocab)], s.vocab, &logits_[r * s.vocab]);
+    for (size_t r = 0; r < rows_.size(); ++r) std::copy_n(&out_[r * padded(s.vocab)], s.vocab, &logits_[r * s.vocab]);
     return logits_;
 }
 
@@ -64,24 +62,20 @@ void Decoder::check(std::span<const Slice> slices) const {
                         " is beyond the context of " + std::to_string(s.context));
         for (int32_t t : slice.tokens)
             if (t < 0 || uint32_t(t) >= s.vocab)
-                throw Error("token " + std::to_string(t) + " is outside the vocabulary of " +
-                            std::to_string(s.vocab));
+                throw Error("token " + std::to_string(t) + " is outside the vocabulary of " + std::to_string(s.vocab));
     }
 }
 
 void Decoder::normalize(const std::vector<float>& weights) {
     const size_t dim = model_.shape.dim;
-    for (size_t r = 0; r < rows_.size(); ++r)
-        kernels_.norm(&x_[r * dim], weights.data(), dim, &h_[r * dim]);
+    for (size_t r = 0; r < rows_.size(); ++r) kernels_.norm(&x_[r * dim], weights.data(), dim, &h_[r * dim]);
 }
 
 // y: [rows][padded(n_out)]
-void Decoder::product(const std::vector<float>& x, size_t x_stride, const Matrix& w,
-                      std::vector<float>& y) {
+void Decoder::product(const std::vector<float>& x, size_t x_stride, const Matrix& w, std::vector<float>& y) {
     const size_t y_stride = padded(w.n_out());
     y.resize(rows_.size() * y_stride);
-    kernels_.product(x.data(), x_stride, rows_.size(), w.packed(), w.n_in(), w.n_out(), y.data(),
-                     y_stride);
+    kernels_.product(x.data(), x_stride, rows_.size(), w.packed(), w.n_in(), w.n_out(), y.data(), y_stride);
 }
 
 void Decoder::add_out() {
@@ -114,10 +108,8 @@ void Decoder::attention(size_t l, std::span<const Slice> slices) {
         const Row& row = rows_[r];
         rotate(&q_[r * q_stride], s.n_heads, row.position);
         rotate(&k_[r * kv_stride], s.n_kv_heads, row.position);
-        kernels_.to_half(&k_[r * kv_stride],
-                         reinterpret_cast<uint16_t*>(row.kv->k_row(l, row.position)), s.kv_width());
-        kernels_.to_half(&v_[r * kv_stride],
-                         reinterpret_cast<uint16_t*>(row.kv->v_row(l, row.position)), s.kv_width());
+        kernels_.to_half(&k_[r * kv_stride], reinterpret_cast<uint16_t*>(row.kv->k_row(l, row.position)), s.kv_width());
+        kernels_.to_half(&v_[r * kv_stride], reinterpret_cast<uint16_t*>(row.kv->v_row(l, row.position)), s.kv_width());
     }
     o_.resize(q_.size());
     size_t first_row = 0;
@@ -145,8 +137,8 @@ void Decoder::attend_slice(size_t l, const Slice& slice, size_t first_row) {
                 const size_t at = (first_row + t) * stride + (head * group + g) * s.head_dim;
                 queries_.push_back({&q_[at], &o_[at], slice.position + uint32_t(t) + 1});
             }
-        kernels_.attend(queries_.data(), queries_.size(), keys_.data(), values_.data(), s.head_dim,
-                        scale, scratch_.data());
+        kernels_.attend(queries_.data(), queries_.size(), keys_.data(), values_.data(), s.head_dim, scale,
+                        scratch_.data());
     }
 }
 
@@ -155,17 +147,15 @@ void Decoder::attend_slice(size_t l, const Slice& slice, size_t first_row) {
 void Decoder::gather(size_t l, size_t head, const KvView& kv, size_t n_keys) {
     const size_t n = model_.shape.head_dim, width = padded(n), whole = padded(n_keys);
     keys_.resize(whole * n);
-    values_.assign(whole * width, 0.0f); // also between head_dim and width
+    values_.assign(whole * width, 0.0f);  // also between head_dim and width
     std::fill(keys_.end() - ptrdiff_t(std::min(keys_.size(), lanes * n)), keys_.end(), 0.0f);
     gathered_.resize(n);
     for (size_t t = 0; t < n_keys; ++t) {
         const size_t offset = head * n * sizeof(uint16_t);
-        kernels_.to_float(reinterpret_cast<const uint16_t*>(kv.k_row(l, t) + offset),
-                          gathered_.data(), n);
+        kernels_.to_float(reinterpret_cast<const uint16_t*>(kv.k_row(l, t) + offset), gathered_.data(), n);
         float* column = &keys_[t / lanes * lanes * n + t % lanes];
         for (size_t d = 0; d < n; ++d) column[d * lanes] = gathered_[d];
-        kernels_.to_float(reinterpret_cast<const uint16_t*>(kv.v_row(l, t) + offset),
-                          &values_[t * width], n);
+        kernels_.to_float(reinterpret_cast<const uint16_t*>(kv.v_row(l, t) + offset), &values_[t * width], n);
     }
 }
 
@@ -191,4 +181,4 @@ double nll(std::span<const float> logits, int32_t token) {
     return std::log(sum) + top - logits[size_t(token)];
 }
 
-} // namespace engine
+}  // namespace engine

@@ -15,11 +15,11 @@ namespace engine {
 // `position` and has room for these; they may follow each other in any number of slices and steps.
 struct Slice {
     std::span<const int32_t> tokens;
-    uint32_t position = 0; // of the first
+    uint32_t position = 0;  // of the first
     const KvView* kv = nullptr;
 };
 
-enum class Rows { last, all }; // whose logits are wanted, of each slice
+enum class Rows { last, all };  // whose logits are wanted, of each slice
 
 class Decoder {
   public:
@@ -45,20 +45,19 @@ class Decoder {
     void attend_slice(size_t layer, const Slice& slice, size_t first_row);
     void gather(size_t layer, size_t head, const KvView& kv, size_t n_keys);
     void rotate(float* heads, size_t n_heads, uint32_t position) const;
-    void product(const std::vector<float>& x, size_t x_stride, const Matrix& w,
-                 std::vector<float>& y);
+    void product(const std::vector<float>& x, size_t x_stride, const Matrix& w, std::vector<float>& y);
     void feed(const Layer& layer);
     void normalize(const std::vector<float>& weights);
     void add_out();
 
     const Model& model_;
     const Kernels& kernels_;
-    std::vector<float> cos_, sin_;     // [context][head_dim / 2]
-    std::vector<Row> rows_;            // of the step
-    std::vector<float> x_, h_;         // [rows][dim]: residual stream, and normalised
-    std::vector<float> q_, k_, v_, o_; // [rows][padded width]
+    std::vector<float> cos_, sin_;      // [context][head_dim / 2]
+    std::vector<Row> rows_;             // of the step
+    std::vector<float> x_, h_;          // [rows][dim]: residual stream, and normalised
+    std::vector<float> q_, k_, v_, o_;  // [rows][padded width]
     std::vector<float> gate_, up_, out_;
-    std::vector<float> keys_, values_; // of one kv head, packed for Kernels::attend
+    std::vector<float> keys_, values_;  // of one kv head, packed for Kernels::attend
     std::vector<float> gathered_, scratch_, logits_;
     std::vector<AttendRow> queries_;
 };
@@ -68,4 +67,4 @@ int32_t greatest(std::span<const float> logits);
 // Nats that the token costs under these logits.
 double nll(std::span<const float> logits, int32_t token);
 
-} // namespace engine
+}  // namespace engine

@@ -10,4 +10,4 @@ class Error : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-} // namespace engine
+}  // namespace engine

@@ -11,7 +11,7 @@ static inline float half_to_float(uint16_t h) noexcept {
     const uint32_t sign = uint32_t(h & 0x8000u) << 16;
     const uint32_t exponent = (h >> 10) & 31u;
     const uint32_t mantissa = h & 1023u;
-    if (exponent == 0) { // zero and subnormals: an exact product
+    if (exponent == 0) {  // zero and subnormals: an exact product
         const float magnitude = float(mantissa) * 0x1p-24f;
         return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, magnitude) | sign);
     }
@@ -28,8 +28,8 @@ static inline uint16_t float_to_half(float f) noexcept {
     const uint32_t sign = (bits >> 16) & 0x8000u;
     const uint32_t magnitude = bits & 0x7fffffffu;
     if (magnitude > 0x7f800000u) return uint16_t(sign | 0x7e00u | ((magnitude >> 13) & 1023u));
-    if (magnitude >= 0x477ff000u) return uint16_t(sign | 0x7c00u); // 65520 and more
-    if (magnitude < 0x38800000u) {                                 // below the least normal half
+    if (magnitude >= 0x477ff000u) return uint16_t(sign | 0x7c00u);  // 65520 and more
+    if (magnitude < 0x38800000u) {                                  // below the least normal half
         // Adding one half aligns the last bit kept with the last bit of a float, and rounds.
         const float shifted = __builtin_bit_cast(float, magnitude) + 0.5f;
         return uint16_t(sign | (__builtin_bit_cast(uint32_t, shifted) - 0x3f000000u));
@@ -38,4 +38,4 @@ static inline uint16_t float_to_half(float f) noexcept {
     return uint16_t(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
-} // namespace engine
+}  // namespace engine

@@ -16,8 +16,7 @@ const Kernels* kernels_for(Isa isa) noexcept {
         return &kernels_baseline;
 #if defined(__x86_64__)
     case Isa::avx2:
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") ? &kernels_avx2
-                                                                                : nullptr;
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") ? &kernels_avx2 : nullptr;
     case Isa::avx512:
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("f16c")
@@ -35,4 +34,4 @@ const Kernels& kernels() noexcept {
     return kernels_baseline;
 }
 
-} // namespace engine
+}  // namespace engine

@@ -22,8 +22,8 @@ constexpr size_t padded(size_t n) {
 
 // One query of one head against the keys 0 .. n_keys-1 of its kv head.
 struct AttendRow {
-    const float* query; // [head_dim]
-    float* out;         // [head_dim]
+    const float* query;  // [head_dim]
+    float* out;          // [head_dim]
     uint32_t n_keys;
 };
 
@@ -32,8 +32,8 @@ struct Kernels {
 
     // y[t][o] = sum over i of x[t][i] * w[o][i]. w is packed as [n_out / 16][n_in][16]; y has room
     // for padded(n_out).
-    void (*product)(const float* x, size_t x_stride, size_t n_tokens, const float* w, size_t n_in,
-                    size_t n_out, float* y, size_t y_stride);
+    void (*product)(const float* x, size_t x_stride, size_t n_tokens, const float* w, size_t n_in, size_t n_out,
+                    float* y, size_t y_stride);
     // y = x / sqrt(mean(x * x) + 1e-5) * w, for one token.
     void (*norm)(const float* x, const float* w, size_t n, float* y);
     // gate = gate / (1 + exp(-gate)) * up
@@ -41,8 +41,8 @@ struct Kernels {
     // Keys are packed as [n_keys / 16][head_dim][16], values as [n_keys][padded(head_dim)]; both
     // cover whole groups of 16 keys, finite everywhere. scratch: 8 * padded(greatest n_keys)
     // floats.
-    void (*attend)(const AttendRow* rows, size_t n_rows, const float* keys, const float* values,
-                   size_t head_dim, float scale, float* scratch);
+    void (*attend)(const AttendRow* rows, size_t n_rows, const float* keys, const float* values, size_t head_dim,
+                   float scale, float* scratch);
     void (*to_half)(const float* in, uint16_t* out, size_t n);
     void (*to_float)(const uint16_t* in, float* out, size_t n);
 };
@@ -54,4 +54,4 @@ const Kernels* kernels_for(Isa isa) noexcept;
 // The best that this processor has.
 const Kernels& kernels() noexcept;
 
-} // namespace engine
+}  // namespace engine

@@ -7,4 +7,4 @@ namespace engine {
 extern const Kernels kernels_avx2;
 const Kernels kernels_avx2 = {"avx2", product, norm, swiglu, attend, to_half, to_float};
 
-} // namespace engine
+}  // namespace engine

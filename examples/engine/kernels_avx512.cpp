@@ -7,4 +7,4 @@ namespace engine {
 extern const Kernels kernels_avx512;
 const Kernels kernels_avx512 = {"avx512", product, norm, swiglu, attend, to_half, to_float};
 
-} // namespace engine
+}  // namespace engine

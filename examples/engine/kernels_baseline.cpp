@@ -7,4 +7,4 @@ namespace engine {
 extern const Kernels kernels_baseline;
 const Kernels kernels_baseline = {"baseline", product, norm, swiglu, attend, to_half, to_float};
 
-} // namespace engine
+}  // namespace engine

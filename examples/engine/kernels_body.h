@@ -42,8 +42,7 @@ inline Vec exponential(Vec x) {
     const Vec top = Vec{} + 87.0f;
     x = x > top ? top : x;
     x = x < -top ? -top : x;
-    const float round =
-        12582912.0f; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+    const float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
     const Vec n = (x * 1.44269504f + round) - round;
     const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     Vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -58,8 +57,7 @@ inline Vec exponential(Vec x) {
 
 // T tokens against P neighbouring panels of 16 outputs.
 template <size_t T, size_t P>
-inline void product_tile(const float* x, size_t x_stride, const float* w, size_t n_in, float* y,
-                         size_t y_stride) {
+inline void product_tile(const float* x, size_t x_stride, const float* w, size_t n_in, float* y, size_t y_stride) {
     Vec sum[T][P * parts] = {};
     for (size_t i = 0; i < n_in; ++i)
         for (size_t q = 0; q < P * parts; ++q) {
@@ -67,26 +65,24 @@ inline void product_tile(const float* x, size_t x_stride, const float* w, size_t
             for (size_t t = 0; t < T; ++t) sum[t][q] += x[t * x_stride + i] * weight;
         }
     for (size_t t = 0; t < T; ++t)
-        for (size_t q = 0; q < P * parts; ++q)
-            store(y + t * y_stride + q * ENGINE_WIDTH, sum[t][q]);
+        for (size_t q = 0; q < P * parts; ++q) store(y + t * y_stride + q * ENGINE_WIDTH, sum[t][q]);
 }
 
 // Tokens t .. n_tokens in steps of T as far as they go; returns where it stopped.
 template <size_t T>
-inline size_t product_rows(size_t t, const float* x, size_t x_stride, size_t n_tokens,
-                           const float* w, size_t n_in, size_t n_panels, float* y,
-                           size_t y_stride) {
+inline size_t product_rows(size_t t, const float* x, size_t x_stride, size_t n_tokens, const float* w, size_t n_in,
+                           size_t n_panels, float* y, size_t y_stride) {
     const size_t end = t + (n_tokens - t) / T * T;
     if (end == t) return t;
-    for (size_t p = 0; p < n_panels; ++p) // the panel stays in the first cache for all tokens
+    for (size_t p = 0; p < n_panels; ++p)  // the panel stays in the first cache for all tokens
         for (size_t u = t; u < end; u += T)
-            product_tile<T, 1>(x + u * x_stride, x_stride, w + p * n_in * lanes, n_in,
-                               y + u * y_stride + p * lanes, y_stride);
+            product_tile<T, 1>(x + u * x_stride, x_stride, w + p * n_in * lanes, n_in, y + u * y_stride + p * lanes,
+                               y_stride);
     return end;
 }
 
-void product(const float* x, size_t x_stride, size_t n_tokens, const float* w, size_t n_in,
-             size_t n_out, float* y, size_t y_stride) {
+void product(const float* x, size_t x_stride, size_t n_tokens, const float* w, size_t n_in, size_t n_out, float* y,
+             size_t y_stride) {
     const size_t n_panels = padded(n_out) / lanes;
     size_t t = product_rows<ENGINE_TILE>(0, x, x_stride, n_tokens, w, n_in, n_panels, y, y_stride);
     t = product_rows<2>(t, x, x_stride, n_tokens, w, n_in, n_panels, y, y_stride);
@@ -94,10 +90,8 @@ void product(const float* x, size_t x_stride, size_t n_tokens, const float* w, s
         const float* row = x + t * x_stride;
         float* out = y + t * y_stride;
         size_t p = 0;
-        for (; p + 4 <= n_panels; p += 4)
-            product_tile<1, 4>(row, 0, w + p * n_in * lanes, n_in, out + p * lanes, 0);
-        for (; p < n_panels; ++p)
-            product_tile<1, 1>(row, 0, w + p * n_in * lanes, n_in, out + p * lanes, 0);
+        for (; p + 4 <= n_panels; p += 4) product_tile<1, 4>(row, 0, w + p * n_in * lanes, n_in, out + p * lanes, 0);
+        for (; p < n_panels; ++p) product_tile<1, 1>(row, 0, w + p * n_in * lanes, n_in, out + p * lanes, 0);
     }
 }
 
@@ -152,8 +146,7 @@ inline float softmax_row(float* score, size_t n_keys) {
     const size_t whole = padded(n_keys);
     for (size_t j = n_keys; j < whole; ++j) score[j] = -__builtin_inff();
     const float greatest = greatest_of(score, whole);
-    for (size_t j = 0; j < whole; j += ENGINE_WIDTH)
-        store(score + j, exponential(load(score + j) - greatest));
+    for (size_t j = 0; j < whole; j += ENGINE_WIDTH) store(score + j, exponential(load(score + j) - greatest));
     for (size_t j = n_keys; j < whole; ++j) score[j] = 0.0f;
     Vec sum[parts] = {};
     for (size_t j = 0; j < whole; j += lanes)
@@ -163,8 +156,8 @@ inline float softmax_row(float* score, size_t n_keys) {
 
 // scores[r][key] for R rows that share each load of the keys
 template <size_t R>
-inline void score_tile(const AttendRow* rows, const float* keys, size_t n_keys, size_t head_dim,
-                       float scale, float* scores, size_t stride) {
+inline void score_tile(const AttendRow* rows, const float* keys, size_t n_keys, size_t head_dim, float scale,
+                       float* scores, size_t stride) {
     for (size_t j = 0; j < n_keys; j += lanes) {
         Vec sum[R][parts] = {};
         for (size_t d = 0; d < head_dim; ++d)
@@ -173,17 +166,15 @@ inline void score_tile(const AttendRow* rows, const float* keys, size_t n_keys, 
                 for (size_t r = 0; r < R; ++r) sum[r][p] += rows[r].query[d] * key;
             }
         for (size_t r = 0; r < R; ++r)
-            for (size_t p = 0; p < parts; ++p)
-                store(scores + r * stride + j + p * ENGINE_WIDTH, sum[r][p] * scale);
+            for (size_t p = 0; p < parts; ++p) store(scores + r * stride + j + p * ENGINE_WIDTH, sum[r][p] * scale);
     }
 }
 
 // Dimensions d .. d + ENGINE_WIDTH - 1 of the weighted values, for R rows; `least` keys belong to
 // all of them.
 template <size_t R>
-inline void value_tile(const AttendRow* rows, const float* values, size_t width, size_t d,
-                       size_t least, const float* weights, size_t stride, const float* total,
-                       size_t head_dim) {
+inline void value_tile(const AttendRow* rows, const float* values, size_t width, size_t d, size_t least,
+                       const float* weights, size_t stride, const float* total, size_t head_dim) {
     Vec sum[R] = {};
     for (size_t j = 0; j < least; ++j) {
         const Vec value = load(values + j * width + d);
@@ -200,8 +191,8 @@ inline void value_tile(const AttendRow* rows, const float* values, size_t width,
 }
 
 template <size_t R>
-inline void attend_tile(const AttendRow* rows, const float* keys, const float* values,
-                        size_t head_dim, float scale, float* scratch) {
+inline void attend_tile(const AttendRow* rows, const float* keys, const float* values, size_t head_dim, float scale,
+                        float* scratch) {
     size_t most = rows[0].n_keys, least = rows[0].n_keys;
     for (size_t r = 1; r < R; ++r) {
         most = rows[r].n_keys > most ? rows[r].n_keys : most;
@@ -215,13 +206,12 @@ inline void attend_tile(const AttendRow* rows, const float* keys, const float* v
         value_tile<R>(rows, values, width, d, least, scratch, stride, total, head_dim);
 }
 
-void attend(const AttendRow* rows, size_t n_rows, const float* keys, const float* values,
-            size_t head_dim, float scale, float* scratch) {
+void attend(const AttendRow* rows, size_t n_rows, const float* keys, const float* values, size_t head_dim, float scale,
+            float* scratch) {
     size_t r = 0;
     for (; r + ENGINE_TILE <= n_rows; r += ENGINE_TILE)
         attend_tile<ENGINE_TILE>(rows + r, keys, values, head_dim, scale, scratch);
-    for (; r + 2 <= n_rows; r += 2)
-        attend_tile<2>(rows + r, keys, values, head_dim, scale, scratch);
+    for (; r + 2 <= n_rows; r += 2) attend_tile<2>(rows + r, keys, values, head_dim, scale, scratch);
     for (; r < n_rows; ++r) attend_tile<1>(rows + r, keys, values, head_dim, scale, scratch);
 }
 
@@ -229,8 +219,7 @@ void to_half(const float* in, uint16_t* out, size_t n) {
     size_t i = 0;
 #if defined(__F16C__)
     for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
-                         _mm256_cvtps_ph(_mm256_loadu_ps(in + i), 0));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm256_cvtps_ph(_mm256_loadu_ps(in + i), 0));
 #endif
     for (; i < n; ++i) out[i] = float_to_half(in[i]);
 }
@@ -239,11 +228,10 @@ void to_float(const uint16_t* in, float* out, size_t n) {
     size_t i = 0;
 #if defined(__F16C__)
     for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(
-            out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i))));
 #endif
     for (; i < n; ++i) out[i] = half_to_float(in[i]);
 }
 
-} // namespace
-} // namespace engine
+}  // namespace
+}  // namespace engine

@@ -37,4 +37,4 @@ class PrivateCache final : public KvCache {
     PrivateKv kv_;
 };
 
-} // namespace engine
+}  // namespace engine

@@ -30,8 +30,7 @@ uint32_t u32_at(const std::byte* p) {
 // before.
 class Reader {
   public:
-    explicit Reader(std::span<const std::byte> bytes)
-        : at_(bytes.data()), end_(at_ + bytes.size()) {}
+    explicit Reader(std::span<const std::byte> bytes) : at_(bytes.data()), end_(at_ + bytes.size()) {}
 
     int32_t i32() { return int32_t(u32_at(take(4))); }
     float f32() { return std::bit_cast<float>(u32_at(take(4))); }
@@ -72,26 +71,19 @@ void check_bounds(std::span<const Bound> bounds, const std::string& name, const 
     for (const Bound& b : bounds)
         if (b.value < b.least || b.value > b.most)
             throw Error(name + ": not " + kind + ": " + b.what + " is " + std::to_string(b.value) +
-                        ", which is not in " + std::to_string(b.least) + " .. " +
-                        std::to_string(b.most));
+                        ", which is not in " + std::to_string(b.least) + " .. " + std::to_string(b.most));
 }
 
 void check_shape(const Shape& s, const std::string& name, const char* kind) {
-    const Bound bounds[] = {{"dim", s.dim, 1, 16384},
-                            {"hidden", s.hidden, 1, 65536},
-                            {"layers", s.n_layers, 1, 256},
-                            {"heads", s.n_heads, 1, 1024},
-                            {"kv_heads", s.n_kv_heads, 1, 1024},
-                            {"head_dim", s.head_dim, 2, 1024},
-                            {"vocab", s.vocab, 2, 1 << 20},
-                            {"context", s.context, 1, 65536}};
+    const Bound bounds[] = {
+        {"dim", s.dim, 1, 16384},       {"hidden", s.hidden, 1, 65536},      {"layers", s.n_layers, 1, 256},
+        {"heads", s.n_heads, 1, 1024},  {"kv_heads", s.n_kv_heads, 1, 1024}, {"head_dim", s.head_dim, 2, 1024},
+        {"vocab", s.vocab, 2, 1 << 20}, {"context", s.context, 1, 65536}};
     check_bounds(bounds, name, kind);
-    if (s.head_dim % 2)
-        throw Error(name + ": not " + kind + ": head_dim " + std::to_string(s.head_dim) +
-                    " is odd");
+    if (s.head_dim % 2) throw Error(name + ": not " + kind + ": head_dim " + std::to_string(s.head_dim) + " is odd");
     if (s.n_heads % s.n_kv_heads)
-        throw Error(name + ": not " + kind + ": " + std::to_string(s.n_heads) +
-                    " heads do not share " + std::to_string(s.n_kv_heads) + " kv heads evenly");
+        throw Error(name + ": not " + kind + ": " + std::to_string(s.n_heads) + " heads do not share " +
+                    std::to_string(s.n_kv_heads) + " kv heads evenly");
 }
 
 void check_length(uint64_t have, uint64_t want, const std::string& name) {
@@ -102,24 +94,21 @@ void check_length(uint64_t have, uint64_t want, const std::string& name) {
 
 uint64_t kvlm_bytes(const Shape& s) {
     const uint64_t dim = s.dim;
-    const uint64_t halves =
-        dim * s.vocab + s.n_layers * (2 * dim * (s.q_width() + s.kv_width()) + 3 * dim * s.hidden);
+    const uint64_t halves = dim * s.vocab + s.n_layers * (2 * dim * (s.q_width() + s.kv_width()) + 3 * dim * s.hidden);
     const uint64_t floats = dim * (2 * uint64_t(s.n_layers) + 1);
     return magic_bytes + 11 * 4 + 2 * halves + 4 * floats;
 }
 
 Model parse_kvlm(std::span<const std::byte> bytes, const std::string& name) {
     constexpr const char* kind = "a kvlm1 model";
-    if (bytes.size() < magic_bytes + 44)
-        throw Error(name + ": truncated: it ends inside the kvlm1 header");
+    if (bytes.size() < magic_bytes + 44) throw Error(name + ": truncated: it ends inside the kvlm1 header");
     Reader in(bytes.subspan(magic_bytes));
     int32_t h[11];
     for (int32_t& x : h) x = in.i32();
     for (int32_t x : h)
         if (x < 0) throw Error(name + ": not " + kind + ": a negative number in its header");
     if (h[8] != 0)
-        throw Error(name + ": a mixture of " + std::to_string(h[8]) +
-                    " experts; this engine runs dense models");
+        throw Error(name + ": a mixture of " + std::to_string(h[8]) + " experts; this engine runs dense models");
     if (h[10] < 1) throw Error(name + ": not " + kind + ": theta is 0");
     Model m;
     m.shape = {uint32_t(h[0]), uint32_t(h[1]), uint32_t(h[2]), uint32_t(h[3]), uint32_t(h[4]),
@@ -159,15 +148,14 @@ Shape llama2c_shape(Reader& in, bool& own_output, const std::string& name) {
     int64_t h[7];
     for (int64_t& x : h) x = in.i32();
     own_output = h[5] < 0;
-    const Bound signs[] = {{"dim", h[0], 1, 16384},      {"hidden", h[1], 1, 65536},
-                           {"layers", h[2], 1, 256},     {"heads", h[3], 1, 1024},
-                           {"kv_heads", h[4], 1, 1024},  {"vocab", std::abs(h[5]), 2, 1 << 20},
+    const Bound signs[] = {{"dim", h[0], 1, 16384},     {"hidden", h[1], 1, 65536},
+                           {"layers", h[2], 1, 256},    {"heads", h[3], 1, 1024},
+                           {"kv_heads", h[4], 1, 1024}, {"vocab", std::abs(h[5]), 2, 1 << 20},
                            {"context", h[6], 1, 65536}};
     check_bounds(signs, name, kind);
     if (h[0] % h[3]) throw Error(name + ": not " + kind + ": dim is no multiple of heads");
     Shape s;
-    s.dim = uint32_t(h[0]), s.hidden = uint32_t(h[1]), s.n_layers = uint32_t(h[2]),
-    s.n_heads = uint32_t(h[3]);
+    s.dim = uint32_t(h[0]), s.hidden = uint32_t(h[1]), s.n_layers = uint32_t(h[2]), s.n_heads = uint32_t(h[3]);
     s.n_kv_heads = uint32_t(h[4]), s.vocab = uint32_t(std::abs(h[5])), s.context = uint32_t(h[6]);
     s.head_dim = s.dim / s.n_heads;
     check_shape(s, name, kind);
@@ -175,18 +163,16 @@ Shape llama2c_shape(Reader& in, bool& own_output, const std::string& name) {
 }
 
 Model parse_llama2c(std::span<const std::byte> bytes, const std::string& name) {
-    if (bytes.size() < 28)
-        throw Error(name + ": not a model file: only " + std::to_string(bytes.size()) + " bytes");
+    if (bytes.size() < 28) throw Error(name + ": not a model file: only " + std::to_string(bytes.size()) + " bytes");
     Reader in(bytes);
     bool own_output = false;
     Model m;
     m.shape = llama2c_shape(in, own_output, name);
     const Shape& s = m.shape;
     const uint64_t dim = s.dim,
-                   rope_bytes = uint64_t(s.context) * s.head_dim * 4; // two tables, made anew here
-    const uint64_t floats =
-        dim * s.vocab * (own_output ? 2 : 1) + dim +
-        s.n_layers * (2 * dim + 2 * dim * dim + 2 * dim * s.kv_width() + 3 * dim * s.hidden);
+                   rope_bytes = uint64_t(s.context) * s.head_dim * 4;  // two tables, made anew here
+    const uint64_t floats = dim * s.vocab * (own_output ? 2 : 1) + dim +
+                            s.n_layers * (2 * dim + 2 * dim * dim + 2 * dim * s.kv_width() + 3 * dim * s.hidden);
     check_length(bytes.size(), 28 + 4 * floats + rope_bytes, name);
     m.embedding = in.matrix(s.vocab, s.dim, false);
     m.layers.resize(s.n_layers);
@@ -205,10 +191,9 @@ Model parse_llama2c(std::span<const std::byte> bytes, const std::string& name) {
     return m;
 }
 
-} // namespace
+}  // namespace
 
-Matrix::Matrix(size_t n_out, size_t n_in)
-    : n_out_(n_out), n_in_(n_in), packed_(padded(n_out) * n_in) {}
+Matrix::Matrix(size_t n_out, size_t n_in) : n_out_(n_out), n_in_(n_in), packed_(padded(n_out) * n_in) {}
 
 size_t Matrix::index(size_t out, size_t in) const {
     return (out / lanes * n_in_ + in) * lanes + out % lanes;
@@ -217,13 +202,11 @@ size_t Matrix::index(size_t out, size_t in) const {
 size_t Model::n_parameters() const {
     const Shape& s = shape;
     return size_t(s.vocab) * s.dim * (output.n_out() ? 2 : 1) + s.dim +
-           s.n_layers *
-               (2 * s.dim * (s.q_width() + s.kv_width() + 1) + size_t(3) * s.dim * s.hidden);
+           s.n_layers * (2 * s.dim * (s.q_width() + s.kv_width() + 1) + size_t(3) * s.dim * s.hidden);
 }
 
 Model parse_model(std::span<const std::byte> bytes, const std::string& name) {
-    const bool kvlm =
-        bytes.size() >= magic_bytes && std::memcmp(bytes.data(), magic, magic_bytes) == 0;
+    const bool kvlm = bytes.size() >= magic_bytes && std::memcmp(bytes.data(), magic, magic_bytes) == 0;
     Model m = kvlm ? parse_kvlm(bytes, name) : parse_llama2c(bytes, name);
     m.crc32c = crc32c(bytes);
     return m;
@@ -234,14 +217,12 @@ Model load_model(const std::string& path) {
 }
 
 std::vector<std::byte> read_file(const std::string& path) {
-    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
-                                                               std::fclose);
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
     if (!file) throw Error(path + ": " + std::strerror(errno));
     std::vector<std::byte> bytes;
     for (size_t n = 1; n > 0;) {
         const size_t have = bytes.size();
-        if (have >= file_bytes_max)
-            throw Error(path + ": larger than any file that this engine reads (1 GiB)");
+        if (have >= file_bytes_max) throw Error(path + ": larger than any file that this engine reads (1 GiB)");
         bytes.resize(have + (size_t(1) << 20));
         n = std::fread(bytes.data() + have, 1, bytes.size() - have, file.get());
         bytes.resize(have + n);
@@ -265,4 +246,4 @@ uint32_t crc32c(std::span<const std::byte> bytes) {
     return ~crc;
 }
 
-} // namespace engine
+}  // namespace engine

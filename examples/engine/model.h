@@ -11,15 +11,15 @@
 namespace engine {
 
 struct Shape {
-    uint32_t dim = 0;    // of the residual stream
-    uint32_t hidden = 0; // of the feed-forward part
+    uint32_t dim = 0;     // of the residual stream
+    uint32_t hidden = 0;  // of the feed-forward part
     uint32_t n_layers = 0;
-    uint32_t n_heads = 0; // of queries; query head h reads kv head h / (n_heads / n_kv_heads)
+    uint32_t n_heads = 0;  // of queries; query head h reads kv head h / (n_heads / n_kv_heads)
     uint32_t n_kv_heads = 0;
-    uint32_t head_dim = 0; // even
+    uint32_t head_dim = 0;  // even
     uint32_t vocab = 0;
-    uint32_t context = 0; // most positions of one sequence
-    double theta = 10000; // base of the rotary frequencies
+    uint32_t context = 0;  // most positions of one sequence
+    double theta = 10000;  // base of the rotary frequencies
 
     size_t q_width() const { return size_t(n_heads) * head_dim; }
     size_t kv_width() const { return size_t(n_kv_heads) * head_dim; }
@@ -47,16 +47,16 @@ class Matrix {
 struct Layer {
     std::vector<float> attention_norm, feed_norm;
     Matrix wq, wk, wv, wo;
-    Matrix w1, w3, w2; // gate, up, down
+    Matrix w1, w3, w2;  // gate, up, down
 };
 
 struct Model {
     Shape shape;
-    Matrix embedding; // [vocab][dim]
+    Matrix embedding;  // [vocab][dim]
     std::vector<Layer> layers;
     std::vector<float> last_norm;
-    Matrix output;       // [vocab][dim]; empty: the embedding
-    uint32_t crc32c = 0; // of the whole file: its identity
+    Matrix output;        // [vocab][dim]; empty: the embedding
+    uint32_t crc32c = 0;  // of the whole file: its identity
 
     const Matrix& output_matrix() const { return output.n_out() ? output : embedding; }
     size_t n_parameters() const;
@@ -73,4 +73,4 @@ Model parse_model(std::span<const std::byte> bytes, const std::string& name);
 std::vector<std::byte> read_file(const std::string& path);
 uint32_t crc32c(std::span<const std::byte> bytes);
 
-} // namespace engine
+}  // namespace engine

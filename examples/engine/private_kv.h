@@ -15,10 +15,9 @@ class PrivateKv {
         : bytes_(size_t(2) * shape.n_layers * shape.context * shape.kv_width() * sizeof(uint16_t)) {
         const size_t row = shape.kv_width() * sizeof(uint16_t), layer = row * shape.context;
         for (size_t l = 0; l < shape.n_layers; ++l)
-            view_.layers.push_back(
-                {bytes_.data() + 2 * l * layer, bytes_.data() + (2 * l + 1) * layer});
+            view_.layers.push_back({bytes_.data() + 2 * l * layer, bytes_.data() + (2 * l + 1) * layer});
         view_.k_token_stride = view_.v_token_stride = row;
-        view_.block_tokens = shape.context; // one block that holds everything
+        view_.block_tokens = shape.context;  // one block that holds everything
         view_.blocks = &only_block_;
     }
     PrivateKv(const PrivateKv&) = delete;
@@ -32,4 +31,4 @@ class PrivateKv {
     KvView view_;
 };
 
-} // namespace engine
+}  // namespace engine

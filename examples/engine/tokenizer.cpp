@@ -45,12 +45,10 @@ size_t piece_length(std::string_view text) {
 class BytePairs final : public Tokenizer {
   public:
     BytePairs(std::string_view file, const std::string& name) {
-        for (int i = -1; i < 256; ++i)
-            pieces_.push_back(i < 0 ? std::string() : std::string(1, char(i)));
+        for (int i = -1; i < 256; ++i) pieces_.push_back(i < 0 ? std::string() : std::string(1, char(i)));
         const uint32_t vocab = number(file, name, "bpe1 ");
         if (vocab < 257 || vocab > (1u << 20))
-            throw Error(name + ": its vocabulary of " + std::to_string(vocab) +
-                        " is not in 257 .. 1048576");
+            throw Error(name + ": its vocabulary of " + std::to_string(vocab) + " is not in 257 .. 1048576");
         while (pieces_.size() < vocab) {
             const uint32_t a = number(file, name, ""), b = number(file, name, " ");
             if (a == 0 || b == 0 || a >= pieces_.size() || b >= pieces_.size())
@@ -58,8 +56,7 @@ class BytePairs final : public Tokenizer {
                             " joins tokens that do not come before it");
             merges_.emplace(key(int32_t(a), int32_t(b)), int32_t(pieces_.size()));
             pieces_.push_back(pieces_[a] + pieces_[b]);
-            if (pieces_.back().size() > 4096)
-                throw Error(name + ": a token of more than 4096 bytes");
+            if (pieces_.back().size() > 4096) throw Error(name + ": a token of more than 4096 bytes");
         }
         if (file.find_first_not_of(" \r\n") != file.npos)
             throw Error(name + ": more merges than its vocabulary has room for");
@@ -93,8 +90,7 @@ class BytePairs final : public Tokenizer {
 
     // The number at the front of `file`, behind `prefix`; what separates it from the next is taken
     // too.
-    static uint32_t number(std::string_view& file, const std::string& name,
-                           std::string_view prefix) {
+    static uint32_t number(std::string_view& file, const std::string& name, std::string_view prefix) {
         uint32_t value = 0;
         if (!file.starts_with(prefix))
             throw Error(name + ": not a tokenizer: '" + std::string(prefix) + "' is missing");
@@ -118,8 +114,7 @@ class BytePairs final : public Tokenizer {
             if (best == INT32_MAX) return;
             size_t to = 0;
             for (size_t i = 0; i < ids.size(); ++to) {
-                const auto found =
-                    i + 1 < ids.size() ? merges_.find(key(ids[i], ids[i + 1])) : merges_.end();
+                const auto found = i + 1 < ids.size() ? merges_.find(key(ids[i], ids[i + 1])) : merges_.end();
                 const bool join = found != merges_.end() && found->second == best;
                 ids[to] = join ? best : ids[i];
                 i += join ? 2 : 1;
@@ -142,22 +137,19 @@ class ScoredPieces final : public Tokenizer {
             float score = 0;
             int32_t length = 0;
             if (file.size() < 8)
-                throw Error(name + ": not a tokenizer, or truncated: it ends before token " +
-                            std::to_string(i));
+                throw Error(name + ": not a tokenizer, or truncated: it ends before token " + std::to_string(i));
             std::memcpy(&score, file.data(), 4);
             std::memcpy(&length, file.data() + 4, 4);
             file.remove_prefix(8);
             if (length < 0 || size_t(length) > file.size())
-                throw Error(name + ": not a tokenizer: token " + std::to_string(i) +
-                            " has a length of " + std::to_string(length));
+                throw Error(name + ": not a tokenizer: token " + std::to_string(i) + " has a length of " +
+                            std::to_string(length));
             pieces_.emplace_back(file.substr(0, size_t(length)));
             scores_.push_back(score);
             ids_.try_emplace(pieces_.back(), int32_t(i));
             file.remove_prefix(size_t(length));
         }
-        if (!file.empty())
-            throw Error(name + ": not the tokenizer of a model of " + std::to_string(n) +
-                        " tokens");
+        if (!file.empty()) throw Error(name + ": not the tokenizer of a model of " + std::to_string(n) + " tokens");
     }
 
     std::vector<int32_t> encode(std::string_view text) const override {
@@ -165,16 +157,15 @@ class ScoredPieces final : public Tokenizer {
         if (text.empty()) return out;
         std::string spaced(1, ' ');
         spaced += text;
-        for (size_t at = 0; at < spaced.size();) { // one character of UTF-8, or its bytes, which
-                                                   // follow three special tokens
+        for (size_t at = 0; at < spaced.size();) {  // one character of UTF-8, or its bytes, which
+                                                    // follow three special tokens
             size_t n = 1;
             while (at + n < spaced.size() && (spaced[at + n] & 0xc0) == 0x80) ++n;
             const auto found = ids_.find(spaced.substr(at, n));
             if (found != ids_.end())
                 out.push_back(found->second);
             else
-                for (size_t i = 0; i < n; ++i)
-                    out.push_back(3 + static_cast<unsigned char>(spaced[at + i]));
+                for (size_t i = 0; i < n; ++i) out.push_back(3 + static_cast<unsigned char>(spaced[at + i]));
             at += n;
         }
         while (merge_best(out)) {
@@ -198,9 +189,7 @@ class ScoredPieces final : public Tokenizer {
         int32_t best = -1;
         for (size_t i = 0; i + 1 < ids.size(); ++i) {
             const auto found = ids_.find(pieces_[size_t(ids[i])] + pieces_[size_t(ids[i + 1])]);
-            if (found == ids_.end() ||
-                (best >= 0 && scores_[size_t(found->second)] <= scores_[size_t(best)]))
-                continue;
+            if (found == ids_.end() || (best >= 0 && scores_[size_t(found->second)] <= scores_[size_t(best)])) continue;
             best = found->second;
             where = i;
         }
@@ -215,7 +204,7 @@ class ScoredPieces final : public Tokenizer {
     std::unordered_map<std::string, int32_t> ids_;
 };
 
-} // namespace
+}  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, uint32_t vocab) {
     const std::vector<std::byte> bytes = read_file(path);
@@ -228,9 +217,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, uint32_t voca
     else
         throw Error(path + ": not a tokenizer file");
     if (t->vocab() != vocab)
-        throw Error(path + ": " + std::to_string(t->vocab()) + " tokens, but the model has " +
-                    std::to_string(vocab));
+        throw Error(path + ": " + std::to_string(t->vocab()) + " tokens, but the model has " + std::to_string(vocab));
     return t;
 }
 
-} // namespace engine
+}  // namespace engine

@@ -26,4 +26,4 @@ class Tokenizer {
 // with it.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, uint32_t vocab);
 
-} // namespace engine
+}  // namespace engine

@@ -2,11 +2,13 @@
  *  @brief Types, allocator and version: what every other header of Larder builds on.
  *
  *  Larder is one shared library with a C11 interface. Conventions that hold everywhere:
- *  - A function that can fail returns a larder_status (status.h): 0 is OK, negative an error, positive "not an error, look".
+ *  - A function that can fail returns a larder_status (status.h): 0 is OK, negative an error, positive "not an error,
+ * look".
  *  - An option struct begins with its own size; zero means "default" for every field; NULL means all defaults.
  *  - A handle is an opaque pointer. Destroying NULL is allowed. Nothing that Larder returns is freed by the caller
  *    except through the destroy or close function of its own handle.
- *  - A const handle may be used by many threads at once; so may any handle whose functions say "internally synchronised".
+ *  - A const handle may be used by many threads at once; so may any handle whose functions say "internally
+ * synchronised".
  *  - Handles do not survive fork(): in the child every call returns LARDER_E_FORKED.
  */
 #ifndef LARDER_BASE_H
@@ -77,7 +79,8 @@ typedef struct larder_allocator {
     void (*free)(void* ctx, void* ptr, uint64_t n_bytes, uint64_t align);
 } larder_allocator;
 
-#define LARDER_ALLOCATOR_INIT { sizeof(larder_allocator), 0, 0, 0, 0 }
+#define LARDER_ALLOCATOR_INIT                                                                                          \
+    { sizeof(larder_allocator), 0, 0, 0, 0 }
 
 /** The library's version as (major << 16 | minor << 8 | patch).
  *  @threads any  @blocking never  @since 0.1 */

@@ -1,15 +1,17 @@
 /** @file index.h
  *  @brief The index: an ordered concurrent map from keys of 8, 16 or 32 bytes to values of 8, 16 or 32 bytes.
  *
- *  A B-skiplist: linked lists of 1 KiB nodes on several levels, in huge-page slabs. Readers take no lock and write no shared memory; writers lock one node at a time.
- *  Look-ups in batches overlap their memory accesses and are two to four times as fast as one by one.
+ *  A B-skiplist: linked lists of 1 KiB nodes on several levels, in huge-page slabs. Readers take no lock and write no
+ * shared memory; writers lock one node at a time. Look-ups in batches overlap their memory accesses and are two to four
+ * times as fast as one by one.
  *
- *  Guarantees: get, put, insert, swap and remove are linearizable. A scan reports each key at most once, in order, and every key that was there throughout; what is put or
- *  removed meanwhile may or may not be seen. Removing keys gives their nodes back to the index; a stalled reader never keeps memory from being reused.
+ *  Guarantees: get, put, insert, swap and remove are linearizable. A scan reports each key at most once, in order, and
+ * every key that was there throughout; what is put or removed meanwhile may or may not be seen. Removing keys gives
+ * their nodes back to the index; a stalled reader never keeps memory from being reused.
  *
  *  Keys and values are arrays of fixed-size elements without padding and without alignment requirements.
- *  Source: Luo, Hao, Wheatman, Pandey, Xu, "Bridging Cache-Friendliness and Concurrency: A Locality-Optimized In-Memory B-Skiplist", ICPP 2025. Departures
- *  from it are listed in docs/guide/index.md.
+ *  Source: Luo, Hao, Wheatman, Pandey, Xu, "Bridging Cache-Friendliness and Concurrency: A Locality-Optimized In-Memory
+ * B-Skiplist", ICPP 2025. Departures from it are listed in docs/guide/index.md.
  */
 #ifndef LARDER_INDEX_H
 #define LARDER_INDEX_H
@@ -23,48 +25,58 @@ typedef struct larder_index larder_index;
 /** How keys are ordered. */
 typedef int32_t larder_index_order;
 enum {
-    LARDER_INDEX_ORDER_BYTES = 1,   /**< as memcmp: byte strings, big-endian numbers */
-    LARDER_INDEX_ORDER_INTEGER = 2  /**< as unsigned little-endian numbers: a uint64_t as it lies in memory */
+    LARDER_INDEX_ORDER_BYTES = 1,  /**< as memcmp: byte strings, big-endian numbers */
+    LARDER_INDEX_ORDER_INTEGER = 2 /**< as unsigned little-endian numbers: a uint64_t as it lies in memory */
 };
 
 /** Options of larder_index_create(). Zero means default. */
 typedef struct larder_index_options {
     uint32_t struct_size;
-    uint32_t key_bytes;          /**< 8 (default), 16 or 32 */
-    uint32_t value_bytes;        /**< 8 (default), 16 or 32 */
-    larder_index_order order;    /**< default INTEGER */
-    uint64_t max_bytes;          /**< memory that the index may take, in whole slabs of 2 MiB; 2 MiB to 4 TiB; default 1 TiB */
+    uint32_t key_bytes;       /**< 8 (default), 16 or 32 */
+    uint32_t value_bytes;     /**< 8 (default), 16 or 32 */
+    larder_index_order order; /**< default INTEGER */
+    uint64_t max_bytes; /**< memory that the index may take, in whole slabs of 2 MiB; 2 MiB to 4 TiB; default 1 TiB */
 } larder_index_options;
 
-#define LARDER_INDEX_OPTIONS_INIT { sizeof(larder_index_options), 0, 0, 0, 0 }
+#define LARDER_INDEX_OPTIONS_INIT                                                                                      \
+    { sizeof(larder_index_options), 0, 0, 0, 0 }
 
 /** Create an empty index. It takes its first slab of 2 MiB at once.
- *  @return LARDER_OK; LARDER_E_INVALID or LARDER_E_RANGE (field named); LARDER_E_TOO_NEW; LARDER_E_NOMEM; LARDER_E_NOSPACE.
+ *  @return LARDER_OK; LARDER_E_INVALID or LARDER_E_RANGE (field named); LARDER_E_TOO_NEW; LARDER_E_NOMEM;
+ * LARDER_E_NOSPACE.
  *  @threads internally synchronised  @blocking never  @since 0.1 */
-LARDER_API larder_status larder_index_create(larder_context* context, const larder_index_options* options, larder_index** out_index) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_index_create(larder_context* context, const larder_index_options* options,
+                                             larder_index** out_index) LARDER_NOEXCEPT;
 
-/** Destroy an index and give its slabs back. NULL is allowed.  @threads no other call on this handle may run  @since 0.1 */
+/** Destroy an index and give its slabs back. NULL is allowed.  @threads no other call on this handle may run  @since
+ * 0.1 */
 LARDER_API void larder_index_destroy(larder_index* index) LARDER_NOEXCEPT;
 
 /* ---------------------------------------------------------------------- one key at a time --- */
 
 /** @param out_value  receives value_bytes; may be NULL.
- *  @return LARDER_OK; LARDER_MISS; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @cost O(log n)  @since 0.1 */
+ *  @return LARDER_OK; LARDER_MISS; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @cost O(log n)
+ * @since 0.1 */
 LARDER_API larder_status larder_index_get(larder_index* index, const void* key, void* out_value) LARDER_NOEXCEPT;
 
 /** Insert or update.
- *  @return LARDER_OK; LARDER_E_NOSPACE (max_bytes) or LARDER_E_NOMEM: nothing changed; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
+ *  @return LARDER_OK; LARDER_E_NOSPACE (max_bytes) or LARDER_E_NOMEM: nothing changed; LARDER_E_INVALID.  @threads
+ * internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_index_put(larder_index* index, const void* key, const void* value) LARDER_NOEXCEPT;
 
 /** Insert if absent.
  *  @param out_present  receives the value that was there, when LARDER_E_EXISTS is returned; may be NULL.
- *  @return LARDER_OK; LARDER_E_EXISTS; LARDER_E_NOSPACE or LARDER_E_NOMEM: nothing changed; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
-LARDER_API larder_status larder_index_insert(larder_index* index, const void* key, const void* value, void* out_present) LARDER_NOEXCEPT;
+ *  @return LARDER_OK; LARDER_E_EXISTS; LARDER_E_NOSPACE or LARDER_E_NOMEM: nothing changed; LARDER_E_INVALID.  @threads
+ * internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_index_insert(larder_index* index, const void* key, const void* value,
+                                             void* out_present) LARDER_NOEXCEPT;
 
 /** Compare and swap: replace the value when it equals *expected.
  *  @param expected  in: what should be there; out: what was there, when LARDER_E_STATE is returned.
- *  @return LARDER_OK; LARDER_E_STATE (another value); LARDER_MISS (no such key); LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
-LARDER_API larder_status larder_index_swap(larder_index* index, const void* key, void* expected, const void* value) LARDER_NOEXCEPT;
+ *  @return LARDER_OK; LARDER_E_STATE (another value); LARDER_MISS (no such key); LARDER_E_INVALID.  @threads internally
+ * synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_index_swap(larder_index* index, const void* key, void* expected,
+                                           const void* value) LARDER_NOEXCEPT;
 
 /** @param out_value  receives the value that was removed; may be NULL.
  *  @return LARDER_OK; LARDER_MISS; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
@@ -73,21 +85,27 @@ LARDER_API larder_status larder_index_remove(larder_index* index, const void* ke
 /* --------------------------------------------------------------------------------- batches --- */
 
 /** Many look-ups at once, at least 16 of them in flight.
- *  @param keys  [n * key_bytes]  @param out_values  [n * value_bytes]; elements of missing keys become zero  @param out_status  [n] LARDER_OK or LARDER_MISS; may be NULL
+ *  @param keys  [n * key_bytes]  @param out_values  [n * value_bytes]; elements of missing keys become zero  @param
+ * out_status  [n] LARDER_OK or LARDER_MISS; may be NULL
  *  @param out_n_found  may be NULL.
- *  @return LARDER_OK (whatever was found); LARDER_E_INVALID.  Each look-up is linearizable, the batch as a whole is not.
+ *  @return LARDER_OK (whatever was found); LARDER_E_INVALID.  Each look-up is linearizable, the batch as a whole is
+ * not.
  *  @threads internally synchronised  @blocking never  @since 0.1 */
-LARDER_API larder_status larder_index_get_many(larder_index* index, const void* keys, uint64_t n, void* out_values, larder_status* out_status, uint64_t* out_n_found) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_index_get_many(larder_index* index, const void* keys, uint64_t n, void* out_values,
+                                               larder_status* out_status, uint64_t* out_n_found) LARDER_NOEXCEPT;
 
 /** Many puts. Of equal keys in one batch the later one wins.
  *  @param out_status  [n]; may be NULL.
- *  @return LARDER_OK; LARDER_PARTIAL (some failed: their status is LARDER_E_NOSPACE or LARDER_E_NOMEM); LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
-LARDER_API larder_status larder_index_put_many(larder_index* index, const void* keys, const void* values, uint64_t n, larder_status* out_status) LARDER_NOEXCEPT;
+ *  @return LARDER_OK; LARDER_PARTIAL (some failed: their status is LARDER_E_NOSPACE or LARDER_E_NOMEM);
+ * LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_index_put_many(larder_index* index, const void* keys, const void* values, uint64_t n,
+                                               larder_status* out_status) LARDER_NOEXCEPT;
 
 /** Many removals.
  *  @param out_status  [n] LARDER_OK or LARDER_MISS; may be NULL.  @param out_n_removed  may be NULL.
  *  @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
-LARDER_API larder_status larder_index_remove_many(larder_index* index, const void* keys, uint64_t n, larder_status* out_status, uint64_t* out_n_removed) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_index_remove_many(larder_index* index, const void* keys, uint64_t n,
+                                                  larder_status* out_status, uint64_t* out_n_removed) LARDER_NOEXCEPT;
 
 /* ----------------------------------------------------------------------------------- order --- */
 
@@ -104,8 +122,10 @@ enum {
  *  @param key  NULL: from the very first key (ascending) or the very last (descending).
  *  @param out_keys, out_values  [n]; either may be NULL.  @param out_n  pairs given.
  *  @return LARDER_OK (fewer than n: the end was reached); LARDER_MISS (none); LARDER_E_INVALID.
- *  @threads internally synchronised  @blocking never  @cost O(log n) and then the pairs; descending one descent per node  @since 0.1 */
-LARDER_API larder_status larder_index_scan(larder_index* index, larder_index_from from, const void* key, void* out_keys, void* out_values, uint64_t n, uint64_t* out_n) LARDER_NOEXCEPT;
+ *  @threads internally synchronised  @blocking never  @cost O(log n) and then the pairs; descending one descent per
+ * node  @since 0.1 */
+LARDER_API larder_status larder_index_scan(larder_index* index, larder_index_from from, const void* key, void* out_keys,
+                                           void* out_values, uint64_t n, uint64_t* out_n) LARDER_NOEXCEPT;
 
 /** How many keys there are. Exact while nobody writes.
  *  @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @cost O(1)  @since 0.1 */
@@ -115,9 +135,11 @@ LARDER_API larder_status larder_index_count(larder_index* index, uint64_t* out_n
 
 /** Fill an empty index from sorted pairs; faster and denser than puts.
  *  @param keys  strictly ascending.
- *  @return LARDER_OK; LARDER_E_STATE (not empty); LARDER_E_INVALID (not ascending: the message gives the position); LARDER_E_NOSPACE; LARDER_E_NOMEM. After an error the index is empty.
+ *  @return LARDER_OK; LARDER_E_STATE (not empty); LARDER_E_INVALID (not ascending: the message gives the position);
+ * LARDER_E_NOSPACE; LARDER_E_NOMEM. After an error the index is empty.
  *  @threads no other call on this index may run  @cost O(n)  @since 0.1 */
-LARDER_API larder_status larder_index_build(larder_index* index, const void* keys, const void* values, uint64_t n) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_index_build(larder_index* index, const void* keys, const void* values,
+                                            uint64_t n) LARDER_NOEXCEPT;
 
 /** Takes the bytes of a snapshot in order. A negative return value stops the snapshot, which then returns it. */
 typedef struct larder_index_sink {
@@ -133,12 +155,14 @@ typedef struct larder_index_source {
 
 /** Write all pairs to a stream (docs/formats/index-snapshot.md): versioned, each chunk with a checksum, in key order.
  *  Others may write meanwhile: the snapshot then has the guarantees of a scan.
- *  @return LARDER_OK; what the sink returned; LARDER_E_INVALID; LARDER_E_NOMEM.  @threads internally synchronised  @blocking as the sink  @since 0.1 */
+ *  @return LARDER_OK; what the sink returned; LARDER_E_INVALID; LARDER_E_NOMEM.  @threads internally synchronised
+ * @blocking as the sink  @since 0.1 */
 LARDER_API larder_status larder_index_save(larder_index* index, const larder_index_sink* sink) LARDER_NOEXCEPT;
 
 /** Fill an empty index from a snapshot.
- *  @return LARDER_OK; LARDER_E_STATE (not empty); LARDER_E_FORMAT (not a snapshot); LARDER_E_VERSION; LARDER_E_IDENTITY (other key_bytes, value_bytes or order); LARDER_E_CORRUPT (checksum, order, count);
- *          LARDER_E_TRUNCATED or what else the source returned; LARDER_E_NOSPACE; LARDER_E_NOMEM. After an error the index is empty.
+ *  @return LARDER_OK; LARDER_E_STATE (not empty); LARDER_E_FORMAT (not a snapshot); LARDER_E_VERSION; LARDER_E_IDENTITY
+ * (other key_bytes, value_bytes or order); LARDER_E_CORRUPT (checksum, order, count); LARDER_E_TRUNCATED or what else
+ * the source returned; LARDER_E_NOSPACE; LARDER_E_NOMEM. After an error the index is empty.
  *  @threads no other call on this index may run  @blocking as the source  @since 0.1 */
 LARDER_API larder_status larder_index_load(larder_index* index, const larder_index_source* source) LARDER_NOEXCEPT;
 
@@ -148,23 +172,28 @@ typedef struct larder_index_info {
     uint32_t struct_size;
     uint32_t n_levels;
     uint64_t n_keys;
-    uint64_t n_nodes;        /**< in use, all levels */
+    uint64_t n_nodes; /**< in use, all levels */
     uint64_t n_leaves;
-    uint64_t n_free_nodes;   /**< given back by removals, to be used again */
-    uint64_t memory_bytes;   /**< slabs held */
+    uint64_t n_free_nodes; /**< given back by removals, to be used again */
+    uint64_t memory_bytes; /**< slabs held */
 } larder_index_info;
 
-#define LARDER_INDEX_INFO_INIT { sizeof(larder_index_info), 0, 0, 0, 0, 0, 0 }
+#define LARDER_INDEX_INFO_INIT                                                                                         \
+    { sizeof(larder_index_info), 0, 0, 0, 0, 0, 0 }
 
-/** @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised; exact while nobody writes  @blocking never  @since 0.1 */
+/** @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised; exact while nobody writes  @blocking never
+ * @since 0.1 */
 LARDER_API larder_status larder_index_get_info(larder_index* index, larder_index_info* out_info) LARDER_NOEXCEPT;
 
 /** Remove everything and give all slabs but one back.
- *  @return LARDER_OK; LARDER_E_NOMEM: then the handle can only be destroyed.  @threads no other call on this index may run  @since 0.1 */
+ *  @return LARDER_OK; LARDER_E_NOMEM: then the handle can only be destroyed.  @threads no other call on this index may
+ * run  @since 0.1 */
 LARDER_API larder_status larder_index_clear(larder_index* index) LARDER_NOEXCEPT;
 
-/** Check every invariant: order inside and between nodes, separators, levels, links, counts, that every node is used or free exactly once.
- *  @return LARDER_OK; LARDER_E_CORRUPT with the first that does not hold; LARDER_E_NOMEM.  @threads no other call on this index may run  @cost O(n)  @since 0.1 */
+/** Check every invariant: order inside and between nodes, separators, levels, links, counts, that every node is used or
+ * free exactly once.
+ *  @return LARDER_OK; LARDER_E_CORRUPT with the first that does not hold; LARDER_E_NOMEM.  @threads no other call on
+ * this index may run  @cost O(n)  @since 0.1 */
 LARDER_API larder_status larder_index_verify(larder_index* index) LARDER_NOEXCEPT;
 
 LARDER_EXTERN_C_END

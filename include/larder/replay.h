@@ -1,5 +1,6 @@
 /** @file replay.h
- *  @brief What would this policy have done? Replays a trace of block references through the library's own eviction policies.
+ *  @brief What would this policy have done? Replays a trace of block references through the library's own eviction
+ * policies.
  */
 #ifndef LARDER_REPLAY_H
 #define LARDER_REPLAY_H
@@ -11,19 +12,26 @@ LARDER_EXTERN_C_BEGIN
 /** Eviction policies: rows of one table, the same code in the store's tiers and in replay. */
 typedef uint32_t larder_policy;
 enum {
-    LARDER_POLICY_LRU = 1,       /**< least recently used */
-    LARDER_POLICY_LRU_TAIL = 2,  /**< LRU that touches a request's last block first, so that tails go before the prefixes they need */
-    LARDER_POLICY_FIFO = 3,      /**< oldest first */
-    LARDER_POLICY_LFU = 4,       /**< least often used, counts kept for ever; ties: least recently used. Replay only. */
-    LARDER_POLICY_BELADY = 5,    /**< farthest next use, with the right not to admit: the best possible, knows the future. Replay only. */
-    LARDER_POLICY_S3_FIFO = 6,   /**< two FIFO queues, a small one of 10 % for what is new (Yang et al., SOSP 2023) */
-    LARDER_POLICY_ARC = 7,       /**< seen once and seen often, each LRU, the balance set by what was evicted too early (Megiddo and Modha, FAST 2003) */
-    LARDER_POLICY_LRU_2 = 8,     /**< oldest second last request first, times kept for ever (O'Neil et al., SIGMOD 1993). Replay only. */
-    LARDER_POLICY_GDSF = 9,      /**< fewest uses per byte since admitted first, aged by what was evicted (Cherkasova, 1998) */
-    LARDER_POLICY_2Q = 10,       /**< FIFO of 25 % for what is new, LRU for what came back (Johnson and Shasha, VLDB 1994) */
-    LARDER_POLICY_LRU_LEAF = 11, /**< LRU_TAIL that evicts the last block of a request first until that is asked for again. Replay only. */
-    LARDER_POLICY_AUTO = 12      /**< evicts as that of LRU_LEAF, ARC, S3_FIFO, LFU, LRU_2, GDSF would that lately hit most, found by shadow caches of at most
-                                      4,096 sampled blocks each (set duelling: Qureshi et al., ISCA 2007). Replay only. */
+    LARDER_POLICY_LRU = 1, /**< least recently used */
+    LARDER_POLICY_LRU_TAIL =
+        2, /**< LRU that touches a request's last block first, so that tails go before the prefixes they need */
+    LARDER_POLICY_FIFO = 3, /**< oldest first */
+    LARDER_POLICY_LFU = 4,  /**< least often used, counts kept for ever; ties: least recently used. Replay only. */
+    LARDER_POLICY_BELADY =
+        5, /**< farthest next use, with the right not to admit: the best possible, knows the future. Replay only. */
+    LARDER_POLICY_S3_FIFO = 6, /**< two FIFO queues, a small one of 10 % for what is new (Yang et al., SOSP 2023) */
+    LARDER_POLICY_ARC = 7,     /**< seen once and seen often, each LRU, the balance set by what was evicted too early
+                                  (Megiddo and Modha, FAST 2003) */
+    LARDER_POLICY_LRU_2 =
+        8, /**< oldest second last request first, times kept for ever (O'Neil et al., SIGMOD 1993). Replay only. */
+    LARDER_POLICY_GDSF =
+        9, /**< fewest uses per byte since admitted first, aged by what was evicted (Cherkasova, 1998) */
+    LARDER_POLICY_2Q = 10, /**< FIFO of 25 % for what is new, LRU for what came back (Johnson and Shasha, VLDB 1994) */
+    LARDER_POLICY_LRU_LEAF =
+        11, /**< LRU_TAIL that evicts the last block of a request first until that is asked for again. Replay only. */
+    LARDER_POLICY_AUTO =
+        12 /**< evicts as that of LRU_LEAF, ARC, S3_FIFO, LFU, LRU_2, GDSF would that lately hit most, found by shadow
+              caches of at most 4,096 sampled blocks each (set duelling: Qureshi et al., ISCA 2007). Replay only. */
 };
 
 /** One row of the policy table. */
@@ -36,7 +44,8 @@ typedef struct larder_policy_info {
     uint32_t reserved0;
 } larder_policy_info;
 
-#define LARDER_POLICY_INFO_INIT { sizeof(larder_policy_info), 0, 0, 0, 0, 0 }
+#define LARDER_POLICY_INFO_INIT                                                                                        \
+    { sizeof(larder_policy_info), 0, 0, 0, 0, 0 }
 
 /** Row `index` of the policy table.
  *  @return LARDER_OK; LARDER_E_NOT_FOUND (past the last row); LARDER_E_INVALID.  @threads any  @since 0.1 */
@@ -46,34 +55,39 @@ LARDER_API larder_status larder_policy_get(uint32_t index, larder_policy_info* o
 typedef struct larder_replay_trace {
     uint32_t struct_size;
     uint32_t reserved0;
-    const uint64_t* blocks;   /**< the ids of all requests one behind the other */
-    const uint64_t* ends;     /**< [n_requests]: request r is blocks[ends[r-1]] to blocks[ends[r]-1], ends[-1] taken as 0; ascending */
+    const uint64_t* blocks; /**< the ids of all requests one behind the other */
+    const uint64_t*
+        ends; /**< [n_requests]: request r is blocks[ends[r-1]] to blocks[ends[r]-1], ends[-1] taken as 0; ascending */
     uint64_t n_requests;
 } larder_replay_trace;
 
-#define LARDER_REPLAY_TRACE_INIT { sizeof(larder_replay_trace), 0, 0, 0, 0 }
+#define LARDER_REPLAY_TRACE_INIT                                                                                       \
+    { sizeof(larder_replay_trace), 0, 0, 0, 0 }
 
 /** Counts of one replay. */
 typedef struct larder_replay_result {
     uint32_t struct_size;
     uint32_t reserved0;
-    uint64_t n_references;    /**< blocks asked for */
-    uint64_t n_unique;        /**< different blocks */
-    uint64_t n_hits;          /**< blocks found */
-    uint64_t n_prefix_hits;   /**< blocks in the leading run of hits of their request: what a prefix cache can reuse */
+    uint64_t n_references;  /**< blocks asked for */
+    uint64_t n_unique;      /**< different blocks */
+    uint64_t n_hits;        /**< blocks found */
+    uint64_t n_prefix_hits; /**< blocks in the leading run of hits of their request: what a prefix cache can reuse */
     uint64_t n_evictions;
     uint64_t elapsed_ns;
 } larder_replay_result;
 
-#define LARDER_REPLAY_RESULT_INIT { sizeof(larder_replay_result), 0, 0, 0, 0, 0, 0, 0 }
+#define LARDER_REPLAY_RESULT_INIT                                                                                      \
+    { sizeof(larder_replay_result), 0, 0, 0, 0, 0, 0, 0 }
 
-/** Replay a trace. Requests are atomic: the hits of all blocks of a request are judged first, then its blocks are touched or admitted in order, and the capacity
- *  is enforced when the request ends.
+/** Replay a trace. Requests are atomic: the hits of all blocks of a request are judged first, then its blocks are
+ * touched or admitted in order, and the capacity is enforced when the request ends.
  *  @param capacity_blocks  at least 1
- *  @return LARDER_OK; LARDER_E_INVALID (NULL, ends not ascending); LARDER_E_NOT_FOUND (no such policy); LARDER_E_RANGE (capacity_blocks, more than 2^40 references
- *          or 2^32-2 different blocks); LARDER_E_NOMEM.
- *  @threads any; traces may be shared  @blocking computes  @cost about 10 million references per second and core for LRU, a tenth of that for AUTO  @since 0.1 */
-LARDER_API larder_status larder_replay_run(larder_context* context, const larder_replay_trace* trace, larder_policy policy, uint64_t capacity_blocks,
+ *  @return LARDER_OK; LARDER_E_INVALID (NULL, ends not ascending); LARDER_E_NOT_FOUND (no such policy); LARDER_E_RANGE
+ * (capacity_blocks, more than 2^40 references or 2^32-2 different blocks); LARDER_E_NOMEM.
+ *  @threads any; traces may be shared  @blocking computes  @cost about 10 million references per second and core for
+ * LRU, a tenth of that for AUTO  @since 0.1 */
+LARDER_API larder_status larder_replay_run(larder_context* context, const larder_replay_trace* trace,
+                                           larder_policy policy, uint64_t capacity_blocks,
                                            larder_replay_result* out_result) LARDER_NOEXCEPT;
 
 LARDER_EXTERN_C_END

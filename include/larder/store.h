@@ -1,14 +1,17 @@
 /** @file store.h
  *  @brief The store: objects under content keys, kept in RAM and in a file, found again after a restart.
  *
- *  An object is an opaque payload (usually a stream of stream.h) under a 256-bit key, with a small set of facts about it (larder_object_meta).
- *  The store forgets when it must, and never lies: a read returns the bytes that were put under that key, verified by checksum, or it returns no bytes.
- *  What was made for another layout or tenant, or is less exact than asked for, is refused, not reinterpreted.
+ *  An object is an opaque payload (usually a stream of stream.h) under a 256-bit key, with a small set of facts about
+ * it (larder_object_meta). The store forgets when it must, and never lies: a read returns the bytes that were put under
+ * that key, verified by checksum, or it returns no bytes. What was made for another layout or tenant, or is less exact
+ * than asked for, is refused, not reinterpreted.
  *
- *  A store has a host tier (RAM), a file tier (a directory), or both. A put lands in the host tier and is written to the file tier behind the caller's
- *  back; a get that is served by the file tier brings the object back into the host tier. Where a tier is full it evicts; being full is a normal answer.
+ *  A store has a host tier (RAM), a file tier (a directory), or both. A put lands in the host tier and is written to
+ * the file tier behind the caller's back; a get that is served by the file tier brings the object back into the host
+ * tier. Where a tier is full it evicts; being full is a normal answer.
  *
- *  Durability: after larder_store_flush() returned LARDER_OK, what was put before it survives SIGKILL and loss of power, until the file tier evicts it.
+ *  Durability: after larder_store_flush() returned LARDER_OK, what was put before it survives SIGKILL and loss of
+ * power, until the file tier evicts it.
  */
 #ifndef LARDER_STORE_H
 #define LARDER_STORE_H
@@ -30,27 +33,31 @@ enum {
 /** What is known about an object besides its payload. Stored with it, checksummed, returned by lookup and scan. */
 typedef struct larder_object_meta {
     uint32_t struct_size;
-    uint32_t tenant;      /**< who pays for it (quotas) and whose drop removes it; 0 is an ordinary tenant */
-    larder_key layout;    /**< identity of model, shapes and types: larder_layout_identity() */
-    larder_key parent;    /**< key of the block before it in its sequence; all zero: none */
-    uint32_t n_tokens;    /**< tokens that the payload covers */
-    larder_quality quality; /**< how faithful the payload is: 1 to 255, larger is coarser; 0 counts as LARDER_QUALITY_EXACT */
-    uint32_t codec;       /**< how the payload is encoded, 0 to 65535; the store does not look inside */
-    uint32_t user_flags;  /**< the caller's own */
+    uint32_t tenant;   /**< who pays for it (quotas) and whose drop removes it; 0 is an ordinary tenant */
+    larder_key layout; /**< identity of model, shapes and types: larder_layout_identity() */
+    larder_key parent; /**< key of the block before it in its sequence; all zero: none */
+    uint32_t n_tokens; /**< tokens that the payload covers */
+    larder_quality
+        quality;    /**< how faithful the payload is: 1 to 255, larger is coarser; 0 counts as LARDER_QUALITY_EXACT */
+    uint32_t codec; /**< how the payload is encoded, 0 to 65535; the store does not look inside */
+    uint32_t user_flags; /**< the caller's own */
 } larder_object_meta;
 
-#define LARDER_OBJECT_META_INIT { sizeof(larder_object_meta), 0, { { 0 } }, { { 0 } }, 0, 0, 0, 0 }
+#define LARDER_OBJECT_META_INIT                                                                                        \
+    { sizeof(larder_object_meta), 0, {{0}}, {{0}}, 0, 0, 0, 0 }
 
-/** What a reader accepts. An object that does not meet it is refused: LARDER_E_IDENTITY for another layout or tenant, LARDER_MISS for too coarse a quality. */
+/** What a reader accepts. An object that does not meet it is refused: LARDER_E_IDENTITY for another layout or tenant,
+ * LARDER_MISS for too coarse a quality. */
 typedef struct larder_object_want {
     uint32_t struct_size;
-    uint32_t tenant;      /**< the object's tenant must be this one */
-    larder_key layout;    /**< the object's layout must be this one */
+    uint32_t tenant;            /**< the object's tenant must be this one */
+    larder_key layout;          /**< the object's layout must be this one */
     larder_quality min_quality; /**< the least that will do: 1 to 255; default LARDER_QUALITY_EXACT */
     uint32_t reserved0;
 } larder_object_want;
 
-#define LARDER_OBJECT_WANT_INIT { sizeof(larder_object_want), 0, { { 0 } }, 0, 0 }
+#define LARDER_OBJECT_WANT_INIT                                                                                        \
+    { sizeof(larder_object_want), 0, {{0}}, 0, 0 }
 
 /** When data goes from RAM to the file tier. */
 typedef int32_t larder_write_policy;
@@ -69,33 +76,42 @@ enum {
 /** Options of larder_store_open(). Zero means default. */
 typedef struct larder_store_options {
     uint32_t struct_size;
-    uint32_t set_mask;            /**< none defined; 0 */
-    const char* directory;        /**< of the file tier, created when absent (its parent must exist); NULL: no file tier. UTF-8, copied. */
-    uint64_t host_bytes;          /**< RAM for payloads, at least 64 KiB; 0: no host tier */
-    uint64_t file_bytes;          /**< hard cap on the bytes of the directory's data file, 4 to 2^20 segments; needed when directory is given */
-    uint64_t segment_bytes;       /**< 64 KiB to 64 MiB, a power of two; default 64 MiB or the largest that gives 8 segments. An existing store keeps its own. */
-    larder_write_policy write_policy;  /**< default LARDER_WRITE_THROUGH */
-    larder_sync_policy sync_policy;    /**< default LARDER_SYNC_ON_FLUSH */
-    uint32_t host_policy;         /**< eviction of the host tier: a larder_policy of replay.h that works on line; default LARDER_POLICY_LRU */
-    uint32_t file_policy;         /**< which segment the file tier evicts: LARDER_POLICY_LRU (default) or LARDER_POLICY_FIFO */
-    uint32_t reinsert_percent;    /**< of an evicted segment's bytes, how much of what was read since it was written is kept by writing it again: 0 (default) to 50.
-                                       Pinned objects are always kept. */
-    uint32_t no_promote;          /**< 1: a get served by the file tier does not bring the object into the host tier */
-    uint64_t max_dirty_bytes;     /**< of the host tier that may wait to be written; default half of host_bytes */
+    uint32_t set_mask;      /**< none defined; 0 */
+    const char* directory;  /**< of the file tier, created when absent (its parent must exist); NULL: no file tier.
+                               UTF-8, copied. */
+    uint64_t host_bytes;    /**< RAM for payloads, at least 64 KiB; 0: no host tier */
+    uint64_t file_bytes;    /**< hard cap on the bytes of the directory's data file, 4 to 2^20 segments; needed when
+                               directory is given */
+    uint64_t segment_bytes; /**< 64 KiB to 64 MiB, a power of two; default 64 MiB or the largest that gives 8 segments.
+                               An existing store keeps its own. */
+    larder_write_policy write_policy; /**< default LARDER_WRITE_THROUGH */
+    larder_sync_policy sync_policy;   /**< default LARDER_SYNC_ON_FLUSH */
+    uint32_t host_policy; /**< eviction of the host tier: a larder_policy of replay.h that works on line; default
+                             LARDER_POLICY_LRU */
+    uint32_t file_policy; /**< which segment the file tier evicts: LARDER_POLICY_LRU (default) or LARDER_POLICY_FIFO */
+    uint32_t reinsert_percent; /**< of an evicted segment's bytes, how much of what was read since it was written is
+                                  kept by writing it again: 0 (default) to 50. Pinned objects are always kept. */
+    uint32_t no_promote;       /**< 1: a get served by the file tier does not bring the object into the host tier */
+    uint64_t max_dirty_bytes;  /**< of the host tier that may wait to be written; default half of host_bytes */
 } larder_store_options;
 
-#define LARDER_STORE_OPTIONS_INIT { sizeof(larder_store_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define LARDER_STORE_OPTIONS_INIT                                                                                      \
+    { sizeof(larder_store_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** Open a store; with a directory that holds one already, what it held is there again.
- *  @return LARDER_OK; LARDER_E_INVALID (neither tier, a field that cannot be); LARDER_E_RANGE (a size, a policy, reinsert_percent); LARDER_E_TOO_NEW;
- *          LARDER_E_NOMEM; LARDER_E_SYSTEM; of the directory: LARDER_E_IN_USE (another process, or this one, has it open), LARDER_E_VERSION (made by a newer,
- *          incompatible version; nothing was touched), LARDER_E_FORMAT (the data file is not a store; nothing was touched), LARDER_E_CORRUPT (every copy of the
- *          superblock is damaged; nothing was touched), LARDER_E_READ_ONLY, LARDER_E_PERMISSION, LARDER_E_DISK_FULL, LARDER_E_IO, LARDER_E_NOT_FOUND (its parent).
- *  @threads internally synchronised  @blocking reads the index of the file tier  @cost one read per sealed segment  @since 0.1 */
-LARDER_API larder_status larder_store_open(larder_context* context, const larder_store_options* options, larder_store** out_store) LARDER_NOEXCEPT;
+ *  @return LARDER_OK; LARDER_E_INVALID (neither tier, a field that cannot be); LARDER_E_RANGE (a size, a policy,
+ * reinsert_percent); LARDER_E_TOO_NEW; LARDER_E_NOMEM; LARDER_E_SYSTEM; of the directory: LARDER_E_IN_USE (another
+ * process, or this one, has it open), LARDER_E_VERSION (made by a newer, incompatible version; nothing was touched),
+ * LARDER_E_FORMAT (the data file is not a store; nothing was touched), LARDER_E_CORRUPT (every copy of the superblock
+ * is damaged; nothing was touched), LARDER_E_READ_ONLY, LARDER_E_PERMISSION, LARDER_E_DISK_FULL, LARDER_E_IO,
+ * LARDER_E_NOT_FOUND (its parent).
+ *  @threads internally synchronised  @blocking reads the index of the file tier  @cost one read per sealed segment
+ * @since 0.1 */
+LARDER_API larder_status larder_store_open(larder_context* context, const larder_store_options* options,
+                                           larder_store** out_store) LARDER_NOEXCEPT;
 
-/** Close a store: flushes, waits for its jobs, gives everything back. NULL is allowed. What could not be written is lost;
- *  call larder_store_flush() first to learn of it.
+/** Close a store: flushes, waits for its jobs, gives everything back. NULL is allowed. What could not be written is
+ * lost; call larder_store_flush() first to learn of it.
  *  @threads no other call on this store may run  @blocking writes what is dirty  @since 0.1 */
 LARDER_API void larder_store_close(larder_store* store) LARDER_NOEXCEPT;
 
@@ -109,29 +125,34 @@ enum {
 /** One object to put. */
 typedef struct larder_store_put_item {
     uint32_t struct_size;
-    uint32_t flags;                 /**< LARDER_PUT_* */
+    uint32_t flags; /**< LARDER_PUT_* */
     larder_key key;
     const larder_object_meta* meta; /**< borrowed like the data */
     const void* data;               /**< borrowed until the call returns or the job's completion is taken */
     uint64_t n_bytes;               /**< 1 to the largest object: see larder_store_info.max_object_bytes */
 } larder_store_put_item;
 
-#define LARDER_STORE_PUT_ITEM_INIT { sizeof(larder_store_put_item), 0, { { 0 } }, 0, 0, 0 }
+#define LARDER_STORE_PUT_ITEM_INIT                                                                                     \
+    { sizeof(larder_store_put_item), 0, {{0}}, 0, 0, 0 }
 
-/** Put objects. A key that is there already with the same identity and no coarser quality is left as it is and counts as put (deduplicated);
- *  with a coarser quality it is replaced.
+/** Put objects. A key that is there already with the same identity and no coarser quality is left as it is and counts
+ * as put (deduplicated); with a coarser quality it is replaced.
  *  @param items     array of n, `stride` bytes apart (sizeof(larder_store_put_item))
- *  @param statuses  [n], receives one status per item: LARDER_OK; LARDER_RETRY (another thread is putting that key just now: nothing to do);
- *                   LARDER_E_NOSPACE (no tier has room and nothing can be evicted); LARDER_E_QUOTA; LARDER_E_IDENTITY (the key exists with another layout or tenant);
- *                   LARDER_E_RANGE (n_bytes, quality, codec); LARDER_E_INVALID; LARDER_E_NOMEM; LARDER_E_DISK_FULL, LARDER_E_IO (no host tier, and the file
- *                   tier failed). May be NULL.
- *  @param queue     NULL: do it now. Otherwise a job is made, whose errors name the items; the arrays, metas, data and statuses must stay until its completion is taken.
- *  @return LARDER_OK; LARDER_PARTIAL (queue NULL: some items failed); LARDER_PENDING (a job was made); LARDER_E_INVALID; LARDER_E_RANGE; LARDER_E_BUSY (the queue
- *          is full); LARDER_E_NOMEM.
- *  @threads internally synchronised  @blocking with queue NULL: may write to the file when RAM is full of unwritten data
+ *  @param statuses  [n], receives one status per item: LARDER_OK; LARDER_RETRY (another thread is putting that key just
+ * now: nothing to do); LARDER_E_NOSPACE (no tier has room and nothing can be evicted); LARDER_E_QUOTA;
+ * LARDER_E_IDENTITY (the key exists with another layout or tenant); LARDER_E_RANGE (n_bytes, quality, codec);
+ * LARDER_E_INVALID; LARDER_E_NOMEM; LARDER_E_DISK_FULL, LARDER_E_IO (no host tier, and the file tier failed). May be
+ * NULL.
+ *  @param queue     NULL: do it now. Otherwise a job is made, whose errors name the items; the arrays, metas, data and
+ * statuses must stay until its completion is taken.
+ *  @return LARDER_OK; LARDER_PARTIAL (queue NULL: some items failed); LARDER_PENDING (a job was made);
+ * LARDER_E_INVALID; LARDER_E_RANGE; LARDER_E_BUSY (the queue is full); LARDER_E_NOMEM.
+ *  @threads internally synchronised  @blocking with queue NULL: may write to the file when RAM is full of unwritten
+ * data
  *  @cost one copy and checksum of the payload  @since 0.1 */
-LARDER_API larder_status larder_store_put(larder_store* store, const larder_store_put_item* items, uint32_t stride, uint32_t n, larder_status* statuses,
-                                          larder_queue* queue, uint64_t user_data, larder_job* out_job) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_store_put(larder_store* store, const larder_store_put_item* items, uint32_t stride,
+                                          uint32_t n, larder_status* statuses, larder_queue* queue, uint64_t user_data,
+                                          larder_job* out_job) LARDER_NOEXCEPT;
 
 /** One object, or a part of it, to get. */
 typedef struct larder_store_get_item {
@@ -145,156 +166,182 @@ typedef struct larder_store_get_item {
     uint64_t n_bytes;               /**< how many; 0: up to the end */
 } larder_store_get_item;
 
-#define LARDER_STORE_GET_ITEM_INIT { sizeof(larder_store_get_item), 0, { { 0 } }, 0, 0, 0, 0, 0 }
+#define LARDER_STORE_GET_ITEM_INIT                                                                                     \
+    { sizeof(larder_store_get_item), 0, {{0}}, 0, 0, 0, 0, 0 }
 
 /** The answer to one get. */
 typedef struct larder_store_get_result {
-    larder_status status;  /**< LARDER_OK: the bytes are in the buffer and their checksum holds; LARDER_MISS (not there, too coarse, or found damaged or unreadable and dropped: larder_store_explain());
-                                LARDER_RETRY (being put just now); LARDER_E_IDENTITY; LARDER_E_BUFFER_TOO_SMALL (n_bytes says what is needed);
-                                LARDER_E_RANGE (offset or n_bytes outside the object, min_quality); LARDER_E_INVALID; LARDER_E_NOMEM; LARDER_E_CANCELLED */
-    uint32_t tier;         /**< LARDER_TIER_*: who served it */
-    uint64_t n_bytes;      /**< written to the buffer, or needed */
+    larder_status status; /**< LARDER_OK: the bytes are in the buffer and their checksum holds; LARDER_MISS (not there,
+                             too coarse, or found damaged or unreadable and dropped: larder_store_explain());
+                               LARDER_RETRY (being put just now); LARDER_E_IDENTITY; LARDER_E_BUFFER_TOO_SMALL (n_bytes
+                             says what is needed); LARDER_E_RANGE (offset or n_bytes outside the object, min_quality);
+                             LARDER_E_INVALID; LARDER_E_NOMEM; LARDER_E_CANCELLED */
+    uint32_t tier;        /**< LARDER_TIER_*: who served it */
+    uint64_t n_bytes;     /**< written to the buffer, or needed */
 } larder_store_get_result;
 
-/** Get objects into the caller's buffers. Items that come from the file tier are read concurrently, LARDER_PARAM_IO_DEPTH at a time.
- *  Unless status is LARDER_OK the contents of an item's buffer are undefined.
+/** Get objects into the caller's buffers. Items that come from the file tier are read concurrently,
+ * LARDER_PARAM_IO_DEPTH at a time. Unless status is LARDER_OK the contents of an item's buffer are undefined.
  *  @param items    array of n, `stride` bytes apart (sizeof(larder_store_get_item))
  *  @param results  [n]
- *  @param queue    NULL: do it now. Otherwise a job is made (n layers: item i counts as layer i, larder_job_wait_layer() waits for a prefix of the items);
- *                  arrays, buffers, wants and results must stay until its completion is taken.
- *  @return LARDER_OK (queue NULL: look at each result; a miss is not a failure of the call); LARDER_PENDING (a job was made); LARDER_E_INVALID; LARDER_E_RANGE; LARDER_E_BUSY;
- *          LARDER_E_NOMEM.
- *  @threads internally synchronised  @blocking with queue NULL: reads files  @cost one copy and checksum of the payload  @since 0.1 */
-LARDER_API larder_status larder_store_get(larder_store* store, const larder_store_get_item* items, uint32_t stride, uint32_t n, larder_store_get_result* results,
-                                          larder_queue* queue, uint64_t user_data, larder_job* out_job) LARDER_NOEXCEPT;
+ *  @param queue    NULL: do it now. Otherwise a job is made (n layers: item i counts as layer i,
+ * larder_job_wait_layer() waits for a prefix of the items); arrays, buffers, wants and results must stay until its
+ * completion is taken.
+ *  @return LARDER_OK (queue NULL: look at each result; a miss is not a failure of the call); LARDER_PENDING (a job was
+ * made); LARDER_E_INVALID; LARDER_E_RANGE; LARDER_E_BUSY; LARDER_E_NOMEM.
+ *  @threads internally synchronised  @blocking with queue NULL: reads files  @cost one copy and checksum of the payload
+ * @since 0.1 */
+LARDER_API larder_status larder_store_get(larder_store* store, const larder_store_get_item* items, uint32_t stride,
+                                          uint32_t n, larder_store_get_result* results, larder_queue* queue,
+                                          uint64_t user_data, larder_job* out_job) LARDER_NOEXCEPT;
 
 /** What a lookup or scan tells about an object. */
 typedef struct larder_object_info {
     uint32_t struct_size;
-    larder_status status;    /**< LARDER_OK: there; LARDER_MISS; LARDER_PENDING: being put just now; LARDER_E_IDENTITY */
-    uint32_t tiers;          /**< LARDER_TIER_* mask. A hit in the file tier is provisional: reading it verifies it. */
+    larder_status status; /**< LARDER_OK: there; LARDER_MISS; LARDER_PENDING: being put just now; LARDER_E_IDENTITY */
+    uint32_t tiers;       /**< LARDER_TIER_* mask. A hit in the file tier is provisional: reading it verifies it. */
     uint32_t n_pins;
-    uint64_t n_bytes;        /**< of the payload */
+    uint64_t n_bytes; /**< of the payload */
     larder_key key;
     larder_object_meta meta;
 } larder_object_info;
 
-#define LARDER_OBJECT_INFO_INIT { sizeof(larder_object_info), 0, 0, 0, 0, { { 0 } }, LARDER_OBJECT_META_INIT }
+#define LARDER_OBJECT_INFO_INIT                                                                                        \
+    { sizeof(larder_object_info), 0, 0, 0, 0, {{0}}, LARDER_OBJECT_META_INIT }
 
 /** Ask for many keys at once. Touches nothing: does not count as use for eviction.
  *  @param want    what is accepted; NULL: anything (info->meta tells what it is)
  *  @param infos   array of n, `info_stride` bytes apart; the caller sets struct_size of each
- *  @return LARDER_OK; LARDER_E_INVALID; LARDER_E_RANGE.  @threads internally synchronised  @blocking never  @cost well under a microsecond per key  @since 0.1 */
-LARDER_API larder_status larder_store_lookup(larder_store* store, const larder_key* keys, uint32_t n, const larder_object_want* want, larder_object_info* infos,
+ *  @return LARDER_OK; LARDER_E_INVALID; LARDER_E_RANGE.  @threads internally synchronised  @blocking never  @cost well
+ * under a microsecond per key  @since 0.1 */
+LARDER_API larder_status larder_store_lookup(larder_store* store, const larder_key* keys, uint32_t n,
+                                             const larder_object_want* want, larder_object_info* infos,
                                              uint32_t info_stride) LARDER_NOEXCEPT;
 
-/** Receives one object of a scan. The info is valid during the call. Return 0 to go on, anything else to stop. Must not call the same store. */
+/** Receives one object of a scan. The info is valid during the call. Return 0 to go on, anything else to stop. Must not
+ * call the same store. */
 typedef int32_t (*larder_store_scan_fn)(void* ctx, const larder_object_info* info);
 
 /** Walk over all objects, in no particular order. Objects put or evicted meanwhile may or may not be seen.
- *  @return LARDER_OK; LARDER_PARTIAL (fn stopped it); LARDER_E_INVALID; LARDER_E_NOMEM.  @threads internally synchronised  @since 0.1 */
+ *  @return LARDER_OK; LARDER_PARTIAL (fn stopped it); LARDER_E_INVALID; LARDER_E_NOMEM.  @threads internally
+ * synchronised  @since 0.1 */
 LARDER_API larder_status larder_store_scan(larder_store* store, larder_store_scan_fn fn, void* ctx) LARDER_NOEXCEPT;
 
-/** Take objects out of the tiers named by the mask, pinned ones excepted. Out of the file tier: for good, also after a restart (the removal itself becomes
- *  durable at the next flush).
- *  @param statuses  [n]: LARDER_OK; LARDER_MISS; LARDER_E_BUSY (pinned, being put, or not yet written and RAM only was asked for); LARDER_E_NOSPACE, LARDER_E_IO, LARDER_E_DISK_FULL
- *                   (gone from this session, but the removal could not be recorded). May be NULL.
+/** Take objects out of the tiers named by the mask, pinned ones excepted. Out of the file tier: for good, also after a
+ * restart (the removal itself becomes durable at the next flush).
+ *  @param statuses  [n]: LARDER_OK; LARDER_MISS; LARDER_E_BUSY (pinned, being put, or not yet written and RAM only was
+ * asked for); LARDER_E_NOSPACE, LARDER_E_IO, LARDER_E_DISK_FULL (gone from this session, but the removal could not be
+ * recorded). May be NULL.
  *  @return LARDER_OK; LARDER_PARTIAL (an item failed or is not there); LARDER_E_INVALID; LARDER_E_RANGE (tiers).
  *  @threads internally synchronised  @blocking out of the file tier: may write  @since 0.1 */
-LARDER_API larder_status larder_store_evict(larder_store* store, const larder_key* keys, uint32_t n, uint32_t tiers, larder_status* statuses) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_store_evict(larder_store* store, const larder_key* keys, uint32_t n, uint32_t tiers,
+                                            larder_status* statuses) LARDER_NOEXCEPT;
 
 /** Keep objects from being evicted, in whichever tier they are; counted. Pins live in memory and end with the store.
  *  @param statuses  [n]: LARDER_OK; LARDER_MISS; LARDER_RETRY (being put). May be NULL.
- *  @return LARDER_OK; LARDER_PARTIAL (an item is not there); LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
-LARDER_API larder_status larder_store_pin(larder_store* store, const larder_key* keys, uint32_t n, larder_status* statuses) LARDER_NOEXCEPT;
+ *  @return LARDER_OK; LARDER_PARTIAL (an item is not there); LARDER_E_INVALID.  @threads internally synchronised
+ * @blocking never  @since 0.1 */
+LARDER_API larder_status larder_store_pin(larder_store* store, const larder_key* keys, uint32_t n,
+                                          larder_status* statuses) LARDER_NOEXCEPT;
 
 /** Take pins back.
  *  @param statuses  [n]: LARDER_OK; LARDER_MISS; LARDER_E_STATE (not pinned). May be NULL.
  *  @return as larder_store_pin().  @threads internally synchronised  @blocking never  @since 0.1 */
-LARDER_API larder_status larder_store_unpin(larder_store* store, const larder_key* keys, uint32_t n, larder_status* statuses) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_store_unpin(larder_store* store, const larder_key* keys, uint32_t n,
+                                            larder_status* statuses) LARDER_NOEXCEPT;
 
 /** Remove everything of a tenant, pinned objects included, for good; durable at the next flush.
  *  @param out_n  receives how many objects went; may be NULL.
- *  @return LARDER_OK; LARDER_E_BUSY (some are being put just now; the rest is gone); LARDER_E_NOMEM; LARDER_E_NOSPACE, LARDER_E_IO, LARDER_E_DISK_FULL (gone from this
- *          session, but the removal could not be recorded).
+ *  @return LARDER_OK; LARDER_E_BUSY (some are being put just now; the rest is gone); LARDER_E_NOMEM; LARDER_E_NOSPACE,
+ * LARDER_E_IO, LARDER_E_DISK_FULL (gone from this session, but the removal could not be recorded).
  *  @threads internally synchronised  @since 0.1 */
-LARDER_API larder_status larder_store_drop_tenant(larder_store* store, uint32_t tenant, uint64_t* out_n) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_store_drop_tenant(larder_store* store, uint32_t tenant,
+                                                  uint64_t* out_n) LARDER_NOEXCEPT;
 
-/** Limit a tenant's payload bytes in each tier, in RAM counted in units of 4 KiB for each object; 0: no limit. Takes effect at the tenant's next put, which first evicts the tenant's own oldest objects.
- *  Quotas live in memory: set them after each open.
+/** Limit a tenant's payload bytes in each tier, in RAM counted in units of 4 KiB for each object; 0: no limit. Takes
+ * effect at the tenant's next put, which first evicts the tenant's own oldest objects. Quotas live in memory: set them
+ * after each open.
  *  @return LARDER_OK; LARDER_E_NOMEM.  @threads internally synchronised  @since 0.1 */
-LARDER_API larder_status larder_store_set_quota(larder_store* store, uint32_t tenant, uint64_t host_bytes, uint64_t file_bytes) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_store_set_quota(larder_store* store, uint32_t tenant, uint64_t host_bytes,
+                                                uint64_t file_bytes) LARDER_NOEXCEPT;
 
 /** Write everything down and make it durable.
  *  @param queue  NULL: do it now; otherwise a job is made.
- *  @return LARDER_OK: what was put before (without LARDER_PUT_NO_FILE) and not evicted since survives a crash; LARDER_PARTIAL: the same, but some objects found no room
- *          in the file tier and are in RAM only; LARDER_PENDING (a job was made; the same codes come as its status); LARDER_E_IO, LARDER_E_DISK_FULL (what was not durable
- *          before may be lost in a crash; what was durable stays so); LARDER_E_STATE (no file tier); LARDER_E_BUSY; LARDER_E_NOMEM.
+ *  @return LARDER_OK: what was put before (without LARDER_PUT_NO_FILE) and not evicted since survives a crash;
+ * LARDER_PARTIAL: the same, but some objects found no room in the file tier and are in RAM only; LARDER_PENDING (a job
+ * was made; the same codes come as its status); LARDER_E_IO, LARDER_E_DISK_FULL (what was not durable before may be
+ * lost in a crash; what was durable stays so); LARDER_E_STATE (no file tier); LARDER_E_BUSY; LARDER_E_NOMEM.
  *  @threads internally synchronised  @blocking with queue NULL: writes and syncs  @since 0.1 */
-LARDER_API larder_status larder_store_flush(larder_store* store, larder_queue* queue, uint64_t user_data, larder_job* out_job) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_store_flush(larder_store* store, larder_queue* queue, uint64_t user_data,
+                                            larder_job* out_job) LARDER_NOEXCEPT;
 
 /** What scrub or check found. */
 typedef struct larder_store_report {
     uint32_t struct_size;
-    uint32_t format_version;   /**< of the data file; check only */
-    uint64_t n_segments;       /**< looked at */
-    uint64_t n_sealed;         /**< of these with a valid footer */
-    uint64_t n_records;        /**< whose header and payload hold */
-    uint64_t n_bytes;          /**< of their payloads */
-    uint64_t n_corrupt;        /**< records whose checksum or identity does not hold */
-    uint64_t n_torn;           /**< segments without a footer whose tail does not hold: ordinary after a crash */
-    uint64_t n_bad_superblocks;/**< damaged copies, of four */
-    uint64_t n_repaired;       /**< objects dropped (scrub), or segments and superblocks written anew (check with repair) */
-    uint64_t n_removals;       /**< recorded removals of keys and tenants */
+    uint32_t format_version;    /**< of the data file; check only */
+    uint64_t n_segments;        /**< looked at */
+    uint64_t n_sealed;          /**< of these with a valid footer */
+    uint64_t n_records;         /**< whose header and payload hold */
+    uint64_t n_bytes;           /**< of their payloads */
+    uint64_t n_corrupt;         /**< records whose checksum or identity does not hold */
+    uint64_t n_torn;            /**< segments without a footer whose tail does not hold: ordinary after a crash */
+    uint64_t n_bad_superblocks; /**< damaged copies, of four */
+    uint64_t n_repaired; /**< objects dropped (scrub), or segments and superblocks written anew (check with repair) */
+    uint64_t n_removals; /**< recorded removals of keys and tenants */
 } larder_store_report;
 
-#define LARDER_STORE_REPORT_INIT { sizeof(larder_store_report), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define LARDER_STORE_REPORT_INIT                                                                                       \
+    { sizeof(larder_store_report), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** Read every object of both tiers and verify it. What does not hold is dropped.
  *  @return LARDER_OK; LARDER_PARTIAL (something was dropped); LARDER_E_INVALID; LARDER_E_NOMEM.
  *  @threads internally synchronised  @blocking reads the whole store  @since 0.1 */
 LARDER_API larder_status larder_store_scrub(larder_store* store, larder_store_report* out_report) LARDER_NOEXCEPT;
 
-/** Check the store's own bookkeeping: budgets against what is held, lists against the table, segments against their records. For tests and bug reports.
- *  @return LARDER_OK; LARDER_E_INTERNAL with the invariant that is broken in the message.  @threads internally synchronised  @since 0.1 */
+/** Check the store's own bookkeeping: budgets against what is held, lists against the table, segments against their
+ * records. For tests and bug reports.
+ *  @return LARDER_OK; LARDER_E_INTERNAL with the invariant that is broken in the message.  @threads internally
+ * synchronised  @since 0.1 */
 LARDER_API larder_status larder_store_verify(larder_store* store) LARDER_NOEXCEPT;
 
 /** Why a key is not there. */
 typedef int32_t larder_absence;
 enum {
-    LARDER_ABSENT_NOT = 0,        /**< it is there */
-    LARDER_ABSENT_NEVER = 1,      /**< not put since the store was opened, as far as is remembered */
-    LARDER_ABSENT_EVICTED = 2,    /**< a tier needed the room */
-    LARDER_ABSENT_REMOVED = 3,    /**< larder_store_evict() */
-    LARDER_ABSENT_DROPPED = 4,    /**< larder_store_drop_tenant() */
-    LARDER_ABSENT_QUOTA = 5,      /**< its tenant's quota */
-    LARDER_ABSENT_CORRUPT = 6,    /**< its checksum or identity did not hold when it was read */
-    LARDER_ABSENT_REJECTED = 7,   /**< there was no room when it was put */
-    LARDER_ABSENT_IO = 8,         /**< the file tier failed to write or read it */
-    LARDER_ABSENT_REPLACED = 9    /**< by an object of finer quality, which then went as well */
+    LARDER_ABSENT_NOT = 0,      /**< it is there */
+    LARDER_ABSENT_NEVER = 1,    /**< not put since the store was opened, as far as is remembered */
+    LARDER_ABSENT_EVICTED = 2,  /**< a tier needed the room */
+    LARDER_ABSENT_REMOVED = 3,  /**< larder_store_evict() */
+    LARDER_ABSENT_DROPPED = 4,  /**< larder_store_drop_tenant() */
+    LARDER_ABSENT_QUOTA = 5,    /**< its tenant's quota */
+    LARDER_ABSENT_CORRUPT = 6,  /**< its checksum or identity did not hold when it was read */
+    LARDER_ABSENT_REJECTED = 7, /**< there was no room when it was put */
+    LARDER_ABSENT_IO = 8,       /**< the file tier failed to write or read it */
+    LARDER_ABSENT_REPLACED = 9  /**< by an object of finer quality, which then went as well */
 };
 
 /** The answer of larder_store_explain(). */
 typedef struct larder_store_explanation {
     uint32_t struct_size;
     larder_absence why;
-    uint32_t tier;         /**< LARDER_TIER_* it was last in, 0: none */
+    uint32_t tier; /**< LARDER_TIER_* it was last in, 0: none */
     uint32_t reserved0;
-    uint64_t age_ns;       /**< since then */
-    char text[128];        /**< one English sentence */
+    uint64_t age_ns; /**< since then */
+    char text[128];  /**< one English sentence */
 } larder_store_explanation;
 
-#define LARDER_STORE_EXPLANATION_INIT { sizeof(larder_store_explanation), 0, 0, 0, 0, "" }
+#define LARDER_STORE_EXPLANATION_INIT                                                                                  \
+    { sizeof(larder_store_explanation), 0, 0, 0, 0, "" }
 
 /** Why is it not there? The last 65536 departures are remembered by a 64-bit tag of the key.
  *  @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
-LARDER_API larder_status larder_store_explain(larder_store* store, const larder_key* key, larder_store_explanation* out) LARDER_NOEXCEPT;
+LARDER_API larder_status larder_store_explain(larder_store* store, const larder_key* key,
+                                              larder_store_explanation* out) LARDER_NOEXCEPT;
 
 /** Sizes and counters of one store. */
 typedef struct larder_store_info {
     uint32_t struct_size;
-    uint32_t tiers;               /**< LARDER_TIER_* mask of what this store has */
-    uint64_t max_object_bytes;    /**< the largest payload that a put accepts */
+    uint32_t tiers;            /**< LARDER_TIER_* mask of what this store has */
+    uint64_t max_object_bytes; /**< the largest payload that a put accepts */
     uint64_t n_objects;
     uint64_t n_host_objects;
     uint64_t n_file_objects;
@@ -305,21 +352,24 @@ typedef struct larder_store_info {
     uint64_t file_used_bytes;     /**< of segments in use */
     uint64_t file_live_bytes;     /**< payloads that can be read */
     uint64_t segment_bytes;
-    uint64_t n_segments;          /**< in use */
-    uint64_t n_pinned;            /**< objects with pins */
-    uint64_t put_bytes;           /**< payloads given to the file tier, without reinsertion */
-    uint64_t written_bytes;       /**< to the file, everything included: written_bytes / put_bytes is the write amplification */
+    uint64_t n_segments; /**< in use */
+    uint64_t n_pinned;   /**< objects with pins */
+    uint64_t put_bytes;  /**< payloads given to the file tier, without reinsertion */
+    uint64_t
+        written_bytes; /**< to the file, everything included: written_bytes / put_bytes is the write amplification */
     uint64_t reinserted_bytes;    /**< payloads written again when their segment was evicted */
     uint64_t recovered_records;   /**< found by open */
     uint64_t recovery_read_bytes; /**< read by open */
     uint64_t recovery_ns;         /**< time open took */
-    larder_status file_status;    /**< LARDER_OK; LARDER_E_IO, LARDER_E_DISK_FULL: the file tier takes no writes any more, reads go on */
-    uint32_t direct_io;           /**< 1: the file tier bypasses the page cache */
-    uint32_t io_uring;            /**< 1: reads go through io_uring */
+    larder_status file_status; /**< LARDER_OK; LARDER_E_IO, LARDER_E_DISK_FULL: the file tier takes no writes any more,
+                                  reads go on */
+    uint32_t direct_io;        /**< 1: the file tier bypasses the page cache */
+    uint32_t io_uring;         /**< 1: reads go through io_uring */
     uint32_t reserved0;
 } larder_store_info;
 
-#define LARDER_STORE_INFO_INIT { sizeof(larder_store_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define LARDER_STORE_INFO_INIT                                                                                         \
+    { sizeof(larder_store_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_store_info_get(larder_store* store, larder_store_info* out) LARDER_NOEXCEPT;
@@ -327,12 +377,13 @@ LARDER_API larder_status larder_store_info_get(larder_store* store, larder_store
 /** One record that larder_store_check() met. */
 typedef struct larder_store_record {
     uint32_t struct_size;
-    larder_status status;     /**< LARDER_OK; LARDER_E_CORRUPT (payload); LARDER_E_TRUNCATED (reaches over the end of its segment) */
-    uint64_t segment;         /**< index in the file */
+    larder_status
+        status; /**< LARDER_OK; LARDER_E_CORRUPT (payload); LARDER_E_TRUNCATED (reaches over the end of its segment) */
+    uint64_t segment; /**< index in the file */
     uint64_t segment_sequence;
-    uint64_t offset;          /**< in the segment */
-    uint64_t n_bytes;         /**< of the payload */
-    uint32_t superseded;      /**< 1: a later record or removal stands for this key */
+    uint64_t offset;     /**< in the segment */
+    uint64_t n_bytes;    /**< of the payload */
+    uint32_t superseded; /**< 1: a later record or removal stands for this key */
     uint32_t reserved0;
     larder_key key;
     larder_object_meta meta;
@@ -346,10 +397,13 @@ enum {
 
 /** Look at a store that is not open: every record of every segment is read and verified.
  *  @param fn   receives each record; may be NULL. Return 0 to go on, anything else to stop.
- *  @return LARDER_OK (all holds); LARDER_PARTIAL (damage was found, and repaired if asked; or fn stopped it); LARDER_E_NOT_FOUND (no store there); LARDER_E_IN_USE; LARDER_E_VERSION;
- *          LARDER_E_FORMAT; LARDER_E_CORRUPT (every superblock is damaged); LARDER_E_IO; LARDER_E_READ_ONLY (repair asked for); LARDER_E_PERMISSION; LARDER_E_INVALID; LARDER_E_NOMEM.
+ *  @return LARDER_OK (all holds); LARDER_PARTIAL (damage was found, and repaired if asked; or fn stopped it);
+ * LARDER_E_NOT_FOUND (no store there); LARDER_E_IN_USE; LARDER_E_VERSION; LARDER_E_FORMAT; LARDER_E_CORRUPT (every
+ * superblock is damaged); LARDER_E_IO; LARDER_E_READ_ONLY (repair asked for); LARDER_E_PERMISSION; LARDER_E_INVALID;
+ * LARDER_E_NOMEM.
  *  @threads internally synchronised  @blocking reads the whole file  @since 0.1 */
-LARDER_API larder_status larder_store_check(larder_context* context, const char* directory, uint32_t check_flags, larder_store_record_fn fn, void* ctx,
+LARDER_API larder_status larder_store_check(larder_context* context, const char* directory, uint32_t check_flags,
+                                            larder_store_record_fn fn, void* ctx,
                                             larder_store_report* out_report) LARDER_NOEXCEPT;
 
 LARDER_EXTERN_C_END

@@ -9,7 +9,9 @@
 #define LARDER_STR2(x) #x
 #define LARDER_STR(x) LARDER_STR2(x)
 
-uint32_t larder_version(void) noexcept { return LARDER_VERSION_HEX; }
+uint32_t larder_version(void) noexcept {
+    return LARDER_VERSION_HEX;
+}
 
 const char* larder_version_string(void) noexcept {
     return LARDER_STR(LARDER_VERSION_MAJOR) "." LARDER_STR(LARDER_VERSION_MINOR) "." LARDER_STR(LARDER_VERSION_PATCH);
@@ -22,8 +24,9 @@ larder_status larder_last_error(larder_error_info* out) noexcept {
 
 const char* larder_status_name(larder_status status) noexcept {
     switch (status) {
-#define LARDER_STATUS_CASE(name, number, text)                                                     \
-    case number: return #name;
+#define LARDER_STATUS_CASE(name, number, text)                                                                         \
+    case number:                                                                                                       \
+        return #name;
         LARDER_STATUS_MAP(LARDER_STATUS_CASE)
 #undef LARDER_STATUS_CASE
     }
@@ -32,8 +35,9 @@ const char* larder_status_name(larder_status status) noexcept {
 
 const char* larder_status_text(larder_status status) noexcept {
     switch (status) {
-#define LARDER_STATUS_CASE(name, number, text)                                                     \
-    case number: return text;
+#define LARDER_STATUS_CASE(name, number, text)                                                                         \
+    case number:                                                                                                       \
+        return text;
         LARDER_STATUS_MAP(LARDER_STATUS_CASE)
 #undef LARDER_STATUS_CASE
     }

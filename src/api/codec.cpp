@@ -12,7 +12,8 @@ larder_status larder_codec_list(uint32_t index, larder_codec_info* out) noexcept
     return write_struct(out, info, "larder_codec_info");
 }
 
-larder_status larder_codec_open(larder_context* context, const larder_codec_options* options, larder_codec** out_codec) noexcept {
+larder_status larder_codec_open(larder_context* context, const larder_codec_options* options,
+                                larder_codec** out_codec) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(out_codec);
@@ -32,7 +33,8 @@ larder_status larder_codec_quality(const larder_codec* codec, larder_quality* ou
     return LARDER_OK;
 }
 
-larder_status larder_codec_sizes(const larder_codec* codec, const larder_stream_shape* shape, uint64_t* out_bound, uint64_t* out_workspace) noexcept {
+larder_status larder_codec_sizes(const larder_codec* codec, const larder_stream_shape* shape, uint64_t* out_bound,
+                                 uint64_t* out_workspace) noexcept {
     LARDER_API_HANDLE(codec, codec);
     LARDER_API_NONNULL(shape);
     uint64_t bound = 0, workspace = 0;
@@ -42,7 +44,8 @@ larder_status larder_codec_sizes(const larder_codec* codec, const larder_stream_
     return LARDER_OK;
 }
 
-larder_status larder_profile_create(larder_context* context, const larder_profile_options* options, larder_profile** out_profile) noexcept {
+larder_status larder_profile_create(larder_context* context, const larder_profile_options* options,
+                                    larder_profile** out_profile) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(options);
@@ -56,7 +59,8 @@ void larder_profile_destroy(larder_profile* profile) noexcept {
     if (profile && check_handle(profile, HandleType::profile, "profile") >= 0) profile->unref();
 }
 
-larder_status larder_profile_set_reader(larder_profile* profile, uint32_t layer, uint32_t kv, const float* weights, uint32_t n) noexcept {
+larder_status larder_profile_set_reader(larder_profile* profile, uint32_t layer, uint32_t kv, const float* weights,
+                                        uint32_t n) noexcept {
     LARDER_API_HANDLE(profile, profile);
     LARDER_API_NONNULL(weights);
     return profile->set_reader(layer, kv, weights, n);
@@ -85,13 +89,15 @@ larder_status larder_profile_hash(const larder_profile* profile, larder_key* out
     return LARDER_OK;
 }
 
-larder_status larder_profile_save(const larder_profile* profile, void* buffer, uint64_t capacity, uint64_t* out_n_bytes) noexcept {
+larder_status larder_profile_save(const larder_profile* profile, void* buffer, uint64_t capacity,
+                                  uint64_t* out_n_bytes) noexcept {
     LARDER_API_HANDLE(profile, profile);
     LARDER_API_NONNULL(out_n_bytes);
     if (capacity) LARDER_API_NONNULL(buffer);
     if (!profile->finished()) return fail(LARDER_E_STATE, "profile", "the profile's calibration is not finished");
     *out_n_bytes = profile->saved.size();
-    if (capacity < profile->saved.size()) return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the profile has %zu bytes", profile->saved.size());
+    if (capacity < profile->saved.size())
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the profile has %zu bytes", profile->saved.size());
     std::memcpy(buffer, profile->saved.data(), profile->saved.size());
     return LARDER_OK;
 }

@@ -46,7 +46,8 @@ larder_status larder_context_get_u64(larder_context* context, larder_param param
     return LARDER_OK;
 }
 
-larder_status larder_param_bounds(larder_param param, uint64_t* out_min, uint64_t* out_max, uint64_t* out_default) noexcept {
+larder_status larder_param_bounds(larder_param param, uint64_t* out_min, uint64_t* out_max,
+                                  uint64_t* out_default) noexcept {
     return param_bounds(param, out_min, out_max, out_default);
 }
 
@@ -64,8 +65,8 @@ larder_status larder_context_stats(larder_context* context, larder_stats* out) n
     return write_struct(out, stats_snapshot(context->stats), "larder_stats");
 }
 
-larder_status larder_context_stats_text(larder_context* context, larder_stats_format format, char* buffer, uint64_t capacity,
-                                        uint64_t* out_n_bytes) noexcept {
+larder_status larder_context_stats_text(larder_context* context, larder_stats_format format, char* buffer,
+                                        uint64_t capacity, uint64_t* out_n_bytes) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     if (capacity) LARDER_API_NONNULL(buffer);

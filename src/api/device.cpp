@@ -7,7 +7,8 @@
 
 using namespace larder;
 
-larder_status larder_device_open(larder_context* context, const larder_device_options* options, larder_device** out_device) noexcept {
+larder_status larder_device_open(larder_context* context, const larder_device_options* options,
+                                 larder_device** out_device) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(out_device);
@@ -35,8 +36,7 @@ larder_status larder_device_get_info(const larder_device* device, larder_device_
 }
 
 // A value of a Result to an out parameter.
-template <class T>
-static larder_status give(const Result<T>& r, T* out) noexcept {
+template <class T> static larder_status give(const Result<T>& r, T* out) noexcept {
     if (r.ok()) *out = *r;
     return r.status();
 }
@@ -66,7 +66,8 @@ void larder_device_stream_destroy(larder_device* device, larder_stream_id stream
     if (stream && check_handle(device, HandleType::device, "device") >= 0) device->device->stream_destroy(stream);
 }
 
-larder_status larder_device_stream_wait(larder_device* device, larder_stream_id stream, larder_event_id event) noexcept {
+larder_status larder_device_stream_wait(larder_device* device, larder_stream_id stream,
+                                        larder_event_id event) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(device, device);
     return device->device->stream_wait(stream, event);
@@ -85,7 +86,8 @@ void larder_device_event_destroy(larder_device* device, larder_event_id event) n
     if (event && check_handle(device, HandleType::device, "device") >= 0) device->device->event_destroy(event);
 }
 
-larder_status larder_device_event_record(larder_device* device, larder_event_id event, larder_stream_id stream) noexcept {
+larder_status larder_device_event_record(larder_device* device, larder_event_id event,
+                                         larder_stream_id stream) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(device, device);
     return device->device->event_record(event, stream);
@@ -106,7 +108,8 @@ larder_status larder_device_event_wait(larder_device* device, larder_event_id ev
     LARDER_API_END
 }
 
-larder_status larder_device_copy_in(larder_device* device, larder_device_ptr dst, const void* src, uint64_t n_bytes, larder_stream_id stream) noexcept {
+larder_status larder_device_copy_in(larder_device* device, larder_device_ptr dst, const void* src, uint64_t n_bytes,
+                                    larder_stream_id stream) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(device, device);
     if (n_bytes) LARDER_API_NONNULL(src);
@@ -114,7 +117,8 @@ larder_status larder_device_copy_in(larder_device* device, larder_device_ptr dst
     LARDER_API_END
 }
 
-larder_status larder_device_copy_out(larder_device* device, void* dst, larder_device_ptr src, uint64_t n_bytes, larder_stream_id stream) noexcept {
+larder_status larder_device_copy_out(larder_device* device, void* dst, larder_device_ptr src, uint64_t n_bytes,
+                                     larder_stream_id stream) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(device, device);
     if (n_bytes) LARDER_API_NONNULL(dst);
@@ -122,14 +126,16 @@ larder_status larder_device_copy_out(larder_device* device, void* dst, larder_de
     LARDER_API_END
 }
 
-larder_status larder_device_copy(larder_device* device, larder_device_ptr dst, larder_device_ptr src, uint64_t n_bytes, larder_stream_id stream) noexcept {
+larder_status larder_device_copy(larder_device* device, larder_device_ptr dst, larder_device_ptr src, uint64_t n_bytes,
+                                 larder_stream_id stream) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(device, device);
     return device->device->copy(dst, src, n_bytes, stream);
     LARDER_API_END
 }
 
-larder_status larder_device_fill_zero(larder_device* device, larder_device_ptr dst, uint64_t n_bytes, larder_stream_id stream) noexcept {
+larder_status larder_device_fill_zero(larder_device* device, larder_device_ptr dst, uint64_t n_bytes,
+                                      larder_stream_id stream) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(device, device);
     return device->device->fill_zero(dst, n_bytes, stream);

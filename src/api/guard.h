@@ -7,17 +7,17 @@
 #include "base/result.h"
 
 #define LARDER_API_BEGIN try {
-#define LARDER_API_END                                                                             \
-    }                                                                                              \
-    catch (const std::bad_alloc&) {                                                                \
-        return ::larder::fail(LARDER_E_NOMEM, "", "the allocator gave no memory");                 \
-    }                                                                                              \
-    catch (...) {                                                                                  \
-        return ::larder::fail(LARDER_E_INTERNAL, "", "an unexpected exception");                   \
+#define LARDER_API_END                                                                                                 \
+    }                                                                                                                  \
+    catch (const std::bad_alloc&) {                                                                                    \
+        return ::larder::fail(LARDER_E_NOMEM, "", "the allocator gave no memory");                                     \
+    }                                                                                                                  \
+    catch (...) {                                                                                                      \
+        return ::larder::fail(LARDER_E_INTERNAL, "", "an unexpected exception");                                       \
     }
 
 // The argument must not be NULL.
-#define LARDER_API_NONNULL(arg)                                                                    \
-    do {                                                                                           \
-        if (!(arg)) return ::larder::fail(LARDER_E_INVALID, #arg, #arg " is NULL");                \
+#define LARDER_API_NONNULL(arg)                                                                                        \
+    do {                                                                                                               \
+        if (!(arg)) return ::larder::fail(LARDER_E_INVALID, #arg, #arg " is NULL");                                    \
     } while (0)

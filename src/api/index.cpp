@@ -5,7 +5,8 @@
 
 using namespace larder;
 
-larder_status larder_index_create(larder_context* context, const larder_index_options* options, larder_index** out_index) noexcept {
+larder_status larder_index_create(larder_context* context, const larder_index_options* options,
+                                  larder_index** out_index) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(out_index);
@@ -56,8 +57,8 @@ larder_status larder_index_remove(larder_index* index, const void* key, void* ou
     return index->map->remove(key, out_value);
 }
 
-larder_status larder_index_get_many(larder_index* index, const void* keys, uint64_t n, void* out_values, larder_status* out_status,
-                                    uint64_t* out_n_found) noexcept {
+larder_status larder_index_get_many(larder_index* index, const void* keys, uint64_t n, void* out_values,
+                                    larder_status* out_status, uint64_t* out_n_found) noexcept {
     LARDER_API_HANDLE(index, index);
     if (n) LARDER_API_NONNULL(keys);
     const uint64_t n_found = index->map->get_many(keys, n, out_values, out_status);
@@ -65,7 +66,8 @@ larder_status larder_index_get_many(larder_index* index, const void* keys, uint6
     return LARDER_OK;
 }
 
-larder_status larder_index_put_many(larder_index* index, const void* keys, const void* values, uint64_t n, larder_status* out_status) noexcept {
+larder_status larder_index_put_many(larder_index* index, const void* keys, const void* values, uint64_t n,
+                                    larder_status* out_status) noexcept {
     LARDER_API_HANDLE(index, index);
     if (n) {
         LARDER_API_NONNULL(keys);
@@ -74,7 +76,8 @@ larder_status larder_index_put_many(larder_index* index, const void* keys, const
     return index->map->put_many(keys, values, n, out_status);
 }
 
-larder_status larder_index_remove_many(larder_index* index, const void* keys, uint64_t n, larder_status* out_status, uint64_t* out_n_removed) noexcept {
+larder_status larder_index_remove_many(larder_index* index, const void* keys, uint64_t n, larder_status* out_status,
+                                       uint64_t* out_n_removed) noexcept {
     LARDER_API_HANDLE(index, index);
     if (n) LARDER_API_NONNULL(keys);
     const uint64_t n_removed = index->map->remove_many(keys, n, out_status);
@@ -82,8 +85,8 @@ larder_status larder_index_remove_many(larder_index* index, const void* keys, ui
     return LARDER_OK;
 }
 
-larder_status larder_index_scan(larder_index* index, larder_index_from from, const void* key, void* out_keys, void* out_values, uint64_t n,
-                                uint64_t* out_n) noexcept {
+larder_status larder_index_scan(larder_index* index, larder_index_from from, const void* key, void* out_keys,
+                                void* out_values, uint64_t n, uint64_t* out_n) noexcept {
     LARDER_API_HANDLE(index, index);
     LARDER_API_NONNULL(out_n);
     *out_n = 0;

@@ -5,7 +5,8 @@
 
 using namespace larder;
 
-larder_status larder_queue_create(larder_context* context, const larder_queue_options* options, larder_queue** out_queue) noexcept {
+larder_status larder_queue_create(larder_context* context, const larder_queue_options* options,
+                                  larder_queue** out_queue) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(out_queue);
@@ -32,12 +33,13 @@ void larder_queue_destroy(larder_queue* queue) noexcept {
     queue->context->drop_handle(queue);
 }
 
-larder_status larder_queue_poll(larder_queue* queue, larder_completion* out, uint32_t stride, uint32_t n, uint32_t* out_n) noexcept {
+larder_status larder_queue_poll(larder_queue* queue, larder_completion* out, uint32_t stride, uint32_t n,
+                                uint32_t* out_n) noexcept {
     return larder_queue_wait(queue, out, stride, n, 0, out_n);
 }
 
-larder_status larder_queue_wait(larder_queue* queue, larder_completion* out, uint32_t stride, uint32_t n, uint64_t timeout_ns,
-                                uint32_t* out_n) noexcept {
+larder_status larder_queue_wait(larder_queue* queue, larder_completion* out, uint32_t stride, uint32_t n,
+                                uint64_t timeout_ns, uint32_t* out_n) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(queue, queue);
     LARDER_API_NONNULL(out_n);
@@ -51,7 +53,8 @@ larder_status larder_queue_wait(larder_queue* queue, larder_completion* out, uin
 larder_status larder_queue_fd(larder_queue* queue, int32_t* out_fd) noexcept {
     LARDER_API_HANDLE(queue, queue);
     LARDER_API_NONNULL(out_fd);
-    if (queue->context->os.is_simulated()) return fail(LARDER_E_UNSUPPORTED, "queue", "a simulated system has no descriptors");
+    if (queue->context->os.is_simulated())
+        return fail(LARDER_E_UNSUPPORTED, "queue", "a simulated system has no descriptors");
     *out_fd = queue->event().value;
     return LARDER_OK;
 }

@@ -12,12 +12,13 @@ larder_status read_begin(const larder_kv_begin_options* user, larder_kv_begin_op
     return check_reserved(o.reserved0, "reserved0");
 }
 
-} // namespace
+}  // namespace
 
-#define KV_QUEUE(queue)                                                                            \
+#define KV_QUEUE(queue)                                                                                                \
     if (queue) LARDER_API_HANDLE_OF(kv->context, queue, queue)
 
-larder_status larder_kv_open(larder_context* context, larder_layout* layout, const larder_kv_options* options, larder_kv** out_kv) noexcept {
+larder_status larder_kv_open(larder_context* context, larder_layout* layout, const larder_kv_options* options,
+                             larder_kv** out_kv) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_HANDLE_OF(context, layout, layout);
@@ -50,8 +51,9 @@ larder_status larder_kv_release(larder_kv* kv, larder_lease lease) noexcept {
     LARDER_API_END
 }
 
-larder_status larder_kv_begin(larder_kv* kv, larder_lease lease, const larder_kv_begin_options* options, larder_queue* queue, uint64_t user_data,
-                              larder_seq* out_seq, larder_job* out_job) noexcept {
+larder_status larder_kv_begin(larder_kv* kv, larder_lease lease, const larder_kv_begin_options* options,
+                              larder_queue* queue, uint64_t user_data, larder_seq* out_seq,
+                              larder_job* out_job) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(kv, kv);
     KV_QUEUE(queue);
@@ -108,7 +110,8 @@ larder_status larder_kv_truncate(larder_kv* kv, larder_seq seq, uint64_t n_token
     LARDER_API_END
 }
 
-larder_status larder_kv_fork(larder_kv* kv, larder_seq seq, uint64_t n_tokens, uint32_t n, larder_seq* out_seqs) noexcept {
+larder_status larder_kv_fork(larder_kv* kv, larder_seq seq, uint64_t n_tokens, uint32_t n,
+                             larder_seq* out_seqs) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(kv, kv);
     LARDER_API_NONNULL(out_seqs);
@@ -128,7 +131,8 @@ larder_status larder_kv_shift(larder_kv* kv, larder_seq seq, uint64_t, uint64_t,
     return fail(LARDER_E_UNSUPPORTED, "seq", "keys cannot be rotated to other positions yet");
 }
 
-larder_status larder_kv_compact(larder_kv* kv, larder_seq seq, const uint64_t* src, const uint64_t* dst, uint64_t n) noexcept {
+larder_status larder_kv_compact(larder_kv* kv, larder_seq seq, const uint64_t* src, const uint64_t* dst,
+                                uint64_t n) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(kv, kv);
     if (n) LARDER_API_NONNULL(src);
@@ -137,18 +141,19 @@ larder_status larder_kv_compact(larder_kv* kv, larder_seq seq, const uint64_t* s
     LARDER_API_END
 }
 
-larder_status larder_kv_suspend(larder_kv* kv, larder_seq seq, larder_kv_suspend_mode mode, larder_queue* queue, uint64_t user_data,
-                                larder_job* out_job) noexcept {
+larder_status larder_kv_suspend(larder_kv* kv, larder_seq seq, larder_kv_suspend_mode mode, larder_queue* queue,
+                                uint64_t user_data, larder_job* out_job) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(kv, kv);
     KV_QUEUE(queue);
-    if (mode != LARDER_KV_SUSPEND_DROP && mode != LARDER_KV_SUSPEND_OFFLOAD) return fail(LARDER_E_INVALID, "mode", "there is no suspend mode %d", mode);
+    if (mode != LARDER_KV_SUSPEND_DROP && mode != LARDER_KV_SUSPEND_OFFLOAD)
+        return fail(LARDER_E_INVALID, "mode", "there is no suspend mode %d", mode);
     return kv->suspend(seq, mode, queue, user_data, out_job);
     LARDER_API_END
 }
 
-larder_status larder_kv_resume(larder_kv* kv, larder_seq seq, const larder_kv_begin_options* options, larder_queue* queue, uint64_t user_data,
-                               larder_job* out_job) noexcept {
+larder_status larder_kv_resume(larder_kv* kv, larder_seq seq, const larder_kv_begin_options* options,
+                               larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(kv, kv);
     KV_QUEUE(queue);
@@ -165,14 +170,16 @@ larder_status larder_kv_end(larder_kv* kv, larder_seq seq) noexcept {
     LARDER_API_END
 }
 
-larder_status larder_kv_get_layer(larder_kv* kv, uint32_t group, uint32_t layer, larder_kv_layer_view* out_view) noexcept {
+larder_status larder_kv_get_layer(larder_kv* kv, uint32_t group, uint32_t layer,
+                                  larder_kv_layer_view* out_view) noexcept {
     LARDER_API_HANDLE(kv, kv);
     larder_kv_layer_view v;
     LARDER_TRY(kv->worker->layer_view(group, layer, v));
     return write_struct(out_view, v, "larder_kv_layer_view");
 }
 
-larder_status larder_kv_view(larder_kv* kv, const larder_seq* seqs, uint32_t n, const larder_kv_view_options* options) noexcept {
+larder_status larder_kv_view(larder_kv* kv, const larder_seq* seqs, uint32_t n,
+                             const larder_kv_view_options* options) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(kv, kv);
     if (n) LARDER_API_NONNULL(seqs);
@@ -198,7 +205,8 @@ larder_status larder_kv_evict(larder_kv* kv, uint64_t n_blocks, uint64_t* out_n_
     LARDER_API_END
 }
 
-larder_status larder_kv_explain(larder_kv* kv, const larder_kv_query* query, larder_kv_block_info* out, uint32_t stride, uint64_t n, uint64_t* out_n) noexcept {
+larder_status larder_kv_explain(larder_kv* kv, const larder_kv_query* query, larder_kv_block_info* out, uint32_t stride,
+                                uint64_t n, uint64_t* out_n) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(kv, kv);
     LARDER_API_NONNULL(out_n);

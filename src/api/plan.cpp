@@ -7,14 +7,16 @@ using namespace larder;
 
 namespace {
 
-ByteSpan span_of(const void* bytes, uint64_t n) noexcept { return {static_cast<const std::byte*>(bytes), size_t(n)}; }
+ByteSpan span_of(const void* bytes, uint64_t n) noexcept {
+    return {static_cast<const std::byte*>(bytes), size_t(n)};
+}
 
 larder_status check_queue(const larder_worker* worker, const larder_queue* queue) noexcept {
     if (queue) LARDER_API_HANDLE_OF(worker->context, queue, queue);
     return LARDER_OK;
 }
 
-} // namespace
+}  // namespace
 
 // ---------------------------------------------------------------------------------------- plans
 
@@ -34,17 +36,20 @@ larder_status larder_plan_get_info(const larder_plan* plan, larder_plan_info* ou
     return write_struct(out_info, i, "larder_plan_info");
 }
 
-larder_status larder_plan_export(const larder_plan* plan, void* buffer, uint64_t capacity, uint64_t* out_n_bytes) noexcept {
+larder_status larder_plan_export(const larder_plan* plan, void* buffer, uint64_t capacity,
+                                 uint64_t* out_n_bytes) noexcept {
     LARDER_API_HANDLE(plan, plan);
     LARDER_API_NONNULL(out_n_bytes);
     *out_n_bytes = plan_bytes(plan->plan.ops.size());
-    if (capacity < *out_n_bytes) return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the plan has %llu bytes", (unsigned long long)*out_n_bytes);
+    if (capacity < *out_n_bytes)
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the plan has %llu bytes", (unsigned long long)*out_n_bytes);
     LARDER_API_NONNULL(buffer);
     plan_write(plan->plan, {static_cast<std::byte*>(buffer), size_t(*out_n_bytes)});
     return LARDER_OK;
 }
 
-larder_status larder_plan_import(larder_context* context, const void* bytes, uint64_t n_bytes, larder_plan** out_plan) noexcept {
+larder_status larder_plan_import(larder_context* context, const void* bytes, uint64_t n_bytes,
+                                 larder_plan** out_plan) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(bytes);
@@ -68,7 +73,8 @@ void larder_plan_destroy(larder_plan* plan) noexcept {
 
 // -------------------------------------------------------------------------------------- planner
 
-larder_status larder_planner_create(larder_context* context, larder_layout* layout, const larder_planner_options* options, larder_planner** out_planner) noexcept {
+larder_status larder_planner_create(larder_context* context, larder_layout* layout,
+                                    const larder_planner_options* options, larder_planner** out_planner) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_HANDLE_OF(context, layout, layout);
@@ -82,7 +88,8 @@ void larder_planner_destroy(larder_planner* planner) noexcept {
     if (planner && check_handle(planner, HandleType::planner, "planner") >= 0) planner->context->drop_handle(planner);
 }
 
-larder_status larder_planner_match(larder_planner* planner, const larder_kv_query* query, larder_kv_match_info* out_match) noexcept {
+larder_status larder_planner_match(larder_planner* planner, const larder_kv_query* query,
+                                   larder_kv_match_info* out_match) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_match);
@@ -100,7 +107,8 @@ larder_status larder_planner_release(larder_planner* planner, larder_lease lease
     LARDER_API_END
 }
 
-larder_status larder_planner_begin(larder_planner* planner, larder_lease lease, const larder_kv_begin_options* options, larder_seq* out_seq, larder_plan** out_plan) noexcept {
+larder_status larder_planner_begin(larder_planner* planner, larder_lease lease, const larder_kv_begin_options* options,
+                                   larder_seq* out_seq, larder_plan** out_plan) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_seq);
@@ -110,20 +118,24 @@ larder_status larder_planner_begin(larder_planner* planner, larder_lease lease, 
     LARDER_TRY(read_options(options, o, "larder_kv_begin_options"));
     LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     uint64_t deadline = 0;
-    return planner->hand_out(out_plan, [&](Plan& p) { return planner->planner->begin(lease, o.max_load_tokens, *out_seq, deadline, p); });
+    return planner->hand_out(
+        out_plan, [&](Plan& p) { return planner->planner->begin(lease, o.max_load_tokens, *out_seq, deadline, p); });
     LARDER_API_END
 }
 
-larder_status larder_planner_reserve(larder_planner* planner, larder_seq seq, uint64_t n_tokens, uint64_t n_lookahead, larder_plan** out_plan) noexcept {
+larder_status larder_planner_reserve(larder_planner* planner, larder_seq seq, uint64_t n_tokens, uint64_t n_lookahead,
+                                     larder_plan** out_plan) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_plan);
     *out_plan = nullptr;
-    return planner->hand_out(out_plan, [&](Plan& p) { return planner->planner->reserve(seq, n_tokens, n_lookahead, p); });
+    return planner->hand_out(out_plan,
+                             [&](Plan& p) { return planner->planner->reserve(seq, n_tokens, n_lookahead, p); });
     LARDER_API_END
 }
 
-larder_status larder_planner_commit(larder_planner* planner, larder_seq seq, const int32_t* tokens, uint64_t n_tokens, larder_plan** out_plan) noexcept {
+larder_status larder_planner_commit(larder_planner* planner, larder_seq seq, const int32_t* tokens, uint64_t n_tokens,
+                                    larder_plan** out_plan) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_plan);
@@ -139,7 +151,8 @@ larder_status larder_planner_truncate(larder_planner* planner, larder_seq seq, u
     LARDER_API_END
 }
 
-larder_status larder_planner_fork(larder_planner* planner, larder_seq seq, uint64_t n_tokens, uint32_t n, larder_seq* out_seqs) noexcept {
+larder_status larder_planner_fork(larder_planner* planner, larder_seq seq, uint64_t n_tokens, uint32_t n,
+                                  larder_seq* out_seqs) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_seqs);
@@ -155,7 +168,8 @@ larder_status larder_planner_end(larder_planner* planner, larder_seq seq) noexce
     LARDER_API_END
 }
 
-larder_status larder_planner_seq_get_info(larder_planner* planner, larder_seq seq, larder_kv_seq_info* out_info) noexcept {
+larder_status larder_planner_seq_get_info(larder_planner* planner, larder_seq seq,
+                                          larder_kv_seq_info* out_info) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     larder_kv_seq_info i;
@@ -164,7 +178,8 @@ larder_status larder_planner_seq_get_info(larder_planner* planner, larder_seq se
     LARDER_API_END
 }
 
-larder_status larder_planner_view(larder_planner* planner, const larder_seq* seqs, uint32_t n, const larder_kv_view_options* options) noexcept {
+larder_status larder_planner_view(larder_planner* planner, const larder_seq* seqs, uint32_t n,
+                                  const larder_kv_view_options* options) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     if (n) LARDER_API_NONNULL(seqs);
@@ -181,13 +196,15 @@ larder_status larder_planner_get_info(larder_planner* planner, larder_kv_info* o
     LARDER_API_END
 }
 
-larder_status larder_planner_evict(larder_planner* planner, uint64_t n_blocks, uint64_t* out_n_blocks, larder_plan** out_plan) noexcept {
+larder_status larder_planner_evict(larder_planner* planner, uint64_t n_blocks, uint64_t* out_n_blocks,
+                                   larder_plan** out_plan) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(out_plan);
     *out_plan = nullptr;
     uint64_t n = 0;
-    const larder_status s = planner->hand_out(out_plan, [&](Plan& p) { return planner->planner->evict(n_blocks, n, p); });
+    const larder_status s =
+        planner->hand_out(out_plan, [&](Plan& p) { return planner->planner->evict(n_blocks, n, p); });
     if (out_n_blocks) *out_n_blocks = n;
     return s == LARDER_RETRY ? LARDER_PARTIAL : s;
     LARDER_API_END
@@ -205,7 +222,8 @@ larder_status larder_planner_flush(larder_planner* planner, larder_plan** out_pl
     LARDER_API_END
 }
 
-larder_status larder_planner_report(larder_planner* planner, larder_plan_id plan, uint32_t rank, const larder_status* statuses, uint64_t n) noexcept {
+larder_status larder_planner_report(larder_planner* planner, larder_plan_id plan, uint32_t rank,
+                                    const larder_status* statuses, uint64_t n) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     if (n) LARDER_API_NONNULL(statuses);
@@ -233,7 +251,8 @@ larder_status larder_planner_rank_alive(larder_planner* planner, uint32_t rank) 
     LARDER_API_END
 }
 
-larder_status larder_planner_import_inventory(larder_planner* planner, uint32_t rank, const void* bytes, uint64_t n_bytes) noexcept {
+larder_status larder_planner_import_inventory(larder_planner* planner, uint32_t rank, const void* bytes,
+                                              uint64_t n_bytes) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(planner, planner);
     LARDER_API_NONNULL(bytes);
@@ -243,7 +262,8 @@ larder_status larder_planner_import_inventory(larder_planner* planner, uint32_t 
 
 // --------------------------------------------------------------------------------------- worker
 
-larder_status larder_worker_create(larder_context* context, larder_layout* layout, const larder_worker_options* options, larder_worker** out_worker) noexcept {
+larder_status larder_worker_create(larder_context* context, larder_layout* layout, const larder_worker_options* options,
+                                   larder_worker** out_worker) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_HANDLE_OF(context, layout, layout);
@@ -257,28 +277,33 @@ void larder_worker_destroy(larder_worker* worker) noexcept {
     if (worker && check_handle(worker, HandleType::worker, "worker") >= 0) worker->context->drop_handle(worker);
 }
 
-larder_status larder_worker_register(larder_worker* worker, const larder_worker_tensor* tensors, uint32_t stride, uint32_t n) noexcept {
+larder_status larder_worker_register(larder_worker* worker, const larder_worker_tensor* tensors, uint32_t stride,
+                                     uint32_t n) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(worker, worker);
     if (n) LARDER_API_NONNULL(tensors);
     LARDER_TRY(check_range(stride, 8, 4096, "stride"));
     for (uint32_t i = 0; i < n; ++i) {
         larder_worker_tensor t;
-        LARDER_TRY(read_options(reinterpret_cast<const larder_worker_tensor*>(reinterpret_cast<const char*>(tensors) + size_t(i) * stride), t, "larder_worker_tensor"));
+        LARDER_TRY(read_options(
+            reinterpret_cast<const larder_worker_tensor*>(reinterpret_cast<const char*>(tensors) + size_t(i) * stride),
+            t, "larder_worker_tensor"));
         LARDER_TRY(worker->worker->add_tensor(t));
     }
     return LARDER_OK;
     LARDER_API_END
 }
 
-larder_status larder_worker_get_layer(larder_worker* worker, uint32_t group, uint32_t layer, larder_kv_layer_view* out_view) noexcept {
+larder_status larder_worker_get_layer(larder_worker* worker, uint32_t group, uint32_t layer,
+                                      larder_kv_layer_view* out_view) noexcept {
     LARDER_API_HANDLE(worker, worker);
     larder_kv_layer_view v;
     LARDER_TRY(worker->worker->layer_view(group, layer, v));
     return write_struct(out_view, v, "larder_kv_layer_view");
 }
 
-larder_status larder_worker_submit(larder_worker* worker, const larder_plan* plan, uint64_t stream, larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
+larder_status larder_worker_submit(larder_worker* worker, const larder_plan* plan, uint64_t stream, larder_queue* queue,
+                                   uint64_t user_data, larder_job* out_job) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(worker, worker);
     LARDER_API_HANDLE_OF(worker->context, plan, plan);
@@ -289,7 +314,8 @@ larder_status larder_worker_submit(larder_worker* worker, const larder_plan* pla
     LARDER_API_END
 }
 
-larder_status larder_worker_take_report(larder_worker* worker, larder_plan_id plan, larder_status* statuses, uint64_t n, uint64_t* out_n) noexcept {
+larder_status larder_worker_take_report(larder_worker* worker, larder_plan_id plan, larder_status* statuses, uint64_t n,
+                                        uint64_t* out_n) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(worker, worker);
     LARDER_API_NONNULL(out_n);
@@ -298,7 +324,8 @@ larder_status larder_worker_take_report(larder_worker* worker, larder_plan_id pl
     LARDER_API_END
 }
 
-larder_status larder_worker_export_inventory(larder_worker* worker, void* buffer, uint64_t capacity, uint64_t* out_n_bytes) noexcept {
+larder_status larder_worker_export_inventory(larder_worker* worker, void* buffer, uint64_t capacity,
+                                             uint64_t* out_n_bytes) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(worker, worker);
     LARDER_API_NONNULL(out_n_bytes);

@@ -14,8 +14,8 @@ larder_status larder_prefix_root(const larder_prefix_scope* scope, larder_key* o
     return prefix_root(s, *out_root);
 }
 
-larder_status larder_prefix_keys(const larder_key* parent, const larder_prefix_tokens* tokens, larder_key* out_keys, uint64_t capacity,
-                                 uint64_t* out_n) noexcept {
+larder_status larder_prefix_keys(const larder_key* parent, const larder_prefix_tokens* tokens, larder_key* out_keys,
+                                 uint64_t capacity, uint64_t* out_n) noexcept {
     LARDER_API_NONNULL(parent);
     LARDER_API_NONNULL(tokens);
     if (capacity) LARDER_API_NONNULL(out_keys);
@@ -25,11 +25,13 @@ larder_status larder_prefix_keys(const larder_key* parent, const larder_prefix_t
     const uint64_t n = t.n_tokens / t.block_tokens;
     if (out_n) *out_n = n;
     prefix_keys(*parent, t, {out_keys, size_t(std::min(n, capacity))});
-    if (n > capacity) return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "there are %llu full blocks", (unsigned long long)n);
+    if (n > capacity)
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "there are %llu full blocks", (unsigned long long)n);
     return LARDER_OK;
 }
 
-larder_status larder_prefix_create(larder_context* context, const larder_prefix_options* options, larder_prefix** out_prefix) noexcept {
+larder_status larder_prefix_create(larder_context* context, const larder_prefix_options* options,
+                                   larder_prefix** out_prefix) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(out_prefix);
@@ -51,24 +53,29 @@ void larder_prefix_destroy(larder_prefix* prefix) noexcept {
     if (prefix && check_handle(prefix, HandleType::prefix, "prefix") >= 0) prefix->context->drop_handle(prefix);
 }
 
-larder_status larder_prefix_match(larder_prefix* prefix, const larder_prefix_query* query, larder_prefix_block* out_blocks, uint32_t stride,
-                                  uint64_t capacity, larder_prefix_match_info* out_info) noexcept {
+larder_status larder_prefix_match(larder_prefix* prefix, const larder_prefix_query* query,
+                                  larder_prefix_block* out_blocks, uint32_t stride, uint64_t capacity,
+                                  larder_prefix_match_info* out_info) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(prefix, prefix);
     LARDER_API_NONNULL(query);
     LARDER_API_NONNULL(out_info);
     larder_prefix_query q;
     LARDER_TRY(read_options(query, q, "larder_prefix_query"));
-    if (q.flags & ~LARDER_PREFIX_PEEK) return fail(LARDER_E_TOO_NEW, "flags", "flags 0x%x has a bit that this library does not know", q.flags);
-    if (out_blocks && stride != sizeof *out_blocks) return fail(LARDER_E_INVALID, "stride", "stride must be sizeof(larder_prefix_block)");
+    if (q.flags & ~LARDER_PREFIX_PEEK)
+        return fail(LARDER_E_TOO_NEW, "flags", "flags 0x%x has a bit that this library does not know", q.flags);
+    if (out_blocks && stride != sizeof *out_blocks)
+        return fail(LARDER_E_INVALID, "stride", "stride must be sizeof(larder_prefix_block)");
     larder_prefix_match_info info = LARDER_PREFIX_MATCH_INFO_INIT;
-    if (out_info->struct_size < 8) return fail(LARDER_E_INVALID, "struct_size", "initialise out_info with its _INIT macro");
+    if (out_info->struct_size < 8)
+        return fail(LARDER_E_INVALID, "struct_size", "initialise out_info with its _INIT macro");
     LARDER_TRY(prefix->index.match(q, {out_blocks, size_t(out_blocks ? capacity : 0)}, info));
     return write_struct(out_info, info, "larder_prefix_match_info");
     LARDER_API_END
 }
 
-larder_status larder_prefix_lookup(larder_prefix* prefix, const larder_key* key, larder_prefix_block* out_block) noexcept {
+larder_status larder_prefix_lookup(larder_prefix* prefix, const larder_key* key,
+                                   larder_prefix_block* out_block) noexcept {
     LARDER_API_HANDLE(prefix, prefix);
     LARDER_API_NONNULL(key);
     LARDER_API_NONNULL(out_block);
@@ -94,8 +101,9 @@ larder_status larder_prefix_touch(larder_prefix* prefix, const larder_prefix_ent
     return LARDER_OK;
 }
 
-larder_status larder_prefix_publish(larder_prefix* prefix, const larder_key* root, larder_prefix_entry parent, const larder_prefix_item* items,
-                                    uint64_t n, uint32_t pin, larder_prefix_published* out, uint64_t* out_n) noexcept {
+larder_status larder_prefix_publish(larder_prefix* prefix, const larder_key* root, larder_prefix_entry parent,
+                                    const larder_prefix_item* items, uint64_t n, uint32_t pin,
+                                    larder_prefix_published* out, uint64_t* out_n) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(prefix, prefix);
     LARDER_API_NONNULL(root);
@@ -110,17 +118,20 @@ larder_status larder_prefix_publish(larder_prefix* prefix, const larder_key* roo
     LARDER_API_END
 }
 
-larder_status larder_prefix_add(larder_prefix* prefix, larder_prefix_entry entry, uint32_t residency, uint64_t location) noexcept {
+larder_status larder_prefix_add(larder_prefix* prefix, larder_prefix_entry entry, uint32_t residency,
+                                uint64_t location) noexcept {
     LARDER_API_HANDLE(prefix, prefix);
     return prefix->index.add(entry, residency, location);
 }
 
-larder_status larder_prefix_drop(larder_prefix* prefix, larder_prefix_entry entry, uint32_t residency, larder_prefix_block* out_block) noexcept {
+larder_status larder_prefix_drop(larder_prefix* prefix, larder_prefix_entry entry, uint32_t residency,
+                                 larder_prefix_block* out_block) noexcept {
     LARDER_API_HANDLE(prefix, prefix);
     return prefix->index.drop(entry, residency, out_block);
 }
 
-larder_status larder_prefix_remove(larder_prefix* prefix, larder_prefix_entry entry, larder_prefix_block* out, uint64_t capacity, uint64_t* out_n) noexcept {
+larder_status larder_prefix_remove(larder_prefix* prefix, larder_prefix_entry entry, larder_prefix_block* out,
+                                   uint64_t capacity, uint64_t* out_n) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(prefix, prefix);
     LARDER_API_NONNULL(out);
@@ -130,7 +141,8 @@ larder_status larder_prefix_remove(larder_prefix* prefix, larder_prefix_entry en
     LARDER_API_END
 }
 
-larder_status larder_prefix_candidates(larder_prefix* prefix, uint32_t residency, larder_prefix_block* out, uint64_t n, uint64_t* out_n) noexcept {
+larder_status larder_prefix_candidates(larder_prefix* prefix, uint32_t residency, larder_prefix_block* out, uint64_t n,
+                                       uint64_t* out_n) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(prefix, prefix);
     LARDER_API_NONNULL(out_n);
@@ -139,8 +151,9 @@ larder_status larder_prefix_candidates(larder_prefix* prefix, uint32_t residency
     LARDER_API_END
 }
 
-larder_status larder_prefix_children(larder_prefix* prefix, const larder_key* root, larder_prefix_entry entry, larder_prefix_entry after,
-                                     larder_prefix_block* out, uint64_t n, uint64_t* out_n) noexcept {
+larder_status larder_prefix_children(larder_prefix* prefix, const larder_key* root, larder_prefix_entry entry,
+                                     larder_prefix_entry after, larder_prefix_block* out, uint64_t n,
+                                     uint64_t* out_n) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(prefix, prefix);
     LARDER_API_NONNULL(out_n);
@@ -149,10 +162,12 @@ larder_status larder_prefix_children(larder_prefix* prefix, const larder_key* ro
     LARDER_API_END
 }
 
-larder_status larder_prefix_describe(larder_prefix* prefix, larder_prefix_entry entry, larder_key* out_key, larder_prefix_entry* out_parent,
-                                     int32_t* out_tokens, uint64_t capacity, uint64_t* out_n_tokens) noexcept {
+larder_status larder_prefix_describe(larder_prefix* prefix, larder_prefix_entry entry, larder_key* out_key,
+                                     larder_prefix_entry* out_parent, int32_t* out_tokens, uint64_t capacity,
+                                     uint64_t* out_n_tokens) noexcept {
     LARDER_API_HANDLE(prefix, prefix);
-    return prefix->index.describe(entry, out_key, out_parent, {out_tokens, size_t(out_tokens ? capacity : 0)}, out_n_tokens);
+    return prefix->index.describe(entry, out_key, out_parent, {out_tokens, size_t(out_tokens ? capacity : 0)},
+                                  out_n_tokens);
 }
 
 larder_status larder_prefix_set_tag(larder_prefix* prefix, larder_prefix_entry entry, uint32_t tag) noexcept {

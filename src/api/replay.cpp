@@ -17,8 +17,8 @@ larder_status larder_policy_get(uint32_t index, larder_policy_info* out) noexcep
     return write_struct(out, info, "larder_policy_info");
 }
 
-larder_status larder_replay_run(larder_context* context, const larder_replay_trace* trace, larder_policy policy, uint64_t capacity_blocks,
-                                larder_replay_result* out_result) noexcept {
+larder_status larder_replay_run(larder_context* context, const larder_replay_trace* trace, larder_policy policy,
+                                uint64_t capacity_blocks, larder_replay_result* out_result) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(trace);

@@ -8,18 +8,15 @@ using namespace larder;
 
 namespace {
 
-template <class T>
-const T* at(const T* items, uint32_t stride, uint32_t i) noexcept {
+template <class T> const T* at(const T* items, uint32_t stride, uint32_t i) noexcept {
     return reinterpret_cast<const T*>(reinterpret_cast<const unsigned char*>(items) + size_t(stride) * i);
 }
-template <class T>
-T* at(T* items, uint32_t stride, uint32_t i) noexcept {
+template <class T> T* at(T* items, uint32_t stride, uint32_t i) noexcept {
     return reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(items) + size_t(stride) * i);
 }
 
 // Each key by itself; OK when each was, otherwise PARTIAL.
-template <class F>
-larder_status for_each_key(const larder_key* keys, uint32_t n, larder_status* statuses, F f) {
+template <class F> larder_status for_each_key(const larder_key* keys, uint32_t n, larder_status* statuses, F f) {
     larder_status all = LARDER_OK;
     for (uint32_t i = 0; i < n; ++i) {
         const larder_status status = f(keys[i]);
@@ -29,9 +26,10 @@ larder_status for_each_key(const larder_key* keys, uint32_t n, larder_status* st
     return all;
 }
 
-} // namespace
+}  // namespace
 
-larder_status larder_store_open(larder_context* context, const larder_store_options* options, larder_store** out_store) noexcept {
+larder_status larder_store_open(larder_context* context, const larder_store_options* options,
+                                larder_store** out_store) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(out_store);
@@ -46,8 +44,9 @@ void larder_store_close(larder_store* store) noexcept {
     if (store && check_handle(store, HandleType::store, "store") >= 0) store->context->drop_handle(store);
 }
 
-larder_status larder_store_put(larder_store* store, const larder_store_put_item* items, uint32_t stride, uint32_t n, larder_status* statuses,
-                               larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
+larder_status larder_store_put(larder_store* store, const larder_store_put_item* items, uint32_t stride, uint32_t n,
+                               larder_status* statuses, larder_queue* queue, uint64_t user_data,
+                               larder_job* out_job) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
     LARDER_TRY(check_range(stride, 8, 65536, "stride"));
@@ -70,7 +69,8 @@ larder_status larder_store_put(larder_store* store, const larder_store_put_item*
 }
 
 larder_status larder_store_get(larder_store* store, const larder_store_get_item* items, uint32_t stride, uint32_t n,
-                               larder_store_get_result* results, larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
+                               larder_store_get_result* results, larder_queue* queue, uint64_t user_data,
+                               larder_job* out_job) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
     LARDER_TRY(check_range(stride, 8, 65536, "stride"));
@@ -88,8 +88,9 @@ larder_status larder_store_get(larder_store* store, const larder_store_get_item*
     LARDER_API_END
 }
 
-larder_status larder_store_lookup(larder_store* store, const larder_key* keys, uint32_t n, const larder_object_want* want,
-                                  larder_object_info* infos, uint32_t info_stride) noexcept {
+larder_status larder_store_lookup(larder_store* store, const larder_key* keys, uint32_t n,
+                                  const larder_object_want* want, larder_object_info* infos,
+                                  uint32_t info_stride) noexcept {
     LARDER_API_HANDLE(store, store);
     if (n == 0) return LARDER_OK;
     LARDER_API_NONNULL(keys);
@@ -98,7 +99,8 @@ larder_status larder_store_lookup(larder_store* store, const larder_key* keys, u
     larder_object_want w;
     if (want) LARDER_TRY(larder_store::read_want(want, w));
     for (uint32_t i = 0; i < n; ++i)
-        LARDER_TRY(write_struct(at(infos, info_stride, i), store->lookup(keys[i], want ? &w : nullptr), "larder_object_info"));
+        LARDER_TRY(
+            write_struct(at(infos, info_stride, i), store->lookup(keys[i], want ? &w : nullptr), "larder_object_info"));
     return LARDER_OK;
 }
 
@@ -110,17 +112,20 @@ larder_status larder_store_scan(larder_store* store, larder_store_scan_fn fn, vo
     LARDER_API_END
 }
 
-larder_status larder_store_evict(larder_store* store, const larder_key* keys, uint32_t n, uint32_t tiers, larder_status* statuses) noexcept {
+larder_status larder_store_evict(larder_store* store, const larder_key* keys, uint32_t n, uint32_t tiers,
+                                 larder_status* statuses) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
     if (n) LARDER_API_NONNULL(keys);
     LARDER_TRY(tiers && !(tiers & ~(LARDER_TIER_HOST | LARDER_TIER_FILE))
-                   ? LARDER_OK : fail(LARDER_E_RANGE, "tiers", "tiers is %#x; it must be a mask of LARDER_TIER_*", tiers));
+                   ? LARDER_OK
+                   : fail(LARDER_E_RANGE, "tiers", "tiers is %#x; it must be a mask of LARDER_TIER_*", tiers));
     return for_each_key(keys, n, statuses, [&](const larder_key& k) { return store->evict(k, tiers); });
     LARDER_API_END
 }
 
-larder_status larder_store_pin(larder_store* store, const larder_key* keys, uint32_t n, larder_status* statuses) noexcept {
+larder_status larder_store_pin(larder_store* store, const larder_key* keys, uint32_t n,
+                               larder_status* statuses) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
     if (n) LARDER_API_NONNULL(keys);
@@ -128,7 +133,8 @@ larder_status larder_store_pin(larder_store* store, const larder_key* keys, uint
     LARDER_API_END
 }
 
-larder_status larder_store_unpin(larder_store* store, const larder_key* keys, uint32_t n, larder_status* statuses) noexcept {
+larder_status larder_store_unpin(larder_store* store, const larder_key* keys, uint32_t n,
+                                 larder_status* statuses) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
     if (n) LARDER_API_NONNULL(keys);
@@ -144,14 +150,16 @@ larder_status larder_store_drop_tenant(larder_store* store, uint32_t tenant, uin
     LARDER_API_END
 }
 
-larder_status larder_store_set_quota(larder_store* store, uint32_t tenant, uint64_t host_bytes, uint64_t file_bytes) noexcept {
+larder_status larder_store_set_quota(larder_store* store, uint32_t tenant, uint64_t host_bytes,
+                                     uint64_t file_bytes) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
     return store->set_quota(tenant, host_bytes, file_bytes);
     LARDER_API_END
 }
 
-larder_status larder_store_flush(larder_store* store, larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
+larder_status larder_store_flush(larder_store* store, larder_queue* queue, uint64_t user_data,
+                                 larder_job* out_job) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
     if (!queue) return store->flush();
@@ -190,13 +198,14 @@ larder_status larder_store_info_get(larder_store* store, larder_store_info* out)
     return write_struct(out, store->info(), "larder_store_info");
 }
 
-larder_status larder_store_check(larder_context* context, const char* directory, uint32_t check_flags, larder_store_record_fn fn, void* ctx,
-                                 larder_store_report* out_report) noexcept {
+larder_status larder_store_check(larder_context* context, const char* directory, uint32_t check_flags,
+                                 larder_store_record_fn fn, void* ctx, larder_store_report* out_report) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(directory);
     LARDER_API_NONNULL(out_report);
-    if (check_flags & ~LARDER_CHECK_REPAIR) return fail(LARDER_E_INVALID, "check_flags", "check_flags has bits that mean nothing");
+    if (check_flags & ~LARDER_CHECK_REPAIR)
+        return fail(LARDER_E_INVALID, "check_flags", "check_flags has bits that mean nothing");
     larder_store_report report = LARDER_STORE_REPORT_INIT;
     const larder_status status = check_store(*context, directory, check_flags & LARDER_CHECK_REPAIR, {fn, ctx}, report);
     LARDER_TRY(write_struct(out_report, report, "larder_store_report"));

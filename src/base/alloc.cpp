@@ -11,10 +11,12 @@ void* system_alloc(void*, uint64_t n_bytes, uint64_t align) {
     return std::aligned_alloc(align, (n_bytes + align - 1) / align * align);
 }
 
-void system_free(void*, void* p, uint64_t, uint64_t) { std::free(p); }
+void system_free(void*, void* p, uint64_t, uint64_t) {
+    std::free(p);
+}
 
-} // namespace
+}  // namespace
 
 Allocator::Allocator() noexcept : raw_{sizeof(larder_allocator), 0, nullptr, system_alloc, system_free} {}
 
-} // namespace larder
+}  // namespace larder

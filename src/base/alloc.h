@@ -31,8 +31,7 @@ class Allocator {
         if (p) raw_.free(raw_.ctx, p, n_bytes, align);
     }
 
-    template <class T, class... Args>
-    T* create(Args&&... args) const {
+    template <class T, class... Args> T* create(Args&&... args) const {
         void* p = alloc(sizeof(T), alignof(T));
         try {
             return new (p) T(std::forward<Args>(args)...);
@@ -41,8 +40,7 @@ class Allocator {
             throw;
         }
     }
-    template <class T>
-    void destroy(T* p) const noexcept {
+    template <class T> void destroy(T* p) const noexcept {
         if (!p) return;
         p->~T();
         free(p, sizeof(T), alignof(T));
@@ -56,8 +54,7 @@ class Allocator {
     larder_allocator raw_;
 };
 
-template <class T>
-struct StdAlloc {
+template <class T> struct StdAlloc {
     using value_type = T;
     using propagate_on_container_move_assignment = std::true_type;
     using propagate_on_container_copy_assignment = std::true_type;
@@ -65,39 +62,32 @@ struct StdAlloc {
 
     StdAlloc() noexcept = default;  // the C library's allocator: for tests and tools
     StdAlloc(const Allocator& allocator) noexcept : a(allocator) {}
-    template <class U>
-    StdAlloc(const StdAlloc<U>& o) noexcept : a(o.a) {}
+    template <class U> StdAlloc(const StdAlloc<U>& o) noexcept : a(o.a) {}
     T* allocate(size_t n) {
         if (n > SIZE_MAX / sizeof(T)) throw std::bad_alloc();
         return static_cast<T*>(a.alloc(n * sizeof(T), alignof(T)));
     }
     void deallocate(T* p, size_t n) noexcept { a.free(p, n * sizeof(T), alignof(T)); }
-    template <class U>
-    bool operator==(const StdAlloc<U>& o) const noexcept {
-        return a == o.a;
-    }
+    template <class U> bool operator==(const StdAlloc<U>& o) const noexcept { return a == o.a; }
 
     Allocator a;
 };
 
-template <class T>
-using Vec = std::vector<T, StdAlloc<T>>;
-template <class T>
-using Deque = std::deque<T, StdAlloc<T>>;
+template <class T> using Vec = std::vector<T, StdAlloc<T>>;
+template <class T> using Deque = std::deque<T, StdAlloc<T>>;
 using String = std::basic_string<char, std::char_traits<char>, StdAlloc<char>>;
 template <class K, class V, class H = std::hash<K>, class E = std::equal_to<K>>
 using HashMap = std::unordered_map<K, V, H, E, StdAlloc<std::pair<const K, V>>>;
-template <class K, class V, class C = std::less<K>>
-using TreeMap = std::map<K, V, C, StdAlloc<std::pair<const K, V>>>;
+template <class K, class V, class C = std::less<K>> using TreeMap = std::map<K, V, C, StdAlloc<std::pair<const K, V>>>;
 
-// Owns one object made by Allocator::create. Remembers the size, so that an owner of a base class gives back the whole object.
-template <class T>
-struct AllocDelete {
+// Owns one object made by Allocator::create. Remembers the size, so that an owner of a base class gives back the whole
+// object.
+template <class T> struct AllocDelete {
     AllocDelete() noexcept = default;
     AllocDelete(const Allocator& allocator) noexcept : a(allocator) {}
     template <class U>
-        requires std::is_base_of_v<T, U>
-    AllocDelete(const AllocDelete<U>& o) noexcept : a(o.a), n_bytes(o.n_bytes), align(o.align) {
+    requires std::is_base_of_v<T, U> AllocDelete(const AllocDelete<U>& o)
+    noexcept : a(o.a), n_bytes(o.n_bytes), align(o.align) {
         static_assert(std::has_virtual_destructor_v<T>, "an owner of a base class needs a virtual destructor");
     }
     void operator()(T* p) const noexcept {
@@ -108,11 +98,9 @@ struct AllocDelete {
     Allocator a;
     size_t n_bytes = sizeof(T), align = alignof(T);
 };
-template <class T>
-using Owned = std::unique_ptr<T, AllocDelete<T>>;
-template <class T, class... Args>
-Owned<T> make_owned(const Allocator& a, Args&&... args) {
+template <class T> using Owned = std::unique_ptr<T, AllocDelete<T>>;
+template <class T, class... Args> Owned<T> make_owned(const Allocator& a, Args&&... args) {
     return Owned<T>(a.create<T>(std::forward<Args>(args)...), AllocDelete<T>(a));
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,4 +1,5 @@
-// LARDER_ASSERT: an invariant that the code itself guarantees. Checked in debug and sanitizer builds only; the library never aborts in a release build.
+// LARDER_ASSERT: an invariant that the code itself guarantees. Checked in debug and sanitizer builds only; the library
+// never aborts in a release build.
 #pragma once
 
 #if defined(LARDER_DEBUG)

@@ -1,4 +1,5 @@
-// The only door to atomics: std::atomic, with a schedule point before each access when a schedule explorer drives the code.
+// The only door to atomics: std::atomic, with a schedule point before each access when a schedule explorer drives the
+// code.
 #pragma once
 
 #include <atomic>
@@ -18,8 +19,7 @@ inline constexpr auto acq_rel = std::memory_order_acq_rel;
 inline constexpr auto seq_cst = std::memory_order_seq_cst;
 
 // The order is always written out: a reader should see what is relied upon.
-template <class T>
-class atomic {
+template <class T> class atomic {
   public:
     constexpr atomic() noexcept = default;
     constexpr atomic(T v) noexcept : v_(v) {}
@@ -44,13 +44,12 @@ class atomic {
     std::atomic<T> v_{};
 };
 
-// Plain memory that is read while others may write it (nodes of optimistic structures): every such access goes through these.
-template <class T>
-inline T load_at(const T* p, std::memory_order o = relaxed) noexcept {
+// Plain memory that is read while others may write it (nodes of optimistic structures): every such access goes through
+// these.
+template <class T> inline T load_at(const T* p, std::memory_order o = relaxed) noexcept {
     return std::atomic_ref<T>(*const_cast<T*>(p)).load(o);
 }
-template <class T>
-inline void store_at(T* p, T v, std::memory_order o = relaxed) noexcept {
+template <class T> inline void store_at(T* p, T v, std::memory_order o = relaxed) noexcept {
     std::atomic_ref<T>(*p).store(v, o);
 }
 
@@ -59,14 +58,20 @@ inline bool exchange_at(T* p, T& expected, T v, std::memory_order success, std::
     return std::atomic_ref<T>(*p).compare_exchange_strong(expected, v, success, failure);
 }
 
-inline void prefetch(const void* p) noexcept { __builtin_prefetch(p); }
+inline void prefetch(const void* p) noexcept {
+    __builtin_prefetch(p);
+}
 
 #if defined(__SANITIZE_THREAD__)
 // ThreadSanitizer knows no fences; an operation on one shared atomic stands in, which orders at least as much.
 inline std::atomic<unsigned> fence_word{0};
-inline void fence(std::memory_order) noexcept { fence_word.fetch_add(0, std::memory_order_acq_rel); }
+inline void fence(std::memory_order) noexcept {
+    fence_word.fetch_add(0, std::memory_order_acq_rel);
+}
 #else
-inline void fence(std::memory_order o) noexcept { std::atomic_thread_fence(o); }
+inline void fence(std::memory_order o) noexcept {
+    std::atomic_thread_fence(o);
+}
 #endif
 
 inline void cpu_relax() noexcept {
@@ -78,4 +83,4 @@ inline void cpu_relax() noexcept {
     schedule_point();
 }
 
-} // namespace larder
+}  // namespace larder

@@ -13,15 +13,13 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "big-endian hosts need 
 using ByteSpan = std::span<const std::byte>;
 using MutByteSpan = std::span<std::byte>;
 
-template <class T>
-T load_le(const void* p) noexcept {
+template <class T> T load_le(const void* p) noexcept {
     T v;
     std::memcpy(&v, p, sizeof v);
     return v;
 }
 
-template <class T>
-void store_le(void* p, T v) noexcept {
+template <class T> void store_le(void* p, T v) noexcept {
     std::memcpy(p, &v, sizeof v);
 }
 
@@ -29,8 +27,7 @@ void store_le(void* p, T v) noexcept {
 class ByteReader {
   public:
     explicit ByteReader(ByteSpan bytes) noexcept : bytes_(bytes) {}
-    template <class T>
-    T get() noexcept {
+    template <class T> T get() noexcept {
         if (remaining() < sizeof(T)) return fail_(), T{};
         T v = load_le<T>(bytes_.data() + at_);
         at_ += sizeof(T);
@@ -53,4 +50,4 @@ class ByteReader {
     bool ok_ = true;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -28,14 +28,16 @@ constexpr auto tables = make_tables();
 constexpr size_t bypass_bytes = size_t(1) << 20;
 
 #if defined(__x86_64__)
-bool has_instruction() noexcept { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul"); }
+bool has_instruction() noexcept {
+    return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
+}
 bool has_fold() noexcept {
-    return __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && has_instruction();
+    return __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && has_instruction();
 }
 #endif
 
-} // namespace
+}  // namespace
 
 uint32_t crc32c_portable(uint32_t crc, const void* data, size_t n) noexcept {
     auto* p = static_cast<const unsigned char*>(data);
@@ -104,4 +106,4 @@ uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t n_bytes_b) noex
     return crc32c_math::multiply(shift, crc_a) ^ crc_b;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -16,4 +16,4 @@ uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t n_bytes_b) noex
 uint32_t crc32c_portable(uint32_t crc, const void* data, size_t n) noexcept;
 bool crc32c_is_hardware() noexcept;
 
-} // namespace larder
+}  // namespace larder

@@ -26,4 +26,4 @@ constexpr uint32_t x_power(uint64_t n) noexcept {
     return result;
 }
 
-} // namespace larder::crc32c_math
+}  // namespace larder::crc32c_math

@@ -35,17 +35,15 @@ LARDER_STREAMS uint32_t update_simple(uint32_t state, const unsigned char* p, si
     return s;
 }
 
-// The register after n more zero bytes: times x^(8n). The carry-less product of two reflected numbers and the reduction by the instruction together
-// multiply by x^33, which the constant takes back.
-template <size_t n>
-LARDER_STREAMS inline uint32_t skip(uint32_t state) noexcept {
+// The register after n more zero bytes: times x^(8n). The carry-less product of two reflected numbers and the reduction
+// by the instruction together multiply by x^33, which the constant takes back.
+template <size_t n> LARDER_STREAMS inline uint32_t skip(uint32_t state) noexcept {
     constexpr uint32_t k = x_power(8 * n - 33);
     const __m128i product = _mm_clmulepi64_si128(_mm_cvtsi32_si128(int(state)), _mm_cvtsi32_si128(int(k)), 0);
     return uint32_t(_mm_crc32_u64(0, uint64_t(_mm_cvtsi128_si64(product))));
 }
 
-template <size_t block>
-LARDER_STREAMS inline uint32_t three_blocks(uint32_t state, const unsigned char* p) noexcept {
+template <size_t block> LARDER_STREAMS inline uint32_t three_blocks(uint32_t state, const unsigned char* p) noexcept {
     uint64_t a = state, b = 0, c = 0;
     for (size_t i = 0; i < block; i += 8) {
         a = _mm_crc32_u64(a, load8(p + i));
@@ -55,7 +53,7 @@ LARDER_STREAMS inline uint32_t three_blocks(uint32_t state, const unsigned char*
     return skip<2 * block>(uint32_t(a)) ^ skip<block>(uint32_t(b)) ^ uint32_t(c);
 }
 
-} // namespace
+}  // namespace
 
 LARDER_STREAMS uint32_t update_streams(uint32_t state, const unsigned char* p, size_t n) noexcept {
     for (; n >= 3 * 1024; n -= 3 * 1024, p += 3 * 1024) state = three_blocks<1024>(state, p);
@@ -65,15 +63,16 @@ LARDER_STREAMS uint32_t update_streams(uint32_t state, const unsigned char* p, s
 
 namespace {
 
-// Multipliers that move a 128-bit piece of the message `bits` further to the front: one for each half. The shift by one makes up for the reflected product.
-template <uint64_t bits>
-LARDER_FOLD inline __m128i distance() noexcept {
+// Multipliers that move a 128-bit piece of the message `bits` further to the front: one for each half. The shift by one
+// makes up for the reflected product.
+template <uint64_t bits> LARDER_FOLD inline __m128i distance() noexcept {
     constexpr uint64_t low = uint64_t(x_power(bits + 32)) << 1, high = uint64_t(x_power(bits - 32)) << 1;
     return _mm_set_epi64x(int64_t(high), int64_t(low));
 }
 
 LARDER_FOLD inline __m512i fold4(__m512i x, __m512i k, __m512i next) noexcept {
-    return _mm512_ternarylogic_epi64(_mm512_clmulepi64_epi128(x, k, 0x00), _mm512_clmulepi64_epi128(x, k, 0x11), next, 0x96);
+    return _mm512_ternarylogic_epi64(_mm512_clmulepi64_epi128(x, k, 0x00), _mm512_clmulepi64_epi128(x, k, 0x11), next,
+                                     0x96);
 }
 
 LARDER_FOLD inline __m128i fold1(__m128i x, __m128i k, __m128i next) noexcept {
@@ -94,8 +93,7 @@ LARDER_FOLD inline uint32_t reduce(__m512i x0, __m512i x1, __m512i x2, __m512i x
 
 enum class Out { none, cached, bypass };
 
-template <Out out>
-LARDER_FOLD inline __m512i take(unsigned char* dst, const unsigned char* src) noexcept {
+template <Out out> LARDER_FOLD inline __m512i take(unsigned char* dst, const unsigned char* src) noexcept {
     const __m512i v = _mm512_loadu_si512(src);
     if constexpr (out == Out::cached) _mm512_storeu_si512(dst, v);
     if constexpr (out == Out::bypass) _mm512_stream_si512(reinterpret_cast<__m512i*>(dst), v);
@@ -106,7 +104,8 @@ template <Out out>
 LARDER_FOLD uint32_t fold_all(uint32_t state, unsigned char* dst, const unsigned char* src, size_t n) noexcept {
     if (n >= fold_bytes) {
         __m512i x0 = _mm512_xor_si512(take<out>(dst, src), _mm512_maskz_set1_epi32(1, int(state)));
-        __m512i x1 = take<out>(dst + 64, src + 64), x2 = take<out>(dst + 128, src + 128), x3 = take<out>(dst + 192, src + 192);
+        __m512i x1 = take<out>(dst + 64, src + 64), x2 = take<out>(dst + 128, src + 128),
+                x3 = take<out>(dst + 192, src + 192);
         const __m512i k = _mm512_maskz_broadcast_i64x2(0xff, distance<8 * fold_bytes>());
         size_t at = fold_bytes;
         for (; n - at >= fold_bytes; at += fold_bytes) {
@@ -126,7 +125,7 @@ LARDER_FOLD uint32_t fold_all(uint32_t state, unsigned char* dst, const unsigned
     return update_streams(state, src, n);
 }
 
-} // namespace
+}  // namespace
 
 uint32_t update_fold(uint32_t state, const unsigned char* p, size_t n) noexcept {
     alignas(64) static unsigned char unused[fold_bytes];  // never written: `none` has no stores
@@ -140,11 +139,12 @@ uint32_t copy_fold(uint32_t state, unsigned char* dst, const unsigned char* src,
 void copy_bypass(unsigned char* dst, const unsigned char* src, size_t n) noexcept {
     for (; n >= 64; n -= 64, dst += 64, src += 64)
         for (int i = 0; i < 64; i += 16)
-            _mm_stream_si128(reinterpret_cast<__m128i*>(dst + i), _mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i)));
+            _mm_stream_si128(reinterpret_cast<__m128i*>(dst + i),
+                             _mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i)));
     _mm_sfence();
     std::memcpy(dst, src, n);
 }
 
-} // namespace larder::crc32c_x86
+}  // namespace larder::crc32c_x86
 
 #endif

@@ -19,5 +19,5 @@ uint32_t copy_fold(uint32_t state, unsigned char* dst, const unsigned char* src,
 // Copy past the cache; dst is aligned to 16 bytes.
 void copy_bypass(unsigned char* dst, const unsigned char* src, size_t n) noexcept;
 
-} // namespace larder::crc32c_x86
+}  // namespace larder::crc32c_x86
 #endif

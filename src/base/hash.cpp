@@ -12,7 +12,8 @@ Blake2b::Blake2b(const void* key, size_t key_bytes) noexcept {
 }
 
 Blake2b& Blake2b::add(const void* data, size_t n) noexcept {
-    crypto_generichash_update(reinterpret_cast<crypto_generichash_state*>(state_), static_cast<const unsigned char*>(data), n);
+    crypto_generichash_update(reinterpret_cast<crypto_generichash_state*>(state_),
+                              static_cast<const unsigned char*>(data), n);
     return *this;
 }
 
@@ -22,4 +23,4 @@ larder_key Blake2b::finish() noexcept {
     return k;
 }
 
-} // namespace larder
+}  // namespace larder

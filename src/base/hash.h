@@ -13,17 +13,16 @@ class Blake2b {
   public:
     explicit Blake2b(const void* key = nullptr, size_t key_bytes = 0) noexcept;  // key_bytes: 0 or 16..64
     Blake2b& add(const void* data, size_t n) noexcept;
-    template <class T>
-    Blake2b& add_le(T v) noexcept {
-        return add(&v, sizeof v);
-    }
+    template <class T> Blake2b& add_le(T v) noexcept { return add(&v, sizeof v); }
     larder_key finish() noexcept;
 
   private:
     alignas(64) unsigned char state_[384];
 };
 
-inline bool operator==(const larder_key& a, const larder_key& b) noexcept { return std::memcmp(a.bytes, b.bytes, 32) == 0; }
+inline bool operator==(const larder_key& a, const larder_key& b) noexcept {
+    return std::memcmp(a.bytes, b.bytes, 32) == 0;
+}
 
 // Content keys are uniform already: their first eight bytes serve as a hash.
 struct KeyHash {
@@ -62,4 +61,4 @@ class Rng {
     uint64_t s_;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -7,7 +7,18 @@
 
 namespace larder {
 
-enum class IdKind : uint32_t { sequence = 1, block = 2, job = 3, lease = 4, plan = 5, object = 6, transfer = 7, expert = 8, state = 9, prefix_entry = 10 };
+enum class IdKind : uint32_t {
+    sequence = 1,
+    block = 2,
+    job = 3,
+    lease = 4,
+    plan = 5,
+    object = 6,
+    transfer = 7,
+    expert = 8,
+    state = 9,
+    prefix_entry = 10
+};
 
 struct Id {
     static constexpr uint32_t max_index = (1u << 28) - 1;
@@ -19,9 +30,9 @@ struct Id {
     static constexpr uint32_t generation(uint64_t id) noexcept { return uint32_t(id); }
 };
 
-// Slots of T addressed by id. A slot's generation moves on at each removal; one that has used all 2^32 is retired. Not synchronised.
-template <class T>
-class IdTable {
+// Slots of T addressed by id. A slot's generation moves on at each removal; one that has used all 2^32 is retired. Not
+// synchronised.
+template <class T> class IdTable {
   public:
     IdTable(const Allocator& a, IdKind kind, uint32_t first_generation)
         : kind_(kind), first_generation_(first_generation), slots_(a), free_(a) {}
@@ -61,8 +72,7 @@ class IdTable {
         return true;
     }
     size_t size() const noexcept { return n_live_; }
-    template <class F>
-    void for_each(F f) {
+    template <class F> void for_each(F f) {
         for (size_t i = 0; i < slots_.size(); ++i)
             if (slots_[i].live) f(Id::make(kind_, uint32_t(i), slots_[i].generation), slots_[i].value);
     }
@@ -81,4 +91,4 @@ class IdTable {
     Vec<uint32_t> free_;
 };
 
-} // namespace larder
+}  // namespace larder

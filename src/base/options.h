@@ -8,9 +8,9 @@
 
 namespace larder {
 
-// Copy the caller's struct into a zeroed local one. NULL means all defaults. A larger struct is accepted when its unknown tail is zero.
-template <class T>
-larder_status read_options(const T* user, T& out, const char* type_name) noexcept {
+// Copy the caller's struct into a zeroed local one. NULL means all defaults. A larger struct is accepted when its
+// unknown tail is zero.
+template <class T> larder_status read_options(const T* user, T& out, const char* type_name) noexcept {
     std::memset(&out, 0, sizeof out);
     out.struct_size = sizeof(T);
     if (!user) return LARDER_OK;
@@ -28,18 +28,18 @@ larder_status read_options(const T* user, T& out, const char* type_name) noexcep
     return LARDER_OK;
 }
 
-// Whether the caller's output struct can be filled: asked first where the call makes something that would be lost with it.
-template <class T>
-larder_status check_output(const T* user, const char* type_name) noexcept {
+// Whether the caller's output struct can be filled: asked first where the call makes something that would be lost with
+// it.
+template <class T> larder_status check_output(const T* user, const char* type_name) noexcept {
     if (!user) return fail(LARDER_E_INVALID, type_name, "the output struct %s is NULL", type_name);
     const uint32_t size = user->struct_size;
     if (size >= 8 && size <= 65536) return LARDER_OK;
-    return fail(LARDER_E_INVALID, "struct_size", "%s.struct_size is %u; initialise the struct with its _INIT macro", type_name, size);
+    return fail(LARDER_E_INVALID, "struct_size", "%s.struct_size is %u; initialise the struct with its _INIT macro",
+                type_name, size);
 }
 
 // Fill the caller's output struct up to the size it states.
-template <class T>
-larder_status write_struct(T* user, T value, const char* type_name) noexcept {
+template <class T> larder_status write_struct(T* user, T value, const char* type_name) noexcept {
     LARDER_TRY(check_output(user, type_name));
     const uint32_t size = user->struct_size;
     value.struct_size = size;
@@ -59,4 +59,4 @@ inline larder_status check_range(uint64_t value, uint64_t min, uint64_t max, con
                 (unsigned long long)min, (unsigned long long)max);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -19,7 +19,7 @@ larder_status record(larder_status status, int os_errno, int device_code, const 
     return status;
 }
 
-} // namespace
+}  // namespace
 
 larder_status fail(larder_status status, const char* field, const char* format, ...) noexcept {
     va_list args;
@@ -45,8 +45,12 @@ larder_status fail_device(larder_status status, int device_code, const char* fie
     return status;
 }
 
-const larder_error_info& last_error() noexcept { return t_error; }
+const larder_error_info& last_error() noexcept {
+    return t_error;
+}
 
-void set_last_error(const larder_error_info& info) noexcept { t_error = info; }
+void set_last_error(const larder_error_info& info) noexcept {
+    t_error = info;
+}
 
-} // namespace larder
+}  // namespace larder

@@ -19,7 +19,8 @@ Scales record(const ExtentShape& e) noexcept {
     return {n, size_t(n) * (e.chain->symmetric ? 2 : 4)};
 }
 
-// From ranges (s.lo, s.hi) to what is stored, and to the values that the decoder will see (s.lo: offset, s.scale, s.inverse).
+// From ranges (s.lo, s.hi) to what is stored, and to the values that the decoder will see (s.lo: offset, s.scale,
+// s.inverse).
 void make_scales(const ExtentShape& e, const ExtentScratch& s, uint32_t n, std::byte*& side) noexcept {
     const float limit = float(code_limit(*e.chain, e.kv, e.layer, e.n_layers));
     std::byte* offsets = side + 2 * size_t(n);
@@ -42,7 +43,8 @@ void make_scales(const ExtentShape& e, const ExtentScratch& s, uint32_t n, std::
     side += record(e).bytes;
 }
 
-larder_status read_scales(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, ByteSpan side, size_t& at) noexcept {
+larder_status read_scales(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, ByteSpan side,
+                          size_t& at) noexcept {
     const Scales r = record(e);
     if (side.size() - at < r.bytes) return fail(LARDER_E_CORRUPT, "extent", "the scales of an extent end early");
     const std::byte* p = side.data() + at;
@@ -64,14 +66,16 @@ int16_t bias(const ExtentShape& e) noexcept {
     return e.chain->symmetric ? int16_t((1u << (e.chain->bits[e.kv] - 1)) - 1) : int16_t(0);
 }
 
-} // namespace
+}  // namespace
 
 size_t affine_side_bytes(const ExtentShape& e, uint32_t n_tokens) noexcept {
-    const size_t records = e.chain->axis[e.kv] == Axis::token ? n_tokens : (size_t(n_tokens) + e.chain->group - 1) / e.chain->group;
+    const size_t records =
+        e.chain->axis[e.kv] == Axis::token ? n_tokens : (size_t(n_tokens) + e.chain->group - 1) / e.chain->group;
     return records * record(e).bytes;
 }
 
-void affine_quantize(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t n, std::byte*& side) noexcept {
+void affine_quantize(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t n,
+                     std::byte*& side) noexcept {
     const float low = low_code(e), high = float(code_limit(*e.chain, e.kv, e.layer, e.n_layers));
     const size_t w = e.width;
     if (e.chain->axis[e.kv] == Axis::token) {
@@ -92,13 +96,15 @@ void affine_quantize(const Kernels& k, const ExtentShape& e, const ExtentScratch
     }
 }
 
-larder_status affine_dequantize(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t n, ByteSpan side, size_t& side_at) noexcept {
+larder_status affine_dequantize(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t n,
+                                ByteSpan side, size_t& side_at) noexcept {
     const size_t w = e.width;
     const bool by_token = e.chain->axis[e.kv] == Axis::token;
     const uint32_t run = by_token ? 1 : e.chain->group, g = by_token ? e.group() : 1;
     for (uint32_t t = 0; t < n; t += run) {
         LARDER_TRY(read_scales(k, e, s, side, side_at));
-        for (uint32_t i = t; i < std::min(n, t + run); ++i) k.dequantize(s.q + i * w, s.lo, s.scale, g, s.x + i * w, e.width);
+        for (uint32_t i = t; i < std::min(n, t + run); ++i)
+            k.dequantize(s.q + i * w, s.lo, s.scale, g, s.x + i * w, e.width);
     }
     return LARDER_OK;
 }
@@ -111,7 +117,8 @@ void affine_pack(const Kernels& k, const ExtentShape& e, const ExtentScratch& s,
     for (uint32_t t = 0; t < n; ++t, out += row) k.pack(s.q + t * w, bits, out, e.width);
 }
 
-void affine_unpack(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t n, const std::byte* in) noexcept {
+void affine_unpack(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t n,
+                   const std::byte* in) noexcept {
     const uint32_t bits = e.chain->bits[e.kv];
     const size_t w = e.width, row = (w * bits + 7) / 8;
     for (uint32_t t = 0; t < n; ++t) k.unpack(in + t * row, bits, s.q + t * w, e.width);
@@ -119,4 +126,4 @@ void affine_unpack(const Kernels& k, const ExtentShape& e, const ExtentScratch& 
         for (size_t i = 0; i < n * w; ++i) s.q[i] = int16_t(s.q[i] - b);
 }
 
-} // namespace larder
+}  // namespace larder

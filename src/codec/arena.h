@@ -8,14 +8,16 @@ namespace larder {
 
 inline constexpr size_t scratch_align = 64;
 
-template <class T>
-T* carve(std::byte*& at, size_t n) noexcept {
+template <class T> T* carve(std::byte*& at, size_t n) noexcept {
     // Room to read and write whole vectors past the end.
     std::byte* p = at;
-    at = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(at) + n * sizeof(T) + 64 + scratch_align - 1) / scratch_align * scratch_align);
+    at = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(at) + n * sizeof(T) + 64 + scratch_align - 1) /
+                                      scratch_align * scratch_align);
     return reinterpret_cast<T*>(p);
 }
 
-inline size_t carved(const std::byte* at) noexcept { return reinterpret_cast<uintptr_t>(at); }
+inline size_t carved(const std::byte* at) noexcept {
+    return reinterpret_cast<uintptr_t>(at);
+}
 
-} // namespace larder
+}  // namespace larder

@@ -20,17 +20,17 @@ constexpr uint32_t n_symbols = 512;
 constexpr int32_t first_symbol = -256;
 constexpr int n_rounds = 8;
 
-template <class T>
-void append(Vec<std::byte>& out, T v) {
+template <class T> void append(Vec<std::byte>& out, T v) {
     const size_t at = out.size();
     out.resize(at + sizeof v);
     store_le<T>(out.data() + at, v);
 }
 
-} // namespace
+}  // namespace
 
 Calibration::Calibration(larder_context& c)
-    : context_(c), frequency_(c.alloc), channels_(c.alloc), counts_(c.alloc), rows_(c.alloc), x_(c.alloc), angles_(c.alloc) {}
+    : context_(c), frequency_(c.alloc), channels_(c.alloc), counts_(c.alloc), rows_(c.alloc), x_(c.alloc),
+      angles_(c.alloc) {}
 
 larder_status Calibration::open(const larder_profile_options* options) {
     larder_profile_options& o = options_;
@@ -56,9 +56,12 @@ larder_status Calibration::open(const larder_profile_options* options) {
     if (!o.rope_dims) o.rope_dims = shape.k_dim;
     if (o.rope_base == 0) o.rope_base = 10000;
     if (o.rope != LARDER_ROPE_NONE) {
-        if (o.rope_dims > shape.k_dim || o.rope_dims % 2) return fail(LARDER_E_RANGE, "rope_dims", "rope_dims must be even and at most k_dim");
-        if (!(o.rope_base >= 1 && o.rope_base <= 1e12)) return fail(LARDER_E_RANGE, "rope_base", "rope_base must be 1 to 1e12");
-        for (uint32_t i = 0; i < o.rope_dims / 2; ++i) frequency_.push_back(std::pow(o.rope_base, -2.0 * i / o.rope_dims));
+        if (o.rope_dims > shape.k_dim || o.rope_dims % 2)
+            return fail(LARDER_E_RANGE, "rope_dims", "rope_dims must be even and at most k_dim");
+        if (!(o.rope_base >= 1 && o.rope_base <= 1e12))
+            return fail(LARDER_E_RANGE, "rope_base", "rope_base must be 1 to 1e12");
+        for (uint32_t i = 0; i < o.rope_dims / 2; ++i)
+            frequency_.push_back(std::pow(o.rope_base, -2.0 * i / o.rope_dims));
     } else {
         o.rope_dims = 0;
     }
@@ -77,7 +80,8 @@ larder_status Calibration::set_reader(uint32_t layer, uint32_t kv, const float* 
     LARDER_TRY(check_range(kv, 0, 1, "kv"));
     if (n != width_[kv]) return fail(LARDER_E_RANGE, "n", "there are %u channels, not %u", width_[kv], n);
     for (uint32_t c = 0; c < n; ++c)
-        if (!(weights[c] > 0) || !std::isfinite(weights[c])) return fail(LARDER_E_INVALID, "weights", "weight %u is not positive and finite", c);
+        if (!(weights[c] > 0) || !std::isfinite(weights[c]))
+            return fail(LARDER_E_INVALID, "weights", "weight %u is not positive and finite", c);
     for (uint32_t c = 0; c < n; ++c) channel(layer, kv, c).weight = weights[c];
     return LARDER_OK;
 }
@@ -89,8 +93,8 @@ larder_status Calibration::add(const larder_stream_source& user) {
     LARDER_TRY(read_options(&s.shape, shape, "larder_stream_shape"));
     LARDER_TRY(check_shape(shape, 1));
     const larder_stream_shape& mine = options_.shape;
-    if (shape.n_layers != mine.n_layers || shape.n_kv_heads != mine.n_kv_heads || shape.k_dim != mine.k_dim || shape.v_dim != mine.v_dim ||
-        !is_float_dtype(shape.k_dtype) || !is_float_dtype(shape.v_dtype))
+    if (shape.n_layers != mine.n_layers || shape.n_kv_heads != mine.n_kv_heads || shape.k_dim != mine.k_dim ||
+        shape.v_dim != mine.v_dim || !is_float_dtype(shape.k_dtype) || !is_float_dtype(shape.v_dtype))
         return fail(LARDER_E_INVALID, "shape", "the sample has another shape than the profile");
     if (!s.planes) return fail(LARDER_E_INVALID, "planes", "planes is NULL");
     if (!s.identity.rope) s.identity.rope = LARDER_ROPE_POST;
@@ -102,10 +106,12 @@ larder_status Calibration::add(const larder_stream_source& user) {
     return LARDER_OK;
 }
 
-larder_status Calibration::add_plane(const larder_stream_source& s, const larder_stream_shape& shape, uint32_t layer, uint32_t kv) {
+larder_status Calibration::add_plane(const larder_stream_source& s, const larder_stream_shape& shape, uint32_t layer,
+                                     uint32_t kv) {
     const larder_dtype t = plane_dtype(shape, kv);
     PlaneView view;
-    LARDER_TRY(read_plane(s.planes, s.plane_stride, 2 * uint64_t(layer) + kv, shape.n_kv_heads, dim_[kv], dtype_bytes(t), shape.n_tokens, view));
+    LARDER_TRY(read_plane(s.planes, s.plane_stride, 2 * uint64_t(layer) + kv, shape.n_kv_heads, dim_[kv],
+                          dtype_bytes(t), shape.n_tokens, view));
     if (!view.given()) return fail(LARDER_E_INVALID, "planes", "a plane of layer %u is missing", layer);
     const Kernels& k = kernels_scalar;
     const bool turn = kv == 0 && options_.rope == LARDER_ROPE_POST && s.identity.rope == LARDER_ROPE_POST;
@@ -116,7 +122,9 @@ larder_status Calibration::add_plane(const larder_stream_source& s, const larder
             const uint32_t n = std::min(tile_tokens, shape.n_tokens - at), w = width_[kv];
             view.gather(at, n, rows_.data());
             k.to_f32(rows_.data(), t, x_.data(), size_t(n) * w);
-            if (turn) rope_rotate(k, rope, s.identity.first_token + at, n, shape.n_kv_heads, dim_[kv], -1, x_.data(), angles_.data());
+            if (turn)
+                rope_rotate(k, rope, s.identity.first_token + at, n, shape.n_kv_heads, dim_[kv], -1, x_.data(),
+                            angles_.data());
             for (uint32_t i = 0; i < n * w; ++i) {
                 Channel& c = channel(layer, kv, i % w);
                 const double x = double(x_[i]);
@@ -145,8 +153,8 @@ void Calibration::fix_bins(uint32_t layer, uint32_t kv) noexcept {
     }
 }
 
-// Steps whose geometric mean over a plane is `unit` deviations, inversely proportional to how strongly each channel is read; without reader weights, in
-// proportion to each channel's own deviation.
+// Steps whose geometric mean over a plane is `unit` deviations, inversely proportional to how strongly each channel is
+// read; without reader weights, in proportion to each channel's own deviation.
 void Calibration::make_steps(double unit, Vec<float>& steps) noexcept {
     size_t at = 0;
     for (uint32_t l = 0; l < options_.shape.n_layers; ++l)
@@ -163,7 +171,8 @@ void Calibration::make_steps(double unit, Vec<float>& steps) noexcept {
             for (uint32_t i = 0; i < w; ++i) {
                 const Channel& c = channel(l, kv, i);
                 const double own = double(c.bin) * bins_per_deviation;
-                double step = unit * (weighted ? std::exp(log_deviation + log_weight - std::log(double(c.weight))) : own);
+                double step =
+                    unit * (weighted ? std::exp(log_deviation + log_weight - std::log(double(c.weight))) : own);
                 steps[at++] = bf16_to_f32(f32_to_bf16(float(std::clamp(step, 1e-30, 1e30))));
             }
         }
@@ -180,7 +189,8 @@ void Calibration::requantize(const Channel& c, float step, uint32_t* out) noexce
     }
 }
 
-// Channels that can share a table: sorted by the size that their own table gives, then moved to the table that codes them best.
+// Channels that can share a table: sorted by the size that their own table gives, then moved to the table that codes
+// them best.
 void Calibration::cluster(const Vec<float>& steps, Vec<uint8_t>& map, Vec<TableSpec>& specs) {
     const size_t n = channels_.size();
     struct Ranked {
@@ -195,7 +205,9 @@ void Calibration::cluster(const Vec<float>& steps, Vec<uint8_t>& map, Vec<TableS
         const uint64_t bits = fit_table(q, n_symbols, first_symbol, TableSpec::max_k, spec);
         order.push_back({bits / std::max<uint64_t>(1, uint64_t(channels_[c].n)), uint32_t(c)});
     }
-    std::sort(order.begin(), order.end(), [](const Ranked& a, const Ranked& b) { return a.bits != b.bits ? a.bits < b.bits : a.channel < b.channel; });
+    std::sort(order.begin(), order.end(), [](const Ranked& a, const Ranked& b) {
+        return a.bits != b.bits ? a.bits < b.bits : a.channel < b.channel;
+    });
     const uint32_t n_tables = uint32_t(std::min<size_t>(max_profile_tables, std::max<size_t>(1, n / 4)));
     for (size_t i = 0; i < n; ++i) map[order[i].channel] = uint8_t(i * n_tables / n);
     specs.resize(n_tables);
@@ -206,7 +218,8 @@ void Calibration::cluster(const Vec<float>& steps, Vec<uint8_t>& map, Vec<TableS
             requantize(channels_[c], steps[c], q);
             for (uint32_t i = 0; i < n_symbols; ++i) sums[size_t(map[c]) * n_symbols + i] += q[i];
         }
-        for (uint32_t t = 0; t < n_tables; ++t) fit_table(sums.data() + size_t(t) * n_symbols, n_symbols, first_symbol, TableSpec::max_k, specs[t]);
+        for (uint32_t t = 0; t < n_tables; ++t)
+            fit_table(sums.data() + size_t(t) * n_symbols, n_symbols, first_symbol, TableSpec::max_k, specs[t]);
         if (round + 1 == n_rounds) break;
         for (size_t c = 0; c < n; ++c) {
             requantize(channels_[c], steps[c], q);
@@ -233,11 +246,15 @@ void Calibration::write_level(double unit, Vec<std::byte>& out) {
     out.resize(at + step_bytes + 16 + n + 4 + specs.size() * TableSpec::max_bytes);
     std::fill_n(out.begin() + ptrdiff_t(at), step_bytes, std::byte{0});
     for (size_t c = 0; c < n; ++c) store_le<uint16_t>(out.data() + at + 2 * c, f32_to_bf16(steps[c]));
-    out.resize(at + step_bytes + write_table_set(TableMap::per_channel, map.data(), n, specs.data(), uint32_t(specs.size()), out.data() + at + step_bytes));
+    out.resize(at + step_bytes +
+               write_table_set(TableMap::per_channel, map.data(), n, specs.data(), uint32_t(specs.size()),
+                               out.data() + at + step_bytes));
 }
 
 larder_status Calibration::finish(Vec<std::byte>& saved) {
-    if (n_tokens_ < 32) return fail(LARDER_E_STATE, "profile", "%llu tokens were seen; a profile needs at least 32", (unsigned long long)n_tokens_);
+    if (n_tokens_ < 32)
+        return fail(LARDER_E_STATE, "profile", "%llu tokens were seen; a profile needs at least 32",
+                    (unsigned long long)n_tokens_);
     const larder_stream_shape& s = options_.shape;
     saved.assign(profile_header_bytes, std::byte{0});
     for (double f : frequency_) append(saved, f);
@@ -261,4 +278,4 @@ larder_status Calibration::finish(Vec<std::byte>& saved) {
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,4 +1,5 @@
-// Learning a profile from samples: running moments and a fine histogram per channel, then steps and tables. Memory is fixed by the shape.
+// Learning a profile from samples: running moments and a fine histogram per channel, then steps and tables. Memory is
+// fixed by the shape.
 #pragma once
 
 #include "base/alloc.h"
@@ -8,7 +9,9 @@ namespace larder {
 
 inline constexpr uint32_t profile_magic = 0x31504b4c;  // "LKP1"
 inline constexpr size_t profile_header_bytes = 40 + 4 * LARDER_PROFILE_MAX_LEVELS;
-constexpr uint64_t profile_step_bytes(uint64_t n_channels) noexcept { return (n_channels * 2 + 3) / 4 * 4; }
+constexpr uint64_t profile_step_bytes(uint64_t n_channels) noexcept {
+    return (n_channels * 2 + 3) / 4 * 4;
+}
 
 struct Calibration {
     explicit Calibration(larder_context& c);
@@ -29,7 +32,8 @@ struct Calibration {
         return channels_[size_t(layer) * (size_t(width_[0]) + width_[1]) + (kv ? width_[0] : 0) + c];
     }
     uint32_t* counts(const Channel& c) noexcept { return counts_.data() + size_t(&c - channels_.data()) * n_bins; }
-    larder_status add_plane(const larder_stream_source& s, const larder_stream_shape& shape, uint32_t layer, uint32_t kv);
+    larder_status add_plane(const larder_stream_source& s, const larder_stream_shape& shape, uint32_t layer,
+                            uint32_t kv);
     void fix_bins(uint32_t layer, uint32_t kv) noexcept;
     void make_steps(double unit, Vec<float>& steps) noexcept;
     void requantize(const Channel& c, float step, uint32_t* out) noexcept;
@@ -49,4 +53,4 @@ struct Calibration {
     uint64_t n_tokens_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder

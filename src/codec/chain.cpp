@@ -22,31 +22,42 @@ struct Preset {
 };
 
 constexpr Preset presets[] = {
-    {"lossless", "exact entropy=rans", 0, 13.6, "every bit; exponents entropy-coded by channel, signs and mantissas as they are"},
+    {"lossless", "exact entropy=rans", 0, 13.6,
+     "every bit; exponents entropy-coded by channel, signs and mantissas as they are"},
     {"raw", "exact", 0, 16, "every bit, uncompressed: the cost of the container alone"},
     {"zstd", "exact entropy=zstd", 0, 14.2, "every bit; byte planes through zstd, for data that is not floating point"},
-    {"int8", "affine bits=8 group=32 sym=1", LARDER_CODEC_FLOAT_ONLY, 8.5, "8-bit symmetric codes, one scale for 32 channels of a token"},
-    {"int4", "affine bits=4 group=32", LARDER_CODEC_FLOAT_ONLY, 5, "4-bit codes, scale and offset for 32 channels of a token"},
+    {"int8", "affine bits=8 group=32 sym=1", LARDER_CODEC_FLOAT_ONLY, 8.5,
+     "8-bit symmetric codes, one scale for 32 channels of a token"},
+    {"int4", "affine bits=4 group=32", LARDER_CODEC_FLOAT_ONLY, 5,
+     "4-bit codes, scale and offset for 32 channels of a token"},
     {"kivi4", "affine bits=4 group=32 kaxis=channel", LARDER_CODEC_FLOAT_ONLY, 5,
      "KIVI (arXiv 2402.02750) at 4 bits: keys grouped along tokens, values along channels"},
     {"kivi2", "affine bits=2 group=32 kaxis=channel", LARDER_CODEC_FLOAT_ONLY, 3,
      "KIVI (arXiv 2402.02750) at 2 bits; tail=128 keeps its full-precision window"},
-    {"zipcache", "separable bits=2 kaxis=channel salient=60 salient_bits=4", LARDER_CODEC_NEEDS_SALIENCY | LARDER_CODEC_FLOAT_ONLY, 3.5,
-     "ZipCache (arXiv 2405.14256): 4 bits for the 60 % most attended tokens, 2 for the others; values scaled by channel and token"},
+    {"zipcache", "separable bits=2 kaxis=channel salient=60 salient_bits=4",
+     LARDER_CODEC_NEEDS_SALIENCY | LARDER_CODEC_FLOAT_ONLY, 3.5,
+     "ZipCache (arXiv 2405.14256): 4 bits for the 60 % most attended tokens, 2 for the others; values scaled by "
+     "channel and token"},
     {"bfp12", "block format=bfp group=32 sort=1", LARDER_CODEC_FLOAT_ONLY, 4.26,
      "block floating point (arXiv 2403.20137): 4-bit mantissas, an 8-bit exponent for 32 channels of like strength"},
-    {"mxfp4", "block format=mxfp4 group=32", LARDER_CODEC_FLOAT_ONLY, 4.25, "OCP MXFP4: E2M1 values, a power-of-two scale for 32 channels"},
-    {"nvfp4", "block format=nvfp4 group=16", LARDER_CODEC_FLOAT_ONLY, 4.56, "E2M1 values, an E4M3 scale for 16 channels, a power-of-two scale per token"},
+    {"mxfp4", "block format=mxfp4 group=32", LARDER_CODEC_FLOAT_ONLY, 4.25,
+     "OCP MXFP4: E2M1 values, a power-of-two scale for 32 channels"},
+    {"nvfp4", "block format=nvfp4 group=16", LARDER_CODEC_FLOAT_ONLY, 4.56,
+     "E2M1 values, an E4M3 scale for 16 channels, a power-of-two scale per token"},
     {"fp8", "block format=fp8 group=0", LARDER_CODEC_FLOAT_ONLY, 8.13, "E4M3 values, one 16-bit scale per token"},
-    {"mustafar70", "sparse keep=30", LARDER_CODEC_FLOAT_ONLY, 6, "Mustafar (arXiv 2505.22913): the 30 % largest magnitudes of each token and head, with a bitmap"},
+    {"mustafar70", "sparse keep=30", LARDER_CODEC_FLOAT_ONLY, 6,
+     "Mustafar (arXiv 2505.22913): the 30 % largest magnitudes of each token and head, with a bitmap"},
     {"cachegen-1", "affine bits=5 group=0 sym=1 taper=1 entropy=rans", LARDER_CODEC_FLOAT_ONLY, 3.0,
      "CacheGen (arXiv 2310.07240), coarsest: one scale per token, 11 to 15 levels by depth, entropy-coded by channel"},
-    {"cachegen-2", "affine bits=5 group=0 sym=1 taper=2 entropy=rans", LARDER_CODEC_FLOAT_ONLY, 3.6, "the same with 15 to 31 levels"},
-    {"cachegen-3", "affine bits=5 group=0 sym=1 taper=3 entropy=rans", LARDER_CODEC_FLOAT_ONLY, 4.3, "the same with 31 levels everywhere"},
+    {"cachegen-2", "affine bits=5 group=0 sym=1 taper=2 entropy=rans", LARDER_CODEC_FLOAT_ONLY, 3.6,
+     "the same with 15 to 31 levels"},
+    {"cachegen-3", "affine bits=5 group=0 sym=1 taper=3 entropy=rans", LARDER_CODEC_FLOAT_ONLY, 4.3,
+     "the same with 31 levels everywhere"},
     {"larder-fast", "step level=0 entropy=rans", LARDER_CODEC_NEEDS_PROFILE | LARDER_CODEC_FLOAT_ONLY, 3.1,
      "a calibrated step per channel at the profile's finest level, entropy-coded with static tables"},
     {"larder-small", "step level=1 entropy=rans", LARDER_CODEC_NEEDS_PROFILE | LARDER_CODEC_FLOAT_ONLY, 2.2,
-     "a calibrated step per channel, keys before rotation, entropy-coded with static tables; level=0..7 trades size for precision"},
+     "a calibrated step per channel, keys before rotation, entropy-coded with static tables; level=0..7 trades size "
+     "for precision"},
 };
 
 struct Word {
@@ -66,14 +77,15 @@ bool next_word(std::string_view& text, Word& w) noexcept {
 }
 
 larder_status bad_word(const Word& w, const char* what) noexcept {
-    return fail(LARDER_E_NOT_FOUND, "chain", "%s: \"%.*s%s%.*s\"", what, int(std::min<size_t>(w.key.size(), 60)), w.key.data(), w.pair ? "=" : "",
-                int(std::min<size_t>(w.value.size(), 60)), w.value.data());
+    return fail(LARDER_E_NOT_FOUND, "chain", "%s: \"%.*s%s%.*s\"", what, int(std::min<size_t>(w.key.size(), 60)),
+                w.key.data(), w.pair ? "=" : "", int(std::min<size_t>(w.value.size(), 60)), w.value.data());
 }
 
 larder_status read_number(const Word& w, uint32_t max, uint32_t& out) noexcept {
     uint64_t v = 0;
     for (char c : w.value) {
-        if (c < '0' || c > '9' || v > UINT32_MAX) return fail(LARDER_E_INVALID, "chain", "%.*s needs a number", int(w.key.size()), w.key.data());
+        if (c < '0' || c > '9' || v > UINT32_MAX)
+            return fail(LARDER_E_INVALID, "chain", "%.*s needs a number", int(w.key.size()), w.key.data());
         v = v * 10 + uint64_t(c - '0');
     }
     if (w.value.empty() || v > max)
@@ -82,25 +94,23 @@ larder_status read_number(const Word& w, uint32_t max, uint32_t& out) noexcept {
     return LARDER_OK;
 }
 
-template <class E>
-struct Named {
+template <class E> struct Named {
     std::string_view name;
     E value;
 };
-constexpr Named<Quant> quants[] = {{"exact", Quant::exact}, {"affine", Quant::affine}, {"block", Quant::block}, {"step", Quant::step}, {"sparse", Quant::sparse},
-                                   {"separable", Quant::separable}};
+constexpr Named<Quant> quants[] = {{"exact", Quant::exact}, {"affine", Quant::affine}, {"block", Quant::block},
+                                   {"step", Quant::step},   {"sparse", Quant::sparse}, {"separable", Quant::separable}};
 constexpr Named<Entropy> entropies[] = {{"none", Entropy::none}, {"rans", Entropy::rans}, {"zstd", Entropy::zstd}};
 constexpr Named<Axis> axes[] = {{"token", Axis::token}, {"channel", Axis::channel}};
-constexpr Named<BlockFormat> formats[] = {{"bfp", BlockFormat::bfp}, {"mxfp4", BlockFormat::mxfp4}, {"nvfp4", BlockFormat::nvfp4}, {"fp8", BlockFormat::fp8}};
+constexpr Named<BlockFormat> formats[] = {
+    {"bfp", BlockFormat::bfp}, {"mxfp4", BlockFormat::mxfp4}, {"nvfp4", BlockFormat::nvfp4}, {"fp8", BlockFormat::fp8}};
 
-template <class E, size_t N>
-bool find(const Named<E> (&list)[N], std::string_view name, E& out) noexcept {
+template <class E, size_t N> bool find(const Named<E> (&list)[N], std::string_view name, E& out) noexcept {
     for (const auto& n : list)
         if (n.name == name) return out = n.value, true;
     return false;
 }
-template <class E, size_t N>
-const char* name_of(const Named<E> (&list)[N], E value) noexcept {
+template <class E, size_t N> const char* name_of(const Named<E> (&list)[N], E value) noexcept {
     for (const auto& n : list)
         if (n.value == value) return n.name.data();
     return "?";
@@ -108,7 +118,8 @@ const char* name_of(const Named<E> (&list)[N], E value) noexcept {
 
 larder_status set_one(const Word& w, Chain& c) noexcept {
     uint32_t v = 0;
-    if (w.key == "entropy") return find(entropies, w.value, c.entropy) ? LARDER_OK : bad_word(w, "no such entropy coder");
+    if (w.key == "entropy")
+        return find(entropies, w.value, c.entropy) ? LARDER_OK : bad_word(w, "no such entropy coder");
     if (w.key == "format") return find(formats, w.value, c.format) ? LARDER_OK : bad_word(w, "no such block format");
     if (w.key == "axis" || w.key == "kaxis" || w.key == "vaxis") {
         Axis a;
@@ -156,16 +167,19 @@ larder_status set_words(std::string_view text, Chain& c) noexcept {
     return LARDER_OK;
 }
 
-} // namespace
+}  // namespace
 
 larder_status parse_chain(const char* text, Chain& out) noexcept {
     out = Chain{};
     std::string_view rest(text ? text : "lossless");
-    if (rest.size() > 1000) return fail(LARDER_E_INVALID, "chain", "the chain is %zu characters long; 1000 is the limit", rest.size());
+    if (rest.size() > 1000)
+        return fail(LARDER_E_INVALID, "chain", "the chain is %zu characters long; 1000 is the limit", rest.size());
     Word first;
-    if (!next_word(rest, first) || first.pair) return fail(LARDER_E_INVALID, "chain", "a chain begins with the name of a preset or quantizer");
+    if (!next_word(rest, first) || first.pair)
+        return fail(LARDER_E_INVALID, "chain", "a chain begins with the name of a preset or quantizer");
     if (!find(quants, first.key, out.quant)) {
-        const auto* p = std::find_if(std::begin(presets), std::end(presets), [&](const Preset& x) { return first.key == x.name; });
+        const auto* p =
+            std::find_if(std::begin(presets), std::end(presets), [&](const Preset& x) { return first.key == x.name; });
         if (p == std::end(presets)) return bad_word(first, "no such preset or quantizer");
         std::string_view written(p->chain);
         Word quantizer;
@@ -220,8 +234,10 @@ bool preset_at(uint32_t index, larder_codec_info& out) noexcept {
 
 uint32_t code_limit(const Chain& c, uint32_t kv, uint32_t layer, uint32_t n_layers) noexcept {
     if (c.taper) {
-        // Levels of the CacheGen artifact for 32 layers, scaled to the depth at hand: [level][K|V][third of the layers].
-        static constexpr uint8_t limits[3][2][3] = {{{7, 7, 5}, {7, 5, 5}}, {{15, 7, 7}, {15, 7, 7}}, {{15, 15, 15}, {15, 15, 15}}};
+        // Levels of the CacheGen artifact for 32 layers, scaled to the depth at hand: [level][K|V][third of the
+        // layers].
+        static constexpr uint8_t limits[3][2][3] = {
+            {{7, 7, 5}, {7, 5, 5}}, {{15, 7, 7}, {15, 7, 7}}, {{15, 15, 15}, {15, 15, 15}}};
         return limits[c.taper - 1][kv][std::min<uint32_t>(2, layer * 3 / n_layers)];
     }
     return c.symmetric ? (1u << (c.bits[kv] - 1)) - 1 : (1u << c.bits[kv]) - 1;
@@ -235,12 +251,13 @@ larder_status check_separable(const Chain& c) noexcept {
     if (c.symmetric || c.taper) return bad("sym and taper are for affine chains");
     for (const uint8_t bits : c.bits) {
         if (bits < 2 || bits > 8) return fail(LARDER_E_RANGE, "chain", "bits must be 2 to 8");
-        if (c.salient_percent && (c.salient_bits > 8 || c.salient_bits < bits || c.salient_bits % bits)) return bad("salient_bits must be a multiple of bits, 8 at most");
+        if (c.salient_percent && (c.salient_bits > 8 || c.salient_bits < bits || c.salient_bits % bits))
+            return bad("salient_bits must be a multiple of bits, 8 at most");
     }
     return LARDER_OK;
 }
 
-} // namespace
+}  // namespace
 
 larder_status check_chain(const Chain& c) noexcept {
     const auto bad = [](const char* why) { return fail(LARDER_E_INVALID, "chain", "%s", why); };
@@ -249,8 +266,10 @@ larder_status check_chain(const Chain& c) noexcept {
     if (c.entropy == Entropy::zstd && c.quant != Quant::exact) return bad("zstd is for exact chains only");
     if (c.quant == Quant::affine) {
         for (uint32_t kv = 0; kv < 2; ++kv) {
-            if (c.bits[kv] < (c.symmetric ? 2 : 1) || c.bits[kv] > 8) return fail(LARDER_E_RANGE, "chain", "bits must be 1 to 8, and 2 to 8 when symmetric");
-            if (c.axis[kv] == Axis::channel && (c.group == 0 || 32 % c.group)) return bad("a group along tokens has 1, 2, 4, 8, 16 or 32 of them");
+            if (c.bits[kv] < (c.symmetric ? 2 : 1) || c.bits[kv] > 8)
+                return fail(LARDER_E_RANGE, "chain", "bits must be 1 to 8, and 2 to 8 when symmetric");
+            if (c.axis[kv] == Axis::channel && (c.group == 0 || 32 % c.group))
+                return bad("a group along tokens has 1, 2, 4, 8, 16 or 32 of them");
         }
         if (c.taper && !c.symmetric) return bad("taper needs sym=1");
         if (c.salient_percent) return bad("salient tokens are not for this chain");
@@ -276,17 +295,24 @@ larder_status check_chain_shape(const Chain& c, const larder_stream_shape& s) no
         const larder_dtype t = kv ? s.v_dtype : s.k_dtype;
         if (!dim) continue;
         if (!is_float_dtype(t) && c.quant != Quant::exact)
-            return fail(LARDER_E_UNSUPPORTED, kv ? "v_dtype" : "k_dtype", "a lossy chain needs F16, BF16 or F32 data, not dtype %d", t);
+            return fail(LARDER_E_UNSUPPORTED, kv ? "v_dtype" : "k_dtype",
+                        "a lossy chain needs F16, BF16 or F32 data, not dtype %d", t);
         const bool grouped = c.quant == Quant::block || (c.quant == Quant::affine && c.axis[kv] == Axis::token);
         if (grouped && c.group && width % c.group)
-            return fail(LARDER_E_UNSUPPORTED, kv ? "v_dim" : "k_dim", "%u channels are not a multiple of the chain's group of %u", width, c.group);
+            return fail(LARDER_E_UNSUPPORTED, kv ? "v_dim" : "k_dim",
+                        "%u channels are not a multiple of the chain's group of %u", width, c.group);
     }
     return LARDER_OK;
 }
 
 namespace {
 
-enum StageType : uint16_t { stage_quantizer = 0x0101, stage_sort = 0x0102, stage_entropy = 0x0201, stage_profile = 0x0301 };
+enum StageType : uint16_t {
+    stage_quantizer = 0x0101,
+    stage_sort = 0x0102,
+    stage_entropy = 0x0201,
+    stage_profile = 0x0301
+};
 constexpr uint8_t stage_critical = 1;
 constexpr size_t quantizer_bytes = 20;
 
@@ -301,14 +327,16 @@ size_t put_stage(std::byte* out, uint16_t type, const void* data, uint32_t n) no
     return padded;
 }
 
-} // namespace
+}  // namespace
 
 size_t write_stages(const Chain& c, const larder_key* profile_hash, std::byte* out) noexcept {
     std::byte q[quantizer_bytes] = {};
-    const uint8_t bytes[] = {uint8_t(c.quant), uint8_t(c.format), c.bits[0], c.bits[1], uint8_t(c.axis[0]), uint8_t(c.axis[1])};
+    const uint8_t bytes[] = {uint8_t(c.quant), uint8_t(c.format),  c.bits[0],
+                             c.bits[1],        uint8_t(c.axis[0]), uint8_t(c.axis[1])};
     std::memcpy(q, bytes, sizeof bytes);
     store_le<uint16_t>(q + 6, c.group);
-    const uint8_t more[] = {uint8_t(c.symmetric), c.taper, c.level, c.keep_percent, c.salient_percent, c.salient_bits, 0, 0};
+    const uint8_t more[] = {uint8_t(c.symmetric), c.taper,        c.level, c.keep_percent,
+                            c.salient_percent,    c.salient_bits, 0,       0};
     std::memcpy(q + 8, more, sizeof more);
     store_le<uint32_t>(q + 16, c.exact_tail);
     size_t at = put_stage(out, stage_quantizer, q, sizeof q);
@@ -333,10 +361,12 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         const ByteSpan data = in.take(n);
         in.take((8 - n % 8) % 8);
         if (!in.ok()) return damaged();
-        const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_entropy || type == stage_profile);
+        const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_entropy ||
+                                            type == stage_profile);
         if (!known) {
             if (flags & stage_critical)
-                return fail(LARDER_E_FORMAT, "stages", "stage %#x version %u is not known to this library and may not be skipped", type, version);
+                return fail(LARDER_E_FORMAT, "stages",
+                            "stage %#x version %u is not known to this library and may not be skipped", type, version);
             continue;
         }
         ByteReader d(data);
@@ -358,8 +388,9 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
             c.salient_bits = d.get<uint8_t>();
             const uint16_t zero = d.get<uint16_t>();
             c.exact_tail = d.get<uint32_t>();
-            if (!d.ok() || d.remaining() || zero || k_axis > 1 || v_axis > 1 || symmetric > 1 || c.taper > 3 || c.level >= LARDER_PROFILE_MAX_LEVELS ||
-                c.format > BlockFormat::fp8 || c.keep_percent > 100 || c.salient_percent > 100)
+            if (!d.ok() || d.remaining() || zero || k_axis > 1 || v_axis > 1 || symmetric > 1 || c.taper > 3 ||
+                c.level >= LARDER_PROFILE_MAX_LEVELS || c.format > BlockFormat::fp8 || c.keep_percent > 100 ||
+                c.salient_percent > 100)
                 return damaged();
             seen_quantizer = true;
         } else if (type == stage_sort) {
@@ -377,8 +408,9 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         }
     }
     if (!seen_quantizer || !seen_entropy) return damaged();
-    if (uint8_t(c.quant) > uint8_t(Quant::separable)) return fail(LARDER_E_FORMAT, "stages", "quantizer %u is not known to this library", uint32_t(c.quant));
+    if (uint8_t(c.quant) > uint8_t(Quant::separable))
+        return fail(LARDER_E_FORMAT, "stages", "quantizer %u is not known to this library", uint32_t(c.quant));
     return check_chain(c) < 0 ? damaged() : LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -2,7 +2,8 @@
 //
 //   source -> [transform] -> quantize -> [sparsify] -> entropy-code -> frame
 //
-// A preset is a named chain. The stage list of a stream holds one record per stage, so a reader can refuse a stage that it does not know.
+// A preset is a named chain. The stage list of a stream holds one record per stage, so a reader can refuse a stage that
+// it does not know.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +16,11 @@
 namespace larder {
 
 enum class Quant : uint8_t {
-    exact = 1,   // every bit kept
-    affine = 2,  // q = round((x - offset) / step), offset and step shared by a group along channels or tokens
-    block = 3,   // block floating point: a shared scale and small floats or mantissas
-    step = 4,    // a fixed step per channel, from a profile
-    sparse = 5,  // the largest magnitudes of each token and head, the rest zero
+    exact = 1,     // every bit kept
+    affine = 2,    // q = round((x - offset) / step), offset and step shared by a group along channels or tokens
+    block = 3,     // block floating point: a shared scale and small floats or mantissas
+    step = 4,      // a fixed step per channel, from a profile
+    sparse = 5,    // the largest magnitudes of each token and head, the rest zero
     separable = 6  // scales of channels and of tokens, and more bits for salient tokens
 };
 
@@ -34,25 +35,29 @@ struct Chain {
     Quant quant = Quant::exact;
     Entropy entropy = Entropy::none;
     BlockFormat format = BlockFormat::none;
-    uint8_t bits[2] = {0, 0};                   // K, V: bits per code before entropy coding
+    uint8_t bits[2] = {0, 0};  // K, V: bits per code before entropy coding
     Axis axis[2] = {Axis::token, Axis::token};
-    uint16_t group = 32;                        // values that share a scale; 0: all channels of a token
+    uint16_t group = 32;  // values that share a scale; 0: all channels of a token
     bool symmetric = false;
-    uint8_t taper = 0;                          // 1 to 3: fewer levels in deeper layers, as CacheGen's quality levels do
-    uint8_t level = 0;                          // precision level of the profile
-    uint8_t keep_percent = 100;                 // sparse: magnitudes kept
-    bool sorted = false;                        // block: channels of like strength share blocks
-    uint8_t salient_percent = 0;                // mixed precision: tokens that get salient_bits
+    uint8_t taper = 0;            // 1 to 3: fewer levels in deeper layers, as CacheGen's quality levels do
+    uint8_t level = 0;            // precision level of the profile
+    uint8_t keep_percent = 100;   // sparse: magnitudes kept
+    bool sorted = false;          // block: channels of like strength share blocks
+    uint8_t salient_percent = 0;  // mixed precision: tokens that get salient_bits
     uint8_t salient_bits = 0;
-    uint32_t exact_tail = 0;                    // chunks that hold one of the last so many tokens are kept exact
+    uint32_t exact_tail = 0;  // chunks that hold one of the last so many tokens are kept exact
     uint32_t chunk_tokens = 256;
 };
 
-constexpr bool is_exact(const Chain& c) noexcept { return c.quant == Quant::exact; }
+constexpr bool is_exact(const Chain& c) noexcept {
+    return c.quant == Quant::exact;
+}
 constexpr larder_quality chain_quality(const Chain& c) noexcept {
     return is_exact(c) ? LARDER_QUALITY_EXACT : LARDER_QUALITY_APPROXIMATE;
 }
-constexpr bool needs_profile(const Chain& c) noexcept { return c.quant == Quant::step; }
+constexpr bool needs_profile(const Chain& c) noexcept {
+    return c.quant == Quant::step;
+}
 
 // Largest code of a symmetric quantizer, or of an asymmetric one (smallest 0), in this layer.
 uint32_t code_limit(const Chain& c, uint32_t kv, uint32_t layer, uint32_t n_layers) noexcept;
@@ -74,4 +79,4 @@ inline constexpr size_t max_stage_bytes = 256;
 size_t write_stages(const Chain& c, const larder_key* profile_hash, std::byte* out) noexcept;
 larder_status read_stages(ByteSpan stages, Chain& out, larder_key& profile_hash, bool& names_profile) noexcept;
 
-} // namespace larder
+}  // namespace larder

@@ -12,13 +12,15 @@ namespace {
 
 larder_status check_saliency(const Chain& chain, const float* saliency, uint32_t n_tokens) noexcept {
     if (!chain.salient_percent) return LARDER_OK;
-    if (!saliency) return fail(LARDER_E_INVALID, "saliency", "the chain gives salient tokens more bits, but saliency is NULL");
+    if (!saliency)
+        return fail(LARDER_E_INVALID, "saliency", "the chain gives salient tokens more bits, but saliency is NULL");
     for (uint32_t t = 0; t < n_tokens; ++t)
-        if (!std::isfinite(saliency[t])) return fail(LARDER_E_INVALID, "saliency", "the saliency of token %u is not finite", t);
+        if (!std::isfinite(saliency[t]))
+            return fail(LARDER_E_INVALID, "saliency", "the saliency of token %u is not finite", t);
     return LARDER_OK;
 }
 
-} // namespace
+}  // namespace
 
 larder_codec::~larder_codec() {
     if (profile) profile->unref();
@@ -39,9 +41,11 @@ larder_status larder_codec::create(larder_context& c, const larder_codec_options
         LARDER_TRY(check_handle(o.profile, HandleType::profile, "profile"));
         if (!o.profile->finished()) return fail(LARDER_E_STATE, "profile", "the profile's calibration is not finished");
     }
-    if (needs_profile(chain) && !o.profile) return fail(LARDER_E_MISSING_PROFILE, "profile", "this chain needs a calibrated profile");
+    if (needs_profile(chain) && !o.profile)
+        return fail(LARDER_E_MISSING_PROFILE, "profile", "this chain needs a calibrated profile");
     if (needs_profile(chain) && chain.level >= o.profile->n_levels)
-        return fail(LARDER_E_RANGE, "chain", "level %u is asked for; the profile has %u", chain.level, o.profile->n_levels);
+        return fail(LARDER_E_RANGE, "chain", "level %u is asked for; the profile has %u", chain.level,
+                    o.profile->n_levels);
     auto* codec = c.make_handle<larder_codec>(c);
     codec->chain = chain;
     codec->isa = IsaLevel(c.param(LARDER_PARAM_ISA_LEVEL));
@@ -51,7 +55,8 @@ larder_status larder_codec::create(larder_context& c, const larder_codec_options
     return LARDER_OK;
 }
 
-larder_status larder_codec::sizes(const larder_stream_shape& user, uint64_t& bound, uint64_t& workspace) const noexcept {
+larder_status larder_codec::sizes(const larder_stream_shape& user, uint64_t& bound,
+                                  uint64_t& workspace) const noexcept {
     larder_stream_shape shape;
     LARDER_TRY(read_options(&user, shape, "larder_stream_shape"));
     LARDER_TRY(check_shape(shape, chain.chunk_tokens));
@@ -79,10 +84,12 @@ Result<uint64_t> larder_codec::encode(const larder_stream_source& user, MutByteS
     if (!source.planes) return fail(LARDER_E_INVALID, "planes", "planes is NULL");
     EncodePlan plan(*this, shape);
     if (out.size() < plan.bound())
-        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the buffer has %zu bytes; this shape needs %llu", out.size(), (unsigned long long)plan.bound());
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the buffer has %zu bytes; this shape needs %llu",
+                    out.size(), (unsigned long long)plan.bound());
     if (!workspace.empty()) {
         if (workspace.size() < plan.workspace())
-            return fail(LARDER_E_BUFFER_TOO_SMALL, "workspace_bytes", "the workspace has %zu bytes; this shape needs %llu", workspace.size(),
+            return fail(LARDER_E_BUFFER_TOO_SMALL, "workspace_bytes",
+                        "the workspace has %zu bytes; this shape needs %llu", workspace.size(),
                         (unsigned long long)plan.workspace());
         return plan.encode(source, out.data(), workspace.data());
     }

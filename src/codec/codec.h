@@ -1,4 +1,5 @@
-// A codec: a validated chain of stages with an optional profile, ready to encode. Immutable once made, so any number of threads may use it.
+// A codec: a validated chain of stages with an optional profile, ready to encode. Immutable once made, so any number of
+// threads may use it.
 #pragma once
 
 #include "base/bytes.h"
@@ -15,7 +16,8 @@ struct larder_codec final : larder::Handle {
     larder_quality quality() const noexcept { return larder::chain_quality(chain); }
     larder_status sizes(const larder_stream_shape& shape, uint64_t& bound, uint64_t& workspace) const noexcept;
     // Everything as larder_stream_encode() says; an empty workspace means the context's allocator.
-    larder::Result<uint64_t> encode(const larder_stream_source& source, larder::MutByteSpan out, larder::MutByteSpan workspace) const;
+    larder::Result<uint64_t> encode(const larder_stream_source& source, larder::MutByteSpan out,
+                                    larder::MutByteSpan workspace) const;
 
     larder::Chain chain{};
     larder::IsaLevel isa{};

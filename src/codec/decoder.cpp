@@ -48,12 +48,23 @@ class Selection {
 
 ExtentShape Selection::extent(uint32_t layer, uint32_t kv, uint32_t n_tokens) const noexcept {
     const larder_dtype t = plane_dtype(f_.shape, kv);
-    return {&f_.chain, layer, f_.shape.n_layers, kv, n_tokens, width_[kv], f_.shape.n_kv_heads, kv ? f_.shape.v_dim : f_.shape.k_dim,
-            f_.identity.first_token, t, dtype_bytes(t), false};
+    return {&f_.chain,
+            layer,
+            f_.shape.n_layers,
+            kv,
+            n_tokens,
+            width_[kv],
+            f_.shape.n_kv_heads,
+            kv ? f_.shape.v_dim : f_.shape.k_dim,
+            f_.identity.first_token,
+            t,
+            dtype_bytes(t),
+            false};
 }
 
 void Selection::carve_all(std::byte*& at) noexcept {
-    if (f_.chain.entropy == Entropy::rans && !needs_profile(f_.chain)) expanded_ = carve<RansTable>(at, table_set_count(f_.profile));
+    if (f_.chain.entropy == Entropy::rans && !needs_profile(f_.chain))
+        expanded_ = carve<RansTable>(at, table_set_count(f_.profile));
     carve_embedded_profile(at);
     n_slots_ = uint32_t(std::min<uint64_t>(rans_ways, f_.at.n_extents));
     for (uint32_t i = 0; i < n_slots_; ++i) {
@@ -79,17 +90,21 @@ void Selection::carve_embedded_profile(std::byte*& at) noexcept {
 
 larder_status Selection::find_tables() noexcept {
     if (!needs_profile(f_.chain)) {
-        return f_.chain.entropy == Entropy::rans ? read_table_set(f_.profile, f_.shape.n_layers, width_, expanded_, tables_) : LARDER_OK;
+        return f_.chain.entropy == Entropy::rans
+                   ? read_table_set(f_.profile, f_.shape.n_layers, width_, expanded_, tables_)
+                   : LARDER_OK;
     }
     if (f_.names_profile) {
         for (uint32_t i = 0; i < t_.n_profiles && !profile_; ++i) {
             const larder_profile* p = t_.profiles[i];
-            if (p && p->finished() && p->hash == f_.profile_hash && f_.chain.level < p->n_levels) profile_ = &p->levels[f_.chain.level];
+            if (p && p->finished() && p->hash == f_.profile_hash && f_.chain.level < p->n_levels)
+                profile_ = &p->levels[f_.chain.level];
         }
         if (!profile_) {
             char hex[17];
             for (int i = 0; i < 8; ++i) std::snprintf(hex + 2 * i, 3, "%02x", f_.profile_hash.bytes[i]);
-            return fail(LARDER_E_MISSING_PROFILE, "profiles", "the stream names profile %s..., which was not given", hex);
+            return fail(LARDER_E_MISSING_PROFILE, "profiles", "the stream names profile %s..., which was not given",
+                        hex);
         }
     } else {
         ProfileHeader h;
@@ -98,7 +113,8 @@ larder_status Selection::find_tables() noexcept {
         LARDER_TRY(read_profile_level(f_.profile, h, f_.chain.level, at, false, embedded_));
         profile_ = &embedded_;
     }
-    if (profile_->check_shape(f_.shape) < 0) return fail(LARDER_E_CORRUPT, "profile", "the profile has another shape than the stream");
+    if (profile_->check_shape(f_.shape) < 0)
+        return fail(LARDER_E_CORRUPT, "profile", "the profile has another shape than the stream");
     tables_ = profile_->tables;
     return LARDER_OK;
 }
@@ -166,7 +182,7 @@ larder_status Selection::flush() noexcept {
     return LARDER_OK;
 }
 
-} // namespace
+}  // namespace
 
 uint64_t decode_workspace(const Frame& f) noexcept {
     std::byte* at = nullptr;
@@ -175,16 +191,19 @@ uint64_t decode_workspace(const Frame& f) noexcept {
     return carved(at) + scratch_align;
 }
 
-larder_status decode_selection(larder_context& c, const Frame& f, const larder_stream_target& t, std::byte* workspace) noexcept {
-    std::byte* at = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(workspace) + scratch_align - 1) / scratch_align * scratch_align);
+larder_status decode_selection(larder_context& c, const Frame& f, const larder_stream_target& t,
+                               std::byte* workspace) noexcept {
+    std::byte* at = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(workspace) + scratch_align - 1) /
+                                                 scratch_align * scratch_align);
     Selection s(kernels(IsaLevel(c.param(LARDER_PARAM_ISA_LEVEL))), f, t);
     s.carve_all(at);
     LARDER_TRY(s.run());
     uint64_t out = 0;
-    for (uint32_t kv = 0; kv < 2; ++kv) out += uint64_t(plane_width(f.shape, kv)) * dtype_bytes(plane_dtype(f.shape, kv));
+    for (uint32_t kv = 0; kv < 2; ++kv)
+        out += uint64_t(plane_width(f.shape, kv)) * dtype_bytes(plane_dtype(f.shape, kv));
     c.stats.add(Stat::codec_decoded_bytes_in, f.total_bytes);
     c.stats.add(Stat::codec_decoded_bytes_out, out * t.n_layers * t.n_tokens);
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

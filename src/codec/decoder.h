@@ -10,6 +10,7 @@ namespace larder {
 
 uint64_t decode_workspace(const Frame& f) noexcept;
 // The target's selection is valid, its workspace large enough.
-larder_status decode_selection(larder_context& c, const Frame& f, const larder_stream_target& t, std::byte* workspace) noexcept;
+larder_status decode_selection(larder_context& c, const Frame& f, const larder_stream_target& t,
+                               std::byte* workspace) noexcept;
 
-} // namespace larder
+}  // namespace larder

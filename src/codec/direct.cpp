@@ -19,7 +19,9 @@ uint8_t to_e2m1(float x) noexcept {
     const int code = (a > 0.25f) + (a >= 0.75f) + (a > 1.25f) + (a >= 1.75f) + (a > 2.5f) + (a >= 3.5f) + (a > 5);
     return uint8_t(code | (std::signbit(x) ? 8 : 0));
 }
-float from_e2m1(uint8_t c) noexcept { return c & 8 ? -e2m1_values[c & 7] : e2m1_values[c & 7]; }
+float from_e2m1(uint8_t c) noexcept {
+    return c & 8 ? -e2m1_values[c & 7] : e2m1_values[c & 7];
+}
 
 // E4M3 (the variant without infinities): nearest, ties to even, saturating at 448.
 uint8_t to_e4m3(float x) noexcept {
@@ -35,11 +37,19 @@ float from_e4m3(uint8_t c) noexcept {
     return c & 0x80 ? -a : a;
 }
 
-float power_of_two(int e) noexcept { return std::ldexp(1.0f, e); }
+float power_of_two(int e) noexcept {
+    return std::ldexp(1.0f, e);
+}
 // floor(log2 x) of a positive float; 0 becomes the smallest exponent that is stored.
-int exponent_of(float x) noexcept { return x > 0 ? std::max(std::ilogb(x), -126) : -126; }
-std::byte biased(int e) noexcept { return std::byte(uint8_t(std::clamp(e, -126, 127) + 127)); }
-int unbiased(std::byte b) noexcept { return int(uint8_t(b)) - 127; }
+int exponent_of(float x) noexcept {
+    return x > 0 ? std::max(std::ilogb(x), -126) : -126;
+}
+std::byte biased(int e) noexcept {
+    return std::byte(uint8_t(std::clamp(e, -126, 127) + 127));
+}
+int unbiased(std::byte b) noexcept {
+    return int(uint8_t(b)) - 127;
+}
 
 float largest(const float* x, uint32_t n) noexcept {
     float m = 0;
@@ -47,21 +57,26 @@ float largest(const float* x, uint32_t n) noexcept {
     return m;
 }
 
-template <class F>
-void put_nibbles(uint32_t n, std::byte* out, F code) noexcept {
+template <class F> void put_nibbles(uint32_t n, std::byte* out, F code) noexcept {
     for (uint32_t i = 0; i < n; i += 2) out[i / 2] = std::byte(uint8_t(code(i) | (i + 1 < n ? code(i + 1) << 4 : 0)));
 }
-uint8_t nibble(const std::byte* in, uint32_t i) noexcept { return uint8_t(in[i / 2]) >> (i % 2 * 4) & 15; }
+uint8_t nibble(const std::byte* in, uint32_t i) noexcept {
+    return uint8_t(in[i / 2]) >> (i % 2 * 4) & 15;
+}
 
-size_t group_bytes(BlockFormat f, uint32_t g) noexcept { return f == BlockFormat::fp8 ? 2 + size_t(g) : 1 + (size_t(g) + 1) / 2; }
+size_t group_bytes(BlockFormat f, uint32_t g) noexcept {
+    return f == BlockFormat::fp8 ? 2 + size_t(g) : 1 + (size_t(g) + 1) / 2;
+}
 
-void encode_group(BlockFormat f, const float* x, uint32_t g, float token_scale, larder_dtype t, std::byte* out) noexcept {
+void encode_group(BlockFormat f, const float* x, uint32_t g, float token_scale, larder_dtype t,
+                  std::byte* out) noexcept {
     const float most = largest(x, g);
     if (f == BlockFormat::bfp) {
         const int e = std::max(exponent_of(most) - 2, -126);
         const float inverse = power_of_two(-e);
         out[0] = biased(e);
-        put_nibbles(g, out + 1, [&](uint32_t i) { return uint8_t(int(round_even(clamp(x[i] * inverse, -8, 7)))) & 15; });
+        put_nibbles(g, out + 1,
+                    [&](uint32_t i) { return uint8_t(int(round_even(clamp(x[i] * inverse, -8, 7)))) & 15; });
     } else if (f == BlockFormat::mxfp4) {
         const int e = std::max(exponent_of(most) - 2, -126);
         const float inverse = power_of_two(-e);
@@ -80,7 +95,8 @@ void encode_group(BlockFormat f, const float* x, uint32_t g, float token_scale, 
     }
 }
 
-bool decode_group(BlockFormat f, const std::byte* in, uint32_t g, float token_scale, larder_dtype t, float* x) noexcept {
+bool decode_group(BlockFormat f, const std::byte* in, uint32_t g, float token_scale, larder_dtype t,
+                  float* x) noexcept {
     if (f == BlockFormat::fp8) {
         const float s = scale_value(load_le<uint16_t>(in), t);
         for (uint32_t i = 0; i < g; ++i) x[i] = from_e4m3(uint8_t(in[2 + i])) * s;
@@ -100,7 +116,8 @@ bool decode_group(BlockFormat f, const std::byte* in, uint32_t g, float token_sc
 }
 
 void encode_sparse(const float* x, uint32_t dim, uint32_t n_kept, larder_dtype t, std::byte* out) noexcept {
-    // The threshold is the n_kept-th largest magnitude; among equals the first are kept. Magnitudes compare as integers.
+    // The threshold is the n_kept-th largest magnitude; among equals the first are kept. Magnitudes compare as
+    // integers.
     uint32_t lo = 0, hi = 0x7f800000u;
     const auto count_at_least = [&](uint32_t m) {
         uint32_t n = 0;
@@ -137,9 +154,11 @@ bool decode_sparse(const std::byte* in, uint32_t dim, uint32_t n_kept, larder_dt
     return n == n_kept;
 }
 
-size_t head_bytes_sparse(const ExtentShape& e) noexcept { return (e.dim + 7) / 8 + 2 * size_t(kept_dims(*e.chain, e.dim)); }
+size_t head_bytes_sparse(const ExtentShape& e) noexcept {
+    return (e.dim + 7) / 8 + 2 * size_t(kept_dims(*e.chain, e.dim));
+}
 
-} // namespace
+}  // namespace
 
 size_t direct_token_bytes(const ExtentShape& e) noexcept {
     if (e.chain->quant == Quant::sparse) return e.n_heads * head_bytes_sparse(e);
@@ -150,7 +169,8 @@ void direct_encode(const ExtentShape& e, const ExtentScratch& s, uint32_t n, std
     for (uint32_t t = 0; t < n; ++t) {
         const float* x = s.x + size_t(t) * e.width;
         if (e.chain->quant == Quant::sparse) {
-            for (uint32_t h = 0; h < e.n_heads; ++h, out += head_bytes_sparse(e)) encode_sparse(x + size_t(h) * e.dim, e.dim, kept_dims(*e.chain, e.dim), e.dtype, out);
+            for (uint32_t h = 0; h < e.n_heads; ++h, out += head_bytes_sparse(e))
+                encode_sparse(x + size_t(h) * e.dim, e.dim, kept_dims(*e.chain, e.dim), e.dtype, out);
             continue;
         }
         float token_scale = 1;
@@ -181,10 +201,13 @@ larder_status direct_decode(const ExtentShape& e, const ExtentScratch& s, uint32
         const float token_scale = e.chain->format == BlockFormat::nvfp4 ? power_of_two(unbiased(*in++)) : 1.0f;
         float* const blocks = e.chain->sorted ? s.lo : x;
         for (uint32_t g = 0; g < e.groups(); ++g, in += group_bytes(e.chain->format, e.group()))
-            good = decode_group(e.chain->format, in, e.group(), token_scale, e.dtype, blocks + size_t(g) * e.group()) && good;
+            good = decode_group(e.chain->format, in, e.group(), token_scale, e.dtype, blocks + size_t(g) * e.group()) &&
+                   good;
         for (uint32_t c = 0; e.chain->sorted && c < e.width; ++c) x[s.order[c]] = blocks[c];
     }
-    return good ? LARDER_OK : fail(LARDER_E_CORRUPT, "extent", "an extent has a scale that is not a number, or a bitmap of the wrong size");
+    return good ? LARDER_OK
+                : fail(LARDER_E_CORRUPT, "extent",
+                       "an extent has a scale that is not a number, or a bitmap of the wrong size");
 }
 
-} // namespace larder
+}  // namespace larder

@@ -10,15 +10,27 @@
 namespace larder {
 
 EncodePlan::EncodePlan(const larder_codec& codec, const larder_stream_shape& shape) noexcept
-    : codec_(codec), chain_(codec.chain), shape_(shape), k_(kernels(codec.isa)), width_{plane_width(shape, 0), plane_width(shape, 1)},
-      profile_(codec.profile ? &codec.profile->levels[codec.chain.level] : nullptr), longest_(std::min(shape.n_tokens, codec.chain.chunk_tokens)) {}
+    : codec_(codec), chain_(codec.chain), shape_(shape),
+      k_(kernels(codec.isa)), width_{plane_width(shape, 0), plane_width(shape, 1)},
+      profile_(codec.profile ? &codec.profile->levels[codec.chain.level] : nullptr),
+      longest_(std::min(shape.n_tokens, codec.chain.chunk_tokens)) {}
 
 ExtentShape EncodePlan::extent(uint32_t layer, uint32_t kv, uint32_t first_token, uint32_t n_tokens,
-                              const larder_stream_identity* identity) const noexcept {
+                               const larder_stream_identity* identity) const noexcept {
     const larder_dtype t = plane_dtype(shape_, kv);
     const bool tail = chain_.exact_tail && uint64_t(first_token) + n_tokens + chain_.exact_tail > shape_.n_tokens;
-    return {&chain_, layer, shape_.n_layers, kv, n_tokens, width_[kv], shape_.n_kv_heads, kv ? shape_.v_dim : shape_.k_dim,
-            identity ? identity->first_token + first_token : 0, t, dtype_bytes(t), tail};
+    return {&chain_,
+            layer,
+            shape_.n_layers,
+            kv,
+            n_tokens,
+            width_[kv],
+            shape_.n_kv_heads,
+            kv ? shape_.v_dim : shape_.k_dim,
+            identity ? identity->first_token + first_token : 0,
+            t,
+            dtype_bytes(t),
+            tail};
 }
 
 EncodePlan::Scratch EncodePlan::carve_scratch(std::byte*& at) const noexcept {
@@ -46,21 +58,28 @@ uint64_t EncodePlan::workspace() const noexcept {
 }
 
 uint64_t EncodePlan::bound() const noexcept {
-    const uint64_t profile = measures() ? TableMeasure::max_bytes(shape_.n_layers, width_) : codec_.profile ? codec_.profile->saved.size() : 0;
+    const uint64_t profile = measures()       ? TableMeasure::max_bytes(shape_.n_layers, width_)
+                             : codec_.profile ? codec_.profile->saved.size()
+                                              : 0;
     FrameLayout at;
     at.set(shape_, chain_.chunk_tokens, max_stage_bytes, profile);
     uint64_t n = at.payload_offset + trailer_bytes + at.n_extents * (4 + extent_align);
     return n + shape_bytes();
 }
 
-larder_status EncodePlan::plane(const larder_stream_source& source, uint32_t layer, uint32_t kv, PlaneView& out) const noexcept {
-    LARDER_TRY(read_plane(source.planes, source.plane_stride, 2 * uint64_t(layer) + kv, shape_.n_kv_heads, kv ? shape_.v_dim : shape_.k_dim,
-                          dtype_bytes(plane_dtype(shape_, kv)), shape_.n_tokens, out));
-    if (!out.given()) return fail(LARDER_E_INVALID, "planes", "the %s plane of layer %u has neither base nor pages", kv ? "V" : "K", layer);
+larder_status EncodePlan::plane(const larder_stream_source& source, uint32_t layer, uint32_t kv,
+                                PlaneView& out) const noexcept {
+    LARDER_TRY(read_plane(source.planes, source.plane_stride, 2 * uint64_t(layer) + kv, shape_.n_kv_heads,
+                          kv ? shape_.v_dim : shape_.k_dim, dtype_bytes(plane_dtype(shape_, kv)), shape_.n_tokens,
+                          out));
+    if (!out.given())
+        return fail(LARDER_E_INVALID, "planes", "the %s plane of layer %u has neither base nor pages", kv ? "V" : "K",
+                    layer);
     return LARDER_OK;
 }
 
-larder_status EncodePlan::measure_plane(const larder_stream_source& source, const ExtentScratch& s, uint32_t layer, uint32_t kv, TableMeasure& m) const noexcept {
+larder_status EncodePlan::measure_plane(const larder_stream_source& source, const ExtentScratch& s, uint32_t layer,
+                                        uint32_t kv, TableMeasure& m) const noexcept {
     PlaneView view;
     LARDER_TRY(plane(source, layer, kv, view));
     const uint32_t n_tiles = (shape_.n_tokens + tile_tokens - 1) / tile_tokens;
@@ -78,15 +97,18 @@ larder_status EncodePlan::measure_plane(const larder_stream_source& source, cons
     return LARDER_OK;
 }
 
-larder_status EncodePlan::measure(const larder_stream_source& source, const Scratch& s, TableMeasure& m) const noexcept {
+larder_status EncodePlan::measure(const larder_stream_source& source, const Scratch& s,
+                                  TableMeasure& m) const noexcept {
     m.begin();
     for (uint32_t layer = 0; layer < shape_.n_layers; ++layer)
         for (uint32_t kv = 0; kv < 2; ++kv)
-            if (width_[kv] && is_float_dtype(plane_dtype(shape_, kv))) LARDER_TRY(measure_plane(source, s.extent[kv], layer, kv, m));
+            if (width_[kv] && is_float_dtype(plane_dtype(shape_, kv)))
+                LARDER_TRY(measure_plane(source, s.extent[kv], layer, kv, m));
     return LARDER_OK;
 }
 
-Result<uint64_t> EncodePlan::profile_section(const larder_stream_source& source, const Scratch& s, std::byte* out, TableSet& tables) const noexcept {
+Result<uint64_t> EncodePlan::profile_section(const larder_stream_source& source, const Scratch& s, std::byte* out,
+                                             TableSet& tables) const noexcept {
     if (profile_) {
         tables = profile_->tables;
         if (!codec_.embed_profile) return uint64_t(0);
@@ -102,8 +124,9 @@ Result<uint64_t> EncodePlan::profile_section(const larder_stream_source& source,
     return uint64_t(n);
 }
 
-Result<uint64_t> EncodePlan::write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables, const SalientTokens* salient,
-                                           const FrameLayout& at, std::byte* out) const noexcept {
+Result<uint64_t> EncodePlan::write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables,
+                                           const SalientTokens* salient, const FrameLayout& at,
+                                           std::byte* out) const noexcept {
     uint64_t end = at.payload_offset, number = 0;
     for (uint32_t layer = 0; layer < shape_.n_layers; ++layer)
         for (uint32_t kv = 0; kv < at.n_sides; ++kv) {
@@ -112,7 +135,8 @@ Result<uint64_t> EncodePlan::write_extents(const larder_stream_source& source, c
             PlaneModel model;
             if (profile_) {
                 model = profile_->plane(layer, kv);
-                if (kv == 0 && profile_->rope.dims && source.identity.rope == LARDER_ROPE_POST) model.rope = &profile_->rope;
+                if (kv == 0 && profile_->rope.dims && source.identity.rope == LARDER_ROPE_POST)
+                    model.rope = &profile_->rope;
             }
             for (uint32_t t = 0; t < shape_.n_tokens; t += chain_.chunk_tokens) {
                 const uint32_t n = std::min(chain_.chunk_tokens, shape_.n_tokens - t);
@@ -132,10 +156,13 @@ Result<uint64_t> EncodePlan::write_extents(const larder_stream_source& source, c
     return end;
 }
 
-Result<uint64_t> EncodePlan::encode(const larder_stream_source& source, std::byte* out, std::byte* workspace) const noexcept {
-    std::byte* scratch = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(workspace) + scratch_align - 1) / scratch_align * scratch_align);
+Result<uint64_t> EncodePlan::encode(const larder_stream_source& source, std::byte* out,
+                                    std::byte* workspace) const noexcept {
+    std::byte* scratch = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(workspace) + scratch_align - 1) /
+                                                      scratch_align * scratch_align);
     const Scratch s = carve_scratch(scratch);
-    const size_t stages_bytes = write_stages(chain_, codec_.profile && !codec_.embed_profile ? &codec_.profile->hash : nullptr, out + header_bytes);
+    const size_t stages_bytes = write_stages(
+        chain_, codec_.profile && !codec_.embed_profile ? &codec_.profile->hash : nullptr, out + header_bytes);
     FrameLayout at;
     at.set(shape_, chain_.chunk_tokens, stages_bytes, 0);
     TableSet tables;
@@ -149,7 +176,8 @@ Result<uint64_t> EncodePlan::encode(const larder_stream_source& source, std::byt
     zero(header_bytes + stages_bytes, profile_offset);
     zero(profile_offset + profile_bytes, at.index_offset);
     zero(at.index_offset + at.n_extents * index_entry_bytes, at.payload_offset);
-    const uint64_t total = seal_frame(out, end, shape_, source.identity, chain_, uint32_t(stages_bytes), uint32_t(profile_bytes), at);
+    const uint64_t total =
+        seal_frame(out, end, shape_, source.identity, chain_, uint32_t(stages_bytes), uint32_t(profile_bytes), at);
     codec_.context->stats.add(Stat::codec_encoded_bytes_in, shape_bytes());
     codec_.context->stats.add(Stat::codec_encoded_bytes_out, total);
     return total;
@@ -157,8 +185,9 @@ Result<uint64_t> EncodePlan::encode(const larder_stream_source& source, std::byt
 
 uint64_t EncodePlan::shape_bytes() const noexcept {
     uint64_t n = 0;
-    for (uint32_t kv = 0; kv < 2; ++kv) n += uint64_t(shape_.n_layers) * shape_.n_tokens * width_[kv] * dtype_bytes(plane_dtype(shape_, kv));
+    for (uint32_t kv = 0; kv < 2; ++kv)
+        n += uint64_t(shape_.n_layers) * shape_.n_tokens * width_[kv] * dtype_bytes(plane_dtype(shape_, kv));
     return n;
 }
 
-} // namespace larder
+}  // namespace larder

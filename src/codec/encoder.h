@@ -23,17 +23,20 @@ class EncodePlan {
     struct Scratch {
         ExtentScratch extent[2];  // K and V take turns in the same memory
         RansTable* tables;
-        std::byte* measure;       // of TableMeasure
+        std::byte* measure;  // of TableMeasure
     };
     Scratch carve_scratch(std::byte*& at) const noexcept;
-    ExtentShape extent(uint32_t layer, uint32_t kv, uint32_t first_token, uint32_t n_tokens, const larder_stream_identity* identity) const noexcept;
+    ExtentShape extent(uint32_t layer, uint32_t kv, uint32_t first_token, uint32_t n_tokens,
+                       const larder_stream_identity* identity) const noexcept;
     bool measures() const noexcept { return chain_.entropy == Entropy::rans && !needs_profile(chain_); }
     // Writes what goes between stage list and index, and makes the tables ready. Returns its size.
-    Result<uint64_t> profile_section(const larder_stream_source& source, const Scratch& s, std::byte* out, TableSet& tables) const noexcept;
-    Result<uint64_t> write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables, const SalientTokens* salient, const FrameLayout& at,
-                                   std::byte* out) const noexcept;
+    Result<uint64_t> profile_section(const larder_stream_source& source, const Scratch& s, std::byte* out,
+                                     TableSet& tables) const noexcept;
+    Result<uint64_t> write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables,
+                                   const SalientTokens* salient, const FrameLayout& at, std::byte* out) const noexcept;
     larder_status measure(const larder_stream_source& source, const Scratch& s, TableMeasure& m) const noexcept;
-    larder_status measure_plane(const larder_stream_source& source, const ExtentScratch& s, uint32_t layer, uint32_t kv, TableMeasure& m) const noexcept;
+    larder_status measure_plane(const larder_stream_source& source, const ExtentScratch& s, uint32_t layer, uint32_t kv,
+                                TableMeasure& m) const noexcept;
     larder_status plane(const larder_stream_source& source, uint32_t layer, uint32_t kv, PlaneView& out) const noexcept;
 
     uint64_t shape_bytes() const noexcept;
@@ -47,4 +50,4 @@ class EncodePlan {
     uint32_t longest_;  // tokens of the longest chunk
 };
 
-} // namespace larder
+}  // namespace larder

@@ -18,7 +18,9 @@ namespace {
 constexpr uint8_t method_raw = 0, method_coded = 1;
 constexpr size_t head_bytes = 4;
 
-void write_head(std::byte* out, uint8_t method) noexcept { store_le<uint32_t>(out, method); }
+void write_head(std::byte* out, uint8_t method) noexcept {
+    store_le<uint32_t>(out, method);
+}
 
 size_t encode_raw(const ExtentShape& e, const std::byte* elems, std::byte* out) noexcept {
     write_head(out, method_raw);
@@ -26,9 +28,11 @@ size_t encode_raw(const ExtentShape& e, const std::byte* elems, std::byte* out) 
     return head_bytes + e.raw_bytes();
 }
 
-bool codes_are_packed(const Chain& c) noexcept { return c.quant == Quant::affine && c.entropy == Entropy::none; }
+bool codes_are_packed(const Chain& c) noexcept {
+    return c.quant == Quant::affine && c.entropy == Entropy::none;
+}
 
-} // namespace
+}  // namespace
 
 bool ExtentShape::is_coded() const noexcept {
     if (keep_exact) return false;
@@ -74,14 +78,15 @@ ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool en
         s.side = carve<std::byte>(at, e.side_bytes());
         s.extra = carve<std::byte>(at, std::max(e.extra_bytes(), e.raw_bytes()));
     } else {
-        s.raw = carve<std::byte>(at, e.uses_symbols() ? max_raw_bytes(e.n_tokens, e.width, e.side_bytes()) : e.raw_bytes());
+        s.raw =
+            carve<std::byte>(at, e.uses_symbols() ? max_raw_bytes(e.n_tokens, e.width, e.side_bytes()) : e.raw_bytes());
     }
     if (e.uses_symbols()) s.symbols = carve_symbol_scratch(at, e.n_tokens, e.width, encode);
     return s;
 }
 
-void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model, const std::byte* elems, uint32_t t, uint32_t n,
-                   std::byte*& side, std::byte*& extra) noexcept {
+void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model,
+                   const std::byte* elems, uint32_t t, uint32_t n, std::byte*& side, std::byte*& extra) noexcept {
     const size_t values = size_t(n) * e.width;
     if (e.chain->quant == Quant::exact) {
         k.split(elems, e.dtype, s.q, extra, values);
@@ -94,14 +99,17 @@ void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& 
     if (e.chain->quant == Quant::affine) return affine_quantize(k, e, s, n, side);
     if (model->rope) rope_rotate(k, *model->rope, e.position + t, n, e.n_heads, e.dim, -1, s.x, s.angles);
     for (uint32_t i = 0; i < n; ++i)
-        k.quantize(s.x + size_t(i) * e.width, model->mean, model->inverse, 1, -32767, 32767, s.q + size_t(i) * e.width, e.width);
+        k.quantize(s.x + size_t(i) * e.width, model->mean, model->inverse, 1, -32767, 32767, s.q + size_t(i) * e.width,
+                   e.width);
 }
 
-size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables, const PlaneModel* model, std::byte* out) noexcept {
+size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables,
+                     const PlaneModel* model, std::byte* out) noexcept {
     const size_t room = e.raw_bytes();  // a coded extent must be smaller
     if (!e.is_coded()) return encode_raw(e, s.elems, out);
     if (e.chain->entropy == Entropy::zstd) {
-        const size_t n = zstd_encode(s.elems, e.elem_bytes, e.raw_bytes() / e.elem_bytes, s.extra, out + head_bytes, room - 1);
+        const size_t n =
+            zstd_encode(s.elems, e.elem_bytes, e.raw_bytes() / e.elem_bytes, s.extra, out + head_bytes, room - 1);
         if (!n) return encode_raw(e, s.elems, out);
         write_head(out, method_coded);
         return head_bytes + n;
@@ -111,7 +119,8 @@ size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch
     if (is_separable(*e.chain)) separable_begin(k, e, s, side);
     if (e.chain->sorted) sort_channels(k, e, s, side);
     static constexpr TableSet no_tables{};
-    SymbolEncoder encoder(k, s.symbols, symbols ? *tables : no_tables, e.layer, e.kv, symbols ? e.n_tokens : 0, symbols ? e.width : 0);
+    SymbolEncoder encoder(k, s.symbols, symbols ? *tables : no_tables, e.layer, e.kv, symbols ? e.n_tokens : 0,
+                          symbols ? e.width : 0);
     for (uint32_t t = 0; t < e.n_tokens; t += tile_tokens) {
         const uint32_t n = std::min(tile_tokens, e.n_tokens - t);
         quantize_tile(k, e, s, model, s.elems + size_t(t) * e.width * e.elem_bytes, t, n, side, extra);
@@ -137,7 +146,8 @@ size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch
     return at + n_extra;
 }
 
-larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables, const PlaneModel* model, ByteSpan bytes) noexcept {
+larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const ExtentScratch& s,
+                                  const TableSet* tables, const PlaneModel* model, ByteSpan bytes) noexcept {
     k_ = &k;
     e_ = e;
     s_ = s;
@@ -154,7 +164,8 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
         raw_elems_ = body.data();
         return LARDER_OK;
     }
-    if (head != method_coded || !e.is_coded() || body.size() >= e.raw_bytes()) return damaged("an extent's method does not go with the stream's stages");
+    if (head != method_coded || !e.is_coded() || body.size() >= e.raw_bytes())
+        return damaged("an extent's method does not go with the stream's stages");
     if (e.chain->entropy == Entropy::zstd) {
         packed_ = body;
         return LARDER_OK;
@@ -201,7 +212,8 @@ larder_status ExtentDecoder::finish_tile(uint32_t t, uint32_t n, std::byte* out)
         LARDER_TRY(affine_dequantize(*k_, e_, s_, n, side_, side_at_));
     } else {
         for (uint32_t i = 0; i < n; ++i)
-            k_->dequantize(s_.q + size_t(i) * e_.width, model_.mean, model_.step, 1, s_.x + size_t(i) * e_.width, e_.width);
+            k_->dequantize(s_.q + size_t(i) * e_.width, model_.mean, model_.step, 1, s_.x + size_t(i) * e_.width,
+                           e_.width);
         if (model_.rope) rope_rotate(*k_, *model_.rope, e_.position + t, n, e_.n_heads, e_.dim, 1, s_.x, s_.angles);
     }
     k_->from_f32(s_.x, e_.dtype, out, values);
@@ -232,4 +244,4 @@ larder_status ExtentDecoder::finish(const PlaneView& view, uint32_t from, uint32
     return has_job_ ? symbols_.end() : LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

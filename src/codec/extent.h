@@ -41,39 +41,44 @@ struct ExtentShape {
     bool uses_symbols() const noexcept { return is_coded() && chain->entropy == Entropy::rans; }
     uint32_t groups() const noexcept { return chain->group ? width / chain->group : 1; }
     uint32_t group() const noexcept { return chain->group ? chain->group : width; }
-    size_t side_bytes() const noexcept;   // scales and offsets, and where values belong
-    size_t extra_bytes() const noexcept;  // rest planes, or packed codes; with mixed precision the most that they can take
+    size_t side_bytes() const noexcept;  // scales and offsets, and where values belong
+    size_t extra_bytes()
+        const noexcept;  // rest planes, or packed codes; with mixed precision the most that they can take
 };
 
 struct ExtentScratch {
-    std::byte* elems;   // [n_tokens][width]; decode: one tile, or all where zstd decodes an extent at once
-    float* x;           // [tile_tokens][width]
-    int16_t* q;         // [tile_tokens][width]
+    std::byte* elems;  // [n_tokens][width]; decode: one tile, or all where zstd decodes an extent at once
+    float* x;          // [tile_tokens][width]
+    int16_t* q;        // [tile_tokens][width]
     float *lo, *hi, *scale, *inverse;  // [width]
-    float* angles;      // of rope.h
-    uint32_t *order, *block;  // [width] of sort.h
-    double* power;      // [width] of sort.h; encode
-    std::byte* side;    // encode
-    std::byte* extra;   // encode
-    std::byte* raw;     // decode: carried raw bytes
+    float* angles;                     // of rope.h
+    uint32_t *order, *block;           // [width] of sort.h
+    double* power;                     // [width] of sort.h; encode
+    std::byte* side;                   // encode
+    std::byte* extra;                  // encode
+    std::byte* raw;                    // decode: carried raw bytes
     SymbolScratch symbols;
 };
 // Carves for the larger of the given sizes; with at starting from NULL it only counts.
 ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& largest, bool encode) noexcept;
 
-// The quantizer of one tile: n tokens of elements, from the extent's token t on, to q; side data and rest planes appended at the given places.
-void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model, const std::byte* elems, uint32_t t, uint32_t n,
-                   std::byte*& side, std::byte*& extra) noexcept;
+// The quantizer of one tile: n tokens of elements, from the extent's token t on, to q; side data and rest planes
+// appended at the given places.
+void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model,
+                   const std::byte* elems, uint32_t t, uint32_t n, std::byte*& side, std::byte*& extra) noexcept;
 
 // Encode what lies in scratch.elems. Writes at most 4 + raw_bytes(). tables and model as the chain needs them.
-size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables, const PlaneModel* model, std::byte* out) noexcept;
+size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables,
+                     const PlaneModel* model, std::byte* out) noexcept;
 
 class ExtentDecoder {
   public:
     // Checks the extent. job() is set when rows are to be decoded before finish().
-    larder_status open(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables, const PlaneModel* model, ByteSpan bytes) noexcept;
+    larder_status open(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables,
+                       const PlaneModel* model, ByteSpan bytes) noexcept;
     RansJob* job() noexcept { return has_job_ ? &symbols_.job() : nullptr; }
-    // Tokens from .. to - 1 of the extent to the view's tokens at, at + 1, ...; tile by tile, while a tile is in the first-level cache.
+    // Tokens from .. to - 1 of the extent to the view's tokens at, at + 1, ...; tile by tile, while a tile is in the
+    // first-level cache.
     larder_status finish(const PlaneView& view, uint32_t from, uint32_t to, uint64_t at) noexcept;
 
   private:
@@ -89,4 +94,4 @@ class ExtentDecoder {
     bool has_job_ = false;
 };
 
-} // namespace larder
+}  // namespace larder

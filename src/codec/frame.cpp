@@ -10,13 +10,34 @@ namespace larder {
 
 namespace {
 
-constexpr uint64_t align_up(uint64_t n, uint64_t a) noexcept { return (n + a - 1) / a * a; }
+constexpr uint64_t align_up(uint64_t n, uint64_t a) noexcept {
+    return (n + a - 1) / a * a;
+}
 
 // Offsets in the fixed header.
 enum : size_t {
-    at_magic = 0, at_major = 4, at_minor = 5, at_flags = 6, at_total = 8, at_layers = 16, at_heads = 18, at_tokens = 20, at_k_dim = 24, at_v_dim = 28,
-    at_k_dtype = 32, at_v_dtype = 33, at_rope = 34, at_quality = 35, at_chunk = 36, at_first_token = 40, at_stages_bytes = 48, at_profile_bytes = 52,
-    at_meta_crc = 56, at_header_crc = 60, at_layout = 64, at_content = 96
+    at_magic = 0,
+    at_major = 4,
+    at_minor = 5,
+    at_flags = 6,
+    at_total = 8,
+    at_layers = 16,
+    at_heads = 18,
+    at_tokens = 20,
+    at_k_dim = 24,
+    at_v_dim = 28,
+    at_k_dtype = 32,
+    at_v_dtype = 33,
+    at_rope = 34,
+    at_quality = 35,
+    at_chunk = 36,
+    at_first_token = 40,
+    at_stages_bytes = 48,
+    at_profile_bytes = 52,
+    at_meta_crc = 56,
+    at_header_crc = 60,
+    at_layout = 64,
+    at_content = 96
 };
 
 uint32_t header_crc(const std::byte* h) noexcept {
@@ -28,8 +49,8 @@ larder_status check_trailer(const Frame& f) noexcept {
     const std::byte* t = f.bytes.data() + f.total_bytes - trailer_bytes;
     if (load_le<uint64_t>(t) != trailer_magic || load_le<uint64_t>(t + 8) != f.total_bytes ||
         load_le<uint32_t>(t + 16) != load_le<uint32_t>(f.bytes.data() + at_header_crc) ||
-        load_le<uint32_t>(t + 20) != load_le<uint32_t>(f.bytes.data() + at_meta_crc) || load_le<uint32_t>(t + 24) != 0 ||
-        load_le<uint32_t>(t + 28) != crc32c(0, t, 28))
+        load_le<uint32_t>(t + 20) != load_le<uint32_t>(f.bytes.data() + at_meta_crc) ||
+        load_le<uint32_t>(t + 24) != 0 || load_le<uint32_t>(t + 28) != crc32c(0, t, 28))
         return fail(LARDER_E_CORRUPT, "trailer", "the stream's trailer is damaged");
     return LARDER_OK;
 }
@@ -42,9 +63,12 @@ larder_status read_header(ByteSpan bytes, Frame& f, uint32_t& stages_bytes, uint
     if (have && std::memcmp(h, magic, have)) return fail(LARDER_E_FORMAT, "magic", "these bytes are not a stream");
     if (bytes.size() < header_bytes) return fail(LARDER_E_TRUNCATED, "header", "the stream ends within its header");
     if (uint8_t(h[at_major]) != stream_major)
-        return fail(LARDER_E_VERSION, "version", "the stream has format version %u; this library reads version %u", uint32_t(h[at_major]), stream_major);
-    if (header_crc(h) != load_le<uint32_t>(h + at_header_crc)) return fail(LARDER_E_CORRUPT, "header", "the checksum of the stream's header does not hold");
-    if (load_le<uint16_t>(h + at_flags)) return fail(LARDER_E_VERSION, "flags", "the stream uses features that this library does not know");
+        return fail(LARDER_E_VERSION, "version", "the stream has format version %u; this library reads version %u",
+                    uint32_t(h[at_major]), stream_major);
+    if (header_crc(h) != load_le<uint32_t>(h + at_header_crc))
+        return fail(LARDER_E_CORRUPT, "header", "the checksum of the stream's header does not hold");
+    if (load_le<uint16_t>(h + at_flags))
+        return fail(LARDER_E_VERSION, "flags", "the stream uses features that this library does not know");
     f.total_bytes = load_le<uint64_t>(h + at_total);
     f.shape = LARDER_STREAM_SHAPE_INIT;
     f.shape.n_layers = load_le<uint16_t>(h + at_layers);
@@ -64,18 +88,20 @@ larder_status read_header(ByteSpan bytes, Frame& f, uint32_t& stages_bytes, uint
     profile_bytes = load_le<uint32_t>(h + at_profile_bytes);
     const uint32_t chunk_tokens = load_le<uint32_t>(h + at_chunk);
     const larder_stream_shape stored = f.shape;
-    if (check_shape(f.shape, chunk_tokens) < 0 || stored.k_dtype != f.shape.k_dtype || stored.v_dtype != f.shape.v_dtype ||
-        f.identity.rope < LARDER_ROPE_POST || f.identity.rope > LARDER_ROPE_NONE)
+    if (check_shape(f.shape, chunk_tokens) < 0 || stored.k_dtype != f.shape.k_dtype ||
+        stored.v_dtype != f.shape.v_dtype || f.identity.rope < LARDER_ROPE_POST || f.identity.rope > LARDER_ROPE_NONE)
         return fail(LARDER_E_CORRUPT, "header", "the stream's header states an impossible shape");
     f.chain.chunk_tokens = chunk_tokens;
     f.at.set(f.shape, chunk_tokens, stages_bytes, profile_bytes);
-    if (f.total_bytes < f.at.payload_offset + trailer_bytes) return fail(LARDER_E_CORRUPT, "header", "the stream's stated length is too small");
+    if (f.total_bytes < f.at.payload_offset + trailer_bytes)
+        return fail(LARDER_E_CORRUPT, "header", "the stream's stated length is too small");
     return LARDER_OK;
 }
 
-} // namespace
+}  // namespace
 
-void FrameLayout::set(const larder_stream_shape& s, uint32_t chunk_tokens, uint64_t stages_bytes, uint64_t profile_bytes) noexcept {
+void FrameLayout::set(const larder_stream_shape& s, uint32_t chunk_tokens, uint64_t stages_bytes,
+                      uint64_t profile_bytes) noexcept {
     n_chunks = (s.n_tokens + chunk_tokens - 1) / chunk_tokens;
     n_sides = s.v_dim ? 2 : 1;
     n_extents = uint64_t(s.n_layers) * n_sides * n_chunks;
@@ -96,7 +122,8 @@ larder_status check_shape(larder_stream_shape& s, uint32_t chunk_tokens) noexcep
     if (!dtype_bytes(s.v_dtype)) return fail(LARDER_E_INVALID, "v_dtype", "there is no dtype %d", s.v_dtype);
     LARDER_TRY(check_range(chunk_tokens, 1, max_chunk_tokens, "chunk_tokens"));
     const uint64_t token_values = uint64_t(s.n_kv_heads) * (uint64_t(s.k_dim) + s.v_dim);
-    LARDER_TRY(check_range(token_values * std::min(s.n_tokens, chunk_tokens), 1, max_chunk_values, "values of a chunk"));
+    LARDER_TRY(
+        check_range(token_values * std::min(s.n_tokens, chunk_tokens), 1, max_chunk_values, "values of a chunk"));
     return check_range(token_values * s.n_layers, 1, max_stream_values / s.n_tokens, "values of a token");
 }
 
@@ -115,12 +142,16 @@ larder_status read_frame(ByteSpan bytes, bool whole, Frame& f) noexcept {
     uint32_t stages_bytes = 0, profile_bytes = 0;
     LARDER_TRY(read_header(bytes, f, stages_bytes, profile_bytes));
     if (bytes.size() > f.total_bytes)
-        return fail(LARDER_E_CORRUPT, "total_bytes", "there are %zu bytes, but the stream states %llu", bytes.size(), (unsigned long long)f.total_bytes);
+        return fail(LARDER_E_CORRUPT, "total_bytes", "there are %zu bytes, but the stream states %llu", bytes.size(),
+                    (unsigned long long)f.total_bytes);
     if (bytes.size() < f.at.payload_offset || (whole && bytes.size() < f.total_bytes))
-        return fail(LARDER_E_TRUNCATED, "total_bytes", "the stream states %llu bytes; %zu are there", (unsigned long long)f.total_bytes, bytes.size());
+        return fail(LARDER_E_TRUNCATED, "total_bytes", "the stream states %llu bytes; %zu are there",
+                    (unsigned long long)f.total_bytes, bytes.size());
     f.bytes = bytes;
-    if (crc32c(0, bytes.data() + header_bytes, f.at.payload_offset - header_bytes) != load_le<uint32_t>(bytes.data() + at_meta_crc))
-        return fail(LARDER_E_CORRUPT, "index", "the checksum of the stream's stage list, profile and index does not hold");
+    if (crc32c(0, bytes.data() + header_bytes, f.at.payload_offset - header_bytes) !=
+        load_le<uint32_t>(bytes.data() + at_meta_crc))
+        return fail(LARDER_E_CORRUPT, "index",
+                    "the checksum of the stream's stage list, profile and index does not hold");
     const uint32_t chunk_tokens = f.chain.chunk_tokens;
     LARDER_TRY(read_stages(bytes.subspan(header_bytes, stages_bytes), f.chain, f.profile_hash, f.names_profile));
     f.chain.chunk_tokens = chunk_tokens;
@@ -135,13 +166,15 @@ larder_status read_frame(ByteSpan bytes, bool whole, Frame& f) noexcept {
 larder_status read_extent(const Frame& f, uint64_t i, uint64_t offset, ByteSpan& out) noexcept {
     const uint32_t n = f.extent_bytes(i);
     if (crc32c(0, f.bytes.data() + offset, Frame::padded(n)) != f.extent_crc(i))
-        return fail(LARDER_E_CORRUPT, "extent", "the checksum of extent %llu of the stream does not hold", (unsigned long long)i);
+        return fail(LARDER_E_CORRUPT, "extent", "the checksum of extent %llu of the stream does not hold",
+                    (unsigned long long)i);
     out = f.bytes.subspan(offset, n);
     return LARDER_OK;
 }
 
-uint64_t seal_frame(std::byte* out, uint64_t payload_end, const larder_stream_shape& shape, const larder_stream_identity& identity, const Chain& chain,
-                    uint32_t stages_bytes, uint32_t profile_bytes, const FrameLayout& at) noexcept {
+uint64_t seal_frame(std::byte* out, uint64_t payload_end, const larder_stream_shape& shape,
+                    const larder_stream_identity& identity, const Chain& chain, uint32_t stages_bytes,
+                    uint32_t profile_bytes, const FrameLayout& at) noexcept {
     const uint64_t total = payload_end + trailer_bytes;
     std::memset(out, 0, header_bytes);
     store_le<uint32_t>(out + at_magic, stream_magic);
@@ -175,4 +208,4 @@ uint64_t seal_frame(std::byte* out, uint64_t payload_end, const larder_stream_sh
     return total;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,4 +1,5 @@
-// The container: fixed header, stage list, profile or tables, index, extents, trailer. docs/formats/stream.md gives every byte.
+// The container: fixed header, stage list, profile or tables, index, extents, trailer. docs/formats/stream.md gives
+// every byte.
 #pragma once
 
 #include "base/bytes.h"
@@ -7,11 +8,13 @@
 
 namespace larder {
 
-inline constexpr uint32_t stream_magic = 0x31564b4c;  // "LKV1"
+inline constexpr uint32_t stream_magic = 0x31564b4c;            // "LKV1"
 inline constexpr uint64_t trailer_magic = 0x31454e4f44564b4cu;  // "LKVDONE1"
 inline constexpr uint8_t stream_major = 1, stream_minor = 0;
-inline constexpr size_t header_bytes = 128, trailer_bytes = 32, section_align = 64, extent_align = 8, index_entry_bytes = 8;
-inline constexpr uint32_t max_layers = 4096, max_heads = 4096, max_dim = 65536, max_tokens = 1u << 24, max_chunk_tokens = 65536;
+inline constexpr size_t header_bytes = 128, trailer_bytes = 32, section_align = 64, extent_align = 8,
+                        index_entry_bytes = 8;
+inline constexpr uint32_t max_layers = 4096, max_heads = 4096, max_dim = 65536, max_tokens = 1u << 24,
+                          max_chunk_tokens = 65536;
 inline constexpr uint64_t max_chunk_values = uint64_t(1) << 24, max_stream_values = uint64_t(1) << 40;
 
 // Where things lie; follows from shape, chunk size and the lengths of the two variable sections.
@@ -19,7 +22,8 @@ struct FrameLayout {
     uint32_t n_chunks = 0, n_sides = 0;  // sides: K, or K and V
     uint64_t n_extents = 0;
     uint64_t profile_offset = 0, index_offset = 0, payload_offset = 0;
-    void set(const larder_stream_shape& shape, uint32_t chunk_tokens, uint64_t stages_bytes, uint64_t profile_bytes) noexcept;
+    void set(const larder_stream_shape& shape, uint32_t chunk_tokens, uint64_t stages_bytes,
+             uint64_t profile_bytes) noexcept;
     uint64_t extent_number(uint32_t layer, uint32_t kv, uint32_t chunk) const noexcept {
         return (uint64_t(layer) * n_sides + kv) * n_chunks + chunk;
     }
@@ -28,8 +32,12 @@ struct FrameLayout {
 // Fills defaults and checks ranges. E_RANGE or E_INVALID with the field's name.
 larder_status check_shape(larder_stream_shape& shape, uint32_t chunk_tokens) noexcept;
 
-constexpr uint32_t plane_width(const larder_stream_shape& s, uint32_t kv) noexcept { return s.n_kv_heads * (kv ? s.v_dim : s.k_dim); }
-constexpr larder_dtype plane_dtype(const larder_stream_shape& s, uint32_t kv) noexcept { return kv ? s.v_dtype : s.k_dtype; }
+constexpr uint32_t plane_width(const larder_stream_shape& s, uint32_t kv) noexcept {
+    return s.n_kv_heads * (kv ? s.v_dim : s.k_dim);
+}
+constexpr larder_dtype plane_dtype(const larder_stream_shape& s, uint32_t kv) noexcept {
+    return kv ? s.v_dtype : s.k_dtype;
+}
 
 // A parsed stream. Borrows the bytes.
 struct Frame {
@@ -43,21 +51,29 @@ struct Frame {
     FrameLayout at;
     ByteSpan bytes, profile;
 
-    uint32_t extent_bytes(uint64_t i) const noexcept { return load_le<uint32_t>(bytes.data() + at.index_offset + i * index_entry_bytes); }
-    uint32_t extent_crc(uint64_t i) const noexcept { return load_le<uint32_t>(bytes.data() + at.index_offset + i * index_entry_bytes + 4); }
-    static constexpr uint64_t padded(uint64_t n) noexcept { return (n + extent_align - 1) / extent_align * extent_align; }
+    uint32_t extent_bytes(uint64_t i) const noexcept {
+        return load_le<uint32_t>(bytes.data() + at.index_offset + i * index_entry_bytes);
+    }
+    uint32_t extent_crc(uint64_t i) const noexcept {
+        return load_le<uint32_t>(bytes.data() + at.index_offset + i * index_entry_bytes + 4);
+    }
+    static constexpr uint64_t padded(uint64_t n) noexcept {
+        return (n + extent_align - 1) / extent_align * extent_align;
+    }
     // Bytes with padding, and their position, of extent i; O(i).
     uint64_t extent_offset(uint64_t i) const noexcept;
     uint32_t chunk_length(uint32_t chunk) const noexcept;
 };
 
-// Everything before the payload, and the trailer when it is there. With `whole`, a stream that ends before its stated length is E_TRUNCATED.
+// Everything before the payload, and the trailer when it is there. With `whole`, a stream that ends before its stated
+// length is E_TRUNCATED.
 larder_status read_frame(ByteSpan bytes, bool whole, Frame& out) noexcept;
 // One extent's bytes, checked against its CRC. Needs the whole stream.
 larder_status read_extent(const Frame& f, uint64_t i, uint64_t offset, ByteSpan& out) noexcept;
 
 // Writing: the sections are in place already; fills in header and trailer. Returns the total.
-uint64_t seal_frame(std::byte* out, uint64_t payload_end, const larder_stream_shape& shape, const larder_stream_identity& identity, const Chain& chain,
-                    uint32_t stages_bytes, uint32_t profile_bytes, const FrameLayout& at) noexcept;
+uint64_t seal_frame(std::byte* out, uint64_t payload_end, const larder_stream_shape& shape,
+                    const larder_stream_identity& identity, const Chain& chain, uint32_t stages_bytes,
+                    uint32_t profile_bytes, const FrameLayout& at) noexcept;
 
-} // namespace larder
+}  // namespace larder

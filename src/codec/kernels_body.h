@@ -1,5 +1,6 @@
-// Bodies of the kernels as plain loops that compilers vectorise. Included by one file per instruction set, inside its own namespace; nothing here may
-// be an ordinary inline function, or the linker could merge versions of different instruction sets.
+// Bodies of the kernels as plain loops that compilers vectorise. Included by one file per instruction set, inside its
+// own namespace; nothing here may be an ordinary inline function, or the linker could merge versions of different
+// instruction sets.
 
 void to_f32_body(const std::byte* src, larder_dtype t, float* dst, size_t n) noexcept {
     if (t == LARDER_DTYPE_F16) {
@@ -43,7 +44,8 @@ void from_f32_body(const float* src, larder_dtype t, std::byte* dst, size_t n) n
     }
 }
 
-void transpose8_body(const uint8_t* src, size_t src_stride, uint8_t* dst, size_t dst_stride, uint32_t rows, uint32_t columns) noexcept {
+void transpose8_body(const uint8_t* src, size_t src_stride, uint8_t* dst, size_t dst_stride, uint32_t rows,
+                     uint32_t columns) noexcept {
     for (uint32_t c0 = 0; c0 < columns; c0 += 16) {
         const uint32_t c1 = c0 + 16 < columns ? c0 + 16 : columns;
         for (uint32_t c = c0; c < c1; ++c)
@@ -51,8 +53,9 @@ void transpose8_body(const uint8_t* src, size_t src_stride, uint8_t* dst, size_t
     }
 }
 
-// Sign and mantissa. F16: a byte per value (the low mantissa bits), then three bit planes of 32-bit words: mantissa bits 8, 9 and the sign.
-// BF16: sign and mantissa in a byte. F32: three byte planes, low to high, the last with the sign on top.
+// Sign and mantissa. F16: a byte per value (the low mantissa bits), then three bit planes of 32-bit words: mantissa
+// bits 8, 9 and the sign. BF16: sign and mantissa in a byte. F32: three byte planes, low to high, the last with the
+// sign on top.
 void split_body(const std::byte* src, larder_dtype t, int16_t* q, std::byte* rest, size_t n) noexcept {
     auto* low = reinterpret_cast<uint8_t*>(rest);
     if (t == LARDER_DTYPE_BF16) {
@@ -108,7 +111,8 @@ void join_body(const int16_t* q, const std::byte* rest, larder_dtype t, std::byt
     if (t == LARDER_DTYPE_F32) {
         for (size_t i = 0; i < n; ++i) {
             const uint32_t top = low[2 * n + i];
-            const uint32_t u = low[i] | uint32_t(low[n + i]) << 8 | (top & 0x7f) << 16 | (top & 0x80) << 24 | uint32_t(q[i] & 0xff) << 23;
+            const uint32_t u = low[i] | uint32_t(low[n + i]) << 8 | (top & 0x7f) << 16 | (top & 0x80) << 24 |
+                               uint32_t(q[i] & 0xff) << 23;
             __builtin_memcpy(dst + 4 * i, &u, 4);
         }
         return;
@@ -120,7 +124,8 @@ void join_body(const int16_t* q, const std::byte* rest, larder_dtype t, std::byt
         const size_t m = n - 32 * w < 32 ? n - 32 * w : 32;
         for (size_t j = 0; j < m; ++j) {
             const size_t i = 32 * w + j;
-            const uint32_t h = low[i] | (plane[0] >> j & 1) << 8 | (plane[1] >> j & 1) << 9 | (plane[2] >> j & 1) << 15 | uint32_t(q[i] & 0x1f) << 10;
+            const uint32_t h = low[i] | (plane[0] >> j & 1) << 8 | (plane[1] >> j & 1) << 9 |
+                               (plane[2] >> j & 1) << 15 | uint32_t(q[i] & 0x1f) << 10;
             const uint16_t v = uint16_t(h);
             __builtin_memcpy(dst + 2 * i, &v, 2);
         }
@@ -148,7 +153,8 @@ bool classify_body(const int16_t* q, const ChannelCodes& codes, uint8_t* symbols
     return escaped;
 }
 
-bool declassify_body(const uint8_t* symbols, const uint8_t* low, const ChannelCodes& codes, int16_t* q, uint32_t n) noexcept {
+bool declassify_body(const uint8_t* symbols, const uint8_t* low, const ChannelCodes& codes, int16_t* q,
+                     uint32_t n) noexcept {
     uint32_t escaped = 0;
     if (!low) {
         uint16_t any = 0;
@@ -165,7 +171,8 @@ bool declassify_body(const uint8_t* symbols, const uint8_t* low, const ChannelCo
     return escaped;
 }
 
-[[maybe_unused]] uint32_t find_escapes_body(const uint8_t* symbols, const uint16_t* limits, uint32_t n, uint32_t* at) noexcept {
+[[maybe_unused]] uint32_t find_escapes_body(const uint8_t* symbols, const uint16_t* limits, uint32_t n,
+                                            uint32_t* at) noexcept {
     uint32_t found = 0;
     for (uint32_t i = 0; i < n; ++i)
         if (symbols[i] == limits[i]) at[found++] = i;
@@ -190,7 +197,9 @@ LARDER_INLINE int32_t order_key(float x) noexcept {
     const int32_t i = int32_t(float_to_bits(x));
     return i ^ (i >> 31 & 0x7fffffff);
 }
-LARDER_INLINE float from_order_key(int32_t k) noexcept { return bits_to_float(uint32_t(k ^ (k >> 31 & 0x7fffffff))); }
+LARDER_INLINE float from_order_key(int32_t k) noexcept {
+    return bits_to_float(uint32_t(k ^ (k >> 31 & 0x7fffffff)));
+}
 
 void group_range_body(const float* x, uint32_t n, uint32_t g, float* lo, float* hi) noexcept {
     for (uint32_t i = 0, j = 0; i < n; i += g, ++j) {
@@ -212,9 +221,11 @@ void column_range_body(const float* x, uint32_t n, float* lo, float* hi) noexcep
     }
 }
 
-void quantize_body(const float* x, const float* mid, const float* inverse, uint32_t g, float lo, float hi, int16_t* q, uint32_t n) noexcept {
+void quantize_body(const float* x, const float* mid, const float* inverse, uint32_t g, float lo, float hi, int16_t* q,
+                   uint32_t n) noexcept {
     if (g == 1) {
-        for (uint32_t i = 0; i < n; ++i) q[i] = int16_t(int32_t(round_even(clamp((x[i] - mid[i]) * inverse[i], lo, hi))));
+        for (uint32_t i = 0; i < n; ++i)
+            q[i] = int16_t(int32_t(round_even(clamp((x[i] - mid[i]) * inverse[i], lo, hi))));
         return;
     }
     for (uint32_t i = 0, j = 0; i < n; i += g, ++j) {

@@ -15,11 +15,14 @@ constexpr uint32_t coarse_cell(uint32_t cell, uint32_t division) noexcept {
     return division == 0 ? cell : division == 1 ? (mean >> 1 << 3 | (spread & 2)) : mean >> 2 << 4;
 }
 
-uint64_t table_section_bits(size_t map_bytes, size_t spec_bytes) noexcept { return uint64_t(8 + map_bytes + spec_bytes) * 8 << 16; }
+uint64_t table_section_bits(size_t map_bytes, size_t spec_bytes) noexcept {
+    return uint64_t(8 + map_bytes + spec_bytes) * 8 << 16;
+}
 
-} // namespace
+}  // namespace
 
-TableMeasure::TableMeasure(std::byte*& at, uint32_t n_layers, const uint32_t width[2], const Chain& chain, bool per_channel) noexcept
+TableMeasure::TableMeasure(std::byte*& at, uint32_t n_layers, const uint32_t width[2], const Chain& chain,
+                           bool per_channel) noexcept
     : n_layers_(n_layers), width_{width[0], width[1]}, exact_(chain.quant == Quant::exact) {
     const uint32_t widest = std::max(width[0], width[1]);
     per_channel_ = per_channel && widest <= max_width;
@@ -28,7 +31,8 @@ TableMeasure::TableMeasure(std::byte*& at, uint32_t n_layers, const uint32_t wid
     max_k_ = exact_ || bits <= 4 ? 0 : bits - 3;
     if (!exact_) {
         for (uint32_t layer = 0; layer < n_layers; ++layer)
-            for (uint32_t kv = 0; kv < 2; ++kv) highest_ = std::max(highest_, int32_t(code_limit(chain, kv, layer, n_layers)));
+            for (uint32_t kv = 0; kv < 2; ++kv)
+                highest_ = std::max(highest_, int32_t(code_limit(chain, kv, layer, n_layers)));
         lowest_ = chain.symmetric ? -highest_ : 0;
     }
     channel_ = carve<uint32_t>(at, size_t(std::min(widest, max_width)) * n_bins);
@@ -48,7 +52,8 @@ size_t TableMeasure::scratch_bytes(uint32_t n_layers, const uint32_t width[2]) n
 }
 
 size_t TableMeasure::max_bytes(uint32_t n_layers, const uint32_t width[2]) noexcept {
-    return 16 + table_map_bytes(TableMap::per_channel, n_layers, width) + 2 * size_t(n_layers) + max_tables * TableSpec::max_bytes;
+    return 16 + table_map_bytes(TableMap::per_channel, n_layers, width) + 2 * size_t(n_layers) +
+           max_tables * TableSpec::max_bytes;
 }
 
 void TableMeasure::begin() noexcept {
@@ -87,7 +92,8 @@ uint32_t TableMeasure::cell_of(const uint32_t* counts) const noexcept {
     if (!n) return 0;
     uint64_t deviation = 0;
     const int64_t mean16 = int64_t(sum * 16 / n);
-    for (uint32_t i = 0; i < n_used; ++i) deviation += uint64_t(counts[i]) * uint64_t(std::abs(int64_t(i) * 16 - mean16));
+    for (uint32_t i = 0; i < n_used; ++i)
+        deviation += uint64_t(counts[i]) * uint64_t(std::abs(int64_t(i) * 16 - mean16));
     const uint64_t spread16 = deviation / n;
     // Half an exponent apart; other codes by their range.
     const int64_t low = exact_ && mean16 >= 64 * 16 ? 96 : 0;
@@ -104,7 +110,8 @@ void TableMeasure::end_plane(uint64_t n_values) noexcept {
             const uint32_t* counts = channel_ + size_t(c) * n_bins;
             const uint32_t cell = cell_of(counts);
             map[c] = uint8_t(cell);
-            for (uint32_t i = 0; i < n_bins; ++i) plane_[i] += counts[i], cells_[size_t(cell) * n_bins + i] += counts[i];
+            for (uint32_t i = 0; i < n_bins; ++i)
+                plane_[i] += counts[i], cells_[size_t(cell) * n_bins + i] += counts[i];
         }
     }
     for (uint32_t i = 0; i < n_bins; ++i) total_[i] += plane_[i];
@@ -148,7 +155,9 @@ uint64_t TableMeasure::fit_cells(uint32_t division) noexcept {
 
 size_t TableMeasure::write(std::byte* out) noexcept {
     // Sampled counts stand for all values.
-    const auto scaled = [&](uint64_t bits) { return uint64_t((unsigned __int128)bits * n_values_ / std::max<uint64_t>(1, n_sampled_)); };
+    const auto scaled = [&](uint64_t bits) {
+        return uint64_t((unsigned __int128)bits * n_values_ / std::max<uint64_t>(1, n_sampled_));
+    };
     TableSpec one;
     uint64_t best = scaled(fit(total_, one)) + table_section_bits(0, one.n_bytes());
     TableMap kind = TableMap::one;
@@ -176,4 +185,4 @@ size_t TableMeasure::write(std::byte* out) noexcept {
     return write_table_set(kind, map_, map_bytes, cell_specs_, n_cell_specs_, out);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -29,8 +29,9 @@ struct PlaneView {
     void scatter(uint64_t t, uint32_t n, const std::byte* rows) const noexcept;
 };
 
-// Element i of the caller's array of planes, defaults filled in. E_INVALID for pages without a size or with a NULL among the first n_tokens tokens.
-larder_status read_plane(const larder_stream_plane* planes, uint32_t stride, uint64_t i, uint32_t n_heads, uint32_t dim, uint32_t elem_bytes,
-                         uint64_t n_tokens, PlaneView& out) noexcept;
+// Element i of the caller's array of planes, defaults filled in. E_INVALID for pages without a size or with a NULL
+// among the first n_tokens tokens.
+larder_status read_plane(const larder_stream_plane* planes, uint32_t stride, uint64_t i, uint32_t n_heads, uint32_t dim,
+                         uint32_t elem_bytes, uint64_t n_tokens, PlaneView& out) noexcept;
 
-} // namespace larder
+}  // namespace larder

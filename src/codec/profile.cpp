@@ -15,15 +15,17 @@ namespace larder {
 
 larder_status ProfileView::check_shape(const larder_stream_shape& s) const noexcept {
     if (s.n_layers != n_layers || s.n_kv_heads != n_kv_heads || s.k_dim != dim[0] || s.v_dim != dim[1])
-        return fail(LARDER_E_UNSUPPORTED, "shape", "the profile is for %u layers of %u heads of %u and %u; the data has %u of %u of %u and %u", n_layers, n_kv_heads,
-                    dim[0], dim[1], s.n_layers, s.n_kv_heads, s.k_dim, s.v_dim);
+        return fail(LARDER_E_UNSUPPORTED, "shape",
+                    "the profile is for %u layers of %u heads of %u and %u; the data has %u of %u of %u and %u",
+                    n_layers, n_kv_heads, dim[0], dim[1], s.n_layers, s.n_kv_heads, s.k_dim, s.v_dim);
     return LARDER_OK;
 }
 
 larder_status read_profile_header(ByteSpan saved, ProfileHeader& h) noexcept {
     ByteReader in(saved);
     if (in.get<uint32_t>() != profile_magic) return fail(LARDER_E_FORMAT, "profile", "these bytes are not a profile");
-    if (in.get<uint8_t>() != 1 && in.ok()) return fail(LARDER_E_VERSION, "profile", "the profile has a newer format version");
+    if (in.get<uint8_t>() != 1 && in.ok())
+        return fail(LARDER_E_VERSION, "profile", "the profile has a newer format version");
     in.get<uint8_t>();
     h.n_levels = in.get<uint16_t>();
     h.n_layers = in.get<uint32_t>();
@@ -36,11 +38,13 @@ larder_status read_profile_header(ByteSpan saved, ProfileHeader& h) noexcept {
     h.rope_dims = in.get<uint32_t>();
     const uint64_t total = in.get<uint64_t>();
     if (!in.ok() || saved.size() < total) return fail(LARDER_E_TRUNCATED, "profile", "the profile ends early");
-    if (total != saved.size() || total < profile_header_bytes + 4 || crc32c(0, saved.data(), total - 4) != load_le<uint32_t>(saved.data() + total - 4))
+    if (total != saved.size() || total < profile_header_bytes + 4 ||
+        crc32c(0, saved.data(), total - 4) != load_le<uint32_t>(saved.data() + total - 4))
         return fail(LARDER_E_CORRUPT, "profile", "the profile's checksum does not hold");
-    const bool possible = h.n_levels >= 1 && h.n_levels <= LARDER_PROFILE_MAX_LEVELS && h.n_layers >= 1 && h.n_layers <= max_layers && h.n_kv_heads >= 1 &&
-                          h.n_kv_heads <= max_heads && h.dim[0] >= 1 && h.dim[0] <= max_dim && h.dim[1] <= max_dim && !zero &&
-                          h.keys >= LARDER_ROPE_POST && h.keys <= LARDER_ROPE_NONE && h.rope_dims <= h.dim[0] && h.rope_dims % 2 == 0;
+    const bool possible = h.n_levels >= 1 && h.n_levels <= LARDER_PROFILE_MAX_LEVELS && h.n_layers >= 1 &&
+                          h.n_layers <= max_layers && h.n_kv_heads >= 1 && h.n_kv_heads <= max_heads && h.dim[0] >= 1 &&
+                          h.dim[0] <= max_dim && h.dim[1] <= max_dim && !zero && h.keys >= LARDER_ROPE_POST &&
+                          h.keys <= LARDER_ROPE_NONE && h.rope_dims <= h.dim[0] && h.rope_dims % 2 == 0;
     if (!possible) return fail(LARDER_E_CORRUPT, "profile", "the profile states an impossible shape");
     uint64_t at = profile_header_bytes;
     for (uint32_t l = 0; l < LARDER_PROFILE_MAX_LEVELS; ++l) h.level_bytes[l] = in.get<uint32_t>();
@@ -50,15 +54,20 @@ larder_status read_profile_header(ByteSpan saved, ProfileHeader& h) noexcept {
     h.mean_at = at;
     at += n_channels * 4;
     for (uint32_t l = 0; l < h.n_levels; ++l) {
-        if (h.level_bytes[l] < profile_step_bytes(n_channels)) return fail(LARDER_E_CORRUPT, "profile", "a level of the profile is too short");
+        if (h.level_bytes[l] < profile_step_bytes(n_channels))
+            return fail(LARDER_E_CORRUPT, "profile", "a level of the profile is too short");
         h.level_at[l] = at;
         at += h.level_bytes[l];
     }
-    return at + 4 == total ? LARDER_OK : fail(LARDER_E_CORRUPT, "profile", "the parts of the profile do not add up to its length");
+    return at + 4 == total ? LARDER_OK
+                           : fail(LARDER_E_CORRUPT, "profile", "the parts of the profile do not add up to its length");
 }
 
-larder_status read_profile_level(ByteSpan saved, const ProfileHeader& h, uint32_t level, std::byte*& at, bool count_only, ProfileView& out) noexcept {
-    if (level >= h.n_levels) return fail(LARDER_E_CORRUPT, "profile", "the chain asks for level %u of a profile that has %u", level, h.n_levels);
+larder_status read_profile_level(ByteSpan saved, const ProfileHeader& h, uint32_t level, std::byte*& at,
+                                 bool count_only, ProfileView& out) noexcept {
+    if (level >= h.n_levels)
+        return fail(LARDER_E_CORRUPT, "profile", "the chain asks for level %u of a profile that has %u", level,
+                    h.n_levels);
     out = ProfileView{};
     out.n_layers = h.n_layers;
     out.n_kv_heads = h.n_kv_heads;
@@ -73,7 +82,8 @@ larder_status read_profile_level(ByteSpan saved, const ProfileHeader& h, uint32_
     auto* inverse = carve<float>(at, n);
     auto* tables = carve<RansTable>(at, table_set_count(table_bytes));
     if (count_only) return LARDER_OK;
-    for (uint32_t i = 0; i < h.rope_dims / 2; ++i) frequency[i] = load_le<double>(saved.data() + h.frequency_at + 8 * size_t(i));
+    for (uint32_t i = 0; i < h.rope_dims / 2; ++i)
+        frequency[i] = load_le<double>(saved.data() + h.frequency_at + 8 * size_t(i));
     out.rope = {h.interleaved, h.keys == LARDER_ROPE_POST ? h.rope_dims : 0, frequency};
     bool good = true;
     for (uint32_t i = 0; i < h.rope_dims / 2; ++i) good = good && frequency[i] >= 0 && frequency[i] <= 4;
@@ -88,14 +98,17 @@ larder_status read_profile_level(ByteSpan saved, const ProfileHeader& h, uint32_
     out.step = step;
     out.inverse = inverse;
     LARDER_TRY(read_table_set(table_bytes, h.n_layers, out.width, tables, out.tables));
-    return out.tables.map_kind == TableMap::per_channel ? LARDER_OK : fail(LARDER_E_CORRUPT, "profile", "the profile's tables are not by channel");
+    return out.tables.map_kind == TableMap::per_channel
+               ? LARDER_OK
+               : fail(LARDER_E_CORRUPT, "profile", "the profile's tables are not by channel");
 }
 
-} // namespace larder
+}  // namespace larder
 
 using namespace larder;
 
-larder_profile::larder_profile(larder_context& c) : Handle(HandleType::profile, c), saved(c.alloc), calibration_(nullptr, AllocDelete<Calibration>{c.alloc}) {
+larder_profile::larder_profile(larder_context& c)
+    : Handle(HandleType::profile, c), saved(c.alloc), calibration_(nullptr, AllocDelete<Calibration>{c.alloc}) {
     for (auto& m : memory_) m = Vec<std::byte>(c.alloc);
 }
 larder_profile::~larder_profile() = default;
@@ -111,7 +124,8 @@ larder_status larder_profile::adopt(Vec<std::byte>&& bytes) {
         std::byte* at = nullptr;
         LARDER_TRY(read_profile_level(bytes, h, l, at, true, levels[l]));
         memory_[l].resize(carved(at) + scratch_align);
-        at = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(memory_[l].data()) + scratch_align - 1) / scratch_align * scratch_align);
+        at = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(memory_[l].data()) + scratch_align - 1) /
+                                          scratch_align * scratch_align);
         LARDER_TRY(read_profile_level(bytes, h, l, at, false, levels[l]));
         // The map is borrowed from the saved bytes, whose place a move does not change.
     }
@@ -150,13 +164,17 @@ larder_status larder_profile::create(larder_context& c, const larder_profile_opt
 }
 
 namespace {
-larder_status already_finished() noexcept { return fail(LARDER_E_STATE, "profile", "the profile is finished and cannot change"); }
-} // namespace
+larder_status already_finished() noexcept {
+    return fail(LARDER_E_STATE, "profile", "the profile is finished and cannot change");
+}
+}  // namespace
 
 larder_status larder_profile::set_reader(uint32_t layer, uint32_t kv, const float* weights, uint32_t n) {
     return calibration_ ? calibration_->set_reader(layer, kv, weights, n) : already_finished();
 }
-larder_status larder_profile::add(const larder_stream_source& sample) { return calibration_ ? calibration_->add(sample) : already_finished(); }
+larder_status larder_profile::add(const larder_stream_source& sample) {
+    return calibration_ ? calibration_->add(sample) : already_finished();
+}
 larder_status larder_profile::finish() {
     if (!calibration_) return already_finished();
     Vec<std::byte> bytes(context->alloc);

@@ -1,4 +1,5 @@
-// A profile: per layer and K or V, what was learnt about each channel, and the probability tables of each precision level.
+// A profile: per layer and K or V, what was learnt about each channel, and the probability tables of each precision
+// level.
 #pragma once
 
 #include "base/alloc.h"
@@ -35,11 +36,12 @@ struct ProfileHeader {
 };
 larder_status read_profile_header(ByteSpan saved, ProfileHeader& out) noexcept;
 // Carves the arrays of one level at `at` and fills them. With `at` starting from NULL it only counts.
-larder_status read_profile_level(ByteSpan saved, const ProfileHeader& h, uint32_t level, std::byte*& at, bool count_only, ProfileView& out) noexcept;
+larder_status read_profile_level(ByteSpan saved, const ProfileHeader& h, uint32_t level, std::byte*& at,
+                                 bool count_only, ProfileView& out) noexcept;
 
 struct Calibration;
 
-} // namespace larder
+}  // namespace larder
 
 // Counted: the creator holds one reference, each codec another. Written until it is finished, read-only afterwards.
 struct larder_profile final : larder::Handle {

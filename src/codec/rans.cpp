@@ -167,7 +167,8 @@ uint64_t fit_window(const uint64_t* counts, uint32_t n_values, int32_t first, ui
     }
     LARDER_ASSERT(n_values > 0);
     uint32_t lo = best + 1 >= rans_max_symbols ? best + 1 - rans_max_symbols : 0, hi = best;
-    // Ends of the window are left to the escape when giving them 1/256 would cost the others more than the escapes cost.
+    // Ends of the window are left to the escape when giving them 1/256 would cost the others more than the escapes
+    // cost.
     uint64_t escapes = total - best_inside;
     auto rare = [&](uint32_t i) { return counts[i] * 2840 < total; };
     while (lo < hi && rare(lo)) escapes += counts[lo++];
@@ -184,7 +185,7 @@ uint64_t fit_window(const uint64_t* counts, uint32_t n_values, int32_t first, ui
     return bits + escapes * (cost[256 - used] + escape_bits_q16) + total * (uint64_t(k) << 16);
 }
 
-} // namespace
+}  // namespace
 
 uint64_t fit_table(const uint32_t* counts, uint32_t n_values, int32_t first, uint32_t max_k, TableSpec& out) noexcept {
     uint64_t shifted[max_values];
@@ -229,4 +230,4 @@ uint64_t table_cost(const uint32_t* counts, uint32_t n_values, int32_t first, co
     return bits + total * (uint64_t(t.k) << 16);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -6,7 +6,8 @@
 namespace larder {
 namespace {
 
-// For each mask of 8 lanes: which of the next words each lane takes (decode), and where each lane's word goes in a run that ends at lane 7 (encode).
+// For each mask of 8 lanes: which of the next words each lane takes (decode), and where each lane's word goes in a run
+// that ends at lane 7 (encode).
 struct Shuffles {
     alignas(32) uint32_t expand[256][8];
     alignas(32) uint32_t gather_high[256][8];
@@ -23,13 +24,14 @@ struct Shuffles {
 };
 constexpr Shuffles shuffles;
 
-[[gnu::always_inline]] inline __m256i load_i(const void* p) noexcept { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
+[[gnu::always_inline]] inline __m256i load_i(const void* p) noexcept {
+    return _mm256_load_si256(static_cast<const __m256i*>(p));
+}
 [[gnu::always_inline]] inline __m256i twice(const void* p) noexcept {
     return _mm256_broadcastsi128_si256(_mm_load_si128(static_cast<const __m128i*>(p)));
 }
 
-template <int Symbols>
-[[gnu::always_inline]] inline __m256i count_bounds(const RansTable& t, __m256i slots) noexcept {
+template <int Symbols> [[gnu::always_inline]] inline __m256i count_bounds(const RansTable& t, __m256i slots) noexcept {
     const __m256i s = _mm256_xor_si256(slots, _mm256_set1_epi8(char(0x80)));
     __m256i y = _mm256_setzero_si256();
 #pragma GCC unroll 16
@@ -38,21 +40,25 @@ template <int Symbols>
 }
 
 // One row of 32 lanes.
-[[gnu::always_inline]] inline void decode_row(const RansTable& t, __m256i* x, const std::byte*& p, uint8_t* out) noexcept {
+[[gnu::always_inline]] inline void decode_row(const RansTable& t, __m256i* x, const std::byte*& p,
+                                              uint8_t* out) noexcept {
     const __m256i byte = _mm256_set1_epi32(255);
-    const __m256i packed = _mm256_packus_epi16(_mm256_packus_epi32(_mm256_and_si256(x[0], byte), _mm256_and_si256(x[1], byte)),
-                                               _mm256_packus_epi32(_mm256_and_si256(x[2], byte), _mm256_and_si256(x[3], byte)));
+    const __m256i packed =
+        _mm256_packus_epi16(_mm256_packus_epi32(_mm256_and_si256(x[0], byte), _mm256_and_si256(x[1], byte)),
+                            _mm256_packus_epi32(_mm256_and_si256(x[2], byte), _mm256_and_si256(x[3], byte)));
     const __m256i slots = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     const __m256i y = t.n < 8 ? count_bounds<8>(t, slots) : count_bounds<16>(t, slots);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), y);
-    const __m256i f = _mm256_shuffle_epi8(twice(t.freq8), y), bias = _mm256_sub_epi8(slots, _mm256_shuffle_epi8(twice(t.start8), y));
+    const __m256i f = _mm256_shuffle_epi8(twice(t.freq8), y),
+                  bias = _mm256_sub_epi8(slots, _mm256_shuffle_epi8(twice(t.start8), y));
     const __m128i f_low = _mm256_castsi256_si128(f), f_high = _mm256_extracti128_si256(f, 1);
     const __m128i b_low = _mm256_castsi256_si128(bias), b_high = _mm256_extracti128_si256(bias, 1);
     const __m128i ff[4] = {f_low, _mm_srli_si128(f_low, 8), f_high, _mm_srli_si128(f_high, 8)};
     const __m128i bb[4] = {b_low, _mm_srli_si128(b_low, 8), b_high, _mm_srli_si128(b_high, 8)};
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-        const __m256i v = _mm256_add_epi32(_mm256_mullo_epi32(_mm256_cvtepu8_epi32(ff[i]), _mm256_srli_epi32(x[i], 8)), _mm256_cvtepu8_epi32(bb[i]));
+        const __m256i v = _mm256_add_epi32(_mm256_mullo_epi32(_mm256_cvtepu8_epi32(ff[i]), _mm256_srli_epi32(x[i], 8)),
+                                           _mm256_cvtepu8_epi32(bb[i]));
         const __m256i below = _mm256_cmpeq_epi32(_mm256_srli_epi32(v, 16), _mm256_setzero_si256());
         const uint32_t m = uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(below)));
         const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -67,8 +73,7 @@ struct Cursor {
     uint32_t row;
 };
 
-template <int N>
-void decode_rows(Cursor* c, uint32_t n) noexcept {
+template <int N> void decode_rows(Cursor* c, uint32_t n) noexcept {
     __m256i x[N][4];
     const std::byte* p[N];
     uint8_t* out[N];
@@ -100,17 +105,20 @@ void decode_rows(Cursor* c, uint32_t n) noexcept {
 [[gnu::always_inline]] inline __m256i divide(__m256i v, __m256i f) noexcept {
     const __m256i magic = _mm256_set1_epi64x(0x4330000000000000);
     const __m256d two52 = _mm256_castsi256_pd(magic);
-    const auto to_double = [&](__m128i u) { return _mm256_sub_pd(_mm256_castsi256_pd(_mm256_or_si256(_mm256_cvtepu32_epi64(u), magic)), two52); };
+    const auto to_double = [&](__m128i u) {
+        return _mm256_sub_pd(_mm256_castsi256_pd(_mm256_or_si256(_mm256_cvtepu32_epi64(u), magic)), two52);
+    };
     const auto half = [&](__m128i a, __m128i b) {
         const __m256d q = _mm256_floor_pd(_mm256_div_pd(to_double(a), to_double(b)));
         return _mm256_castpd_si256(_mm256_add_pd(q, two52));
     };
-    const __m256i low = half(_mm256_castsi256_si128(v), _mm256_castsi256_si128(f)), high = half(_mm256_extracti128_si256(v, 1), _mm256_extracti128_si256(f, 1));
+    const __m256i low = half(_mm256_castsi256_si128(v), _mm256_castsi256_si128(f)),
+                  high = half(_mm256_extracti128_si256(v, 1), _mm256_extracti128_si256(f, 1));
     const __m256 even = _mm256_shuffle_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high), 0x88);
     return _mm256_permute4x64_epi64(_mm256_castps_si256(even), 0xd8);
 }
 
-} // namespace
+}  // namespace
 
 void rans_decode_avx2(RansJob* const* jobs, uint32_t n_jobs) noexcept {
     Cursor live[rans_ways];
@@ -183,11 +191,12 @@ size_t rans_encode_avx2(RansJob& job, uint16_t* words_end) noexcept {
             p -= __builtin_popcount(m);
             const __m256i v = _mm256_blendv_epi8(x[i], _mm256_srli_epi32(x[i], 16), over);
             const __m256i q = divide(v, f);
-            x[i] = _mm256_add_epi32(_mm256_add_epi32(v, c), _mm256_mullo_epi32(q, _mm256_sub_epi32(_mm256_set1_epi32(256), f)));
+            x[i] = _mm256_add_epi32(_mm256_add_epi32(v, c),
+                                    _mm256_mullo_epi32(q, _mm256_sub_epi32(_mm256_set1_epi32(256), f)));
         }
     }
     for (int k = 0; k < 4; ++k) _mm256_storeu_si256(reinterpret_cast<__m256i*>(job.state + 8 * k), x[k]);
     return size_t(words_end - p);
 }
 
-} // namespace larder
+}  // namespace larder

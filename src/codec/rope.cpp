@@ -29,7 +29,7 @@ constexpr Series make_series() {
 }
 constexpr Series series = make_series();
 
-} // namespace
+}  // namespace
 
 void sin_cos(double x, double& s, double& c) noexcept {
     // pi/2 in three parts of 33, 33 and 53 bits: n times each of the first two is exact for n < 2^20, the rest is tiny.
@@ -39,14 +39,23 @@ void sin_cos(double x, double& s, double& c) noexcept {
     const double z = r * r;
     const double sr = r * polynomial(z, series.sine, n_terms), cr = polynomial(z, series.cosine, n_terms);
     switch (uint64_t(n) & 3) {
-    case 0: s = sr, c = cr; break;
-    case 1: s = cr, c = -sr; break;
-    case 2: s = -sr, c = -cr; break;
-    default: s = -cr, c = sr; break;
+    case 0:
+        s = sr, c = cr;
+        break;
+    case 1:
+        s = cr, c = -sr;
+        break;
+    case 2:
+        s = -sr, c = -cr;
+        break;
+    default:
+        s = -cr, c = sr;
+        break;
     }
 }
 
-void rope_rotate(const Kernels& k, const Rope& r, uint64_t first, uint32_t n, uint32_t heads, uint32_t dim, int direction, float* x, float* scratch) noexcept {
+void rope_rotate(const Kernels& k, const Rope& r, uint64_t first, uint32_t n, uint32_t heads, uint32_t dim,
+                 int direction, float* x, float* scratch) noexcept {
     const uint32_t pairs = r.dims / 2;
     float *cosines = scratch, *sines = scratch + size_t(tile_tokens) * pairs;
     for (uint32_t i = 0; i < pairs; ++i) {
@@ -64,7 +73,8 @@ void rope_rotate(const Kernels& k, const Rope& r, uint64_t first, uint32_t n, ui
     }
     for (uint32_t t = 0; t < n; ++t)
         for (uint32_t h = 0; h < heads; ++h)
-            k.rotate(x + (size_t(t) * heads + h) * dim, cosines + size_t(t) * pairs, sines + size_t(t) * pairs, pairs, r.interleaved);
+            k.rotate(x + (size_t(t) * heads + h) * dim, cosines + size_t(t) * pairs, sines + size_t(t) * pairs, pairs,
+                     r.interleaved);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -10,20 +10,36 @@ namespace larder {
 
 namespace {
 
-bool by_channel(const ExtentShape& e) noexcept { return e.chain->axis[e.kv] == Axis::channel; }
-size_t bitmap_bytes(const ExtentShape& e) noexcept { return e.chain->salient_percent ? (size_t(e.n_tokens) + 7) / 8 : 0; }
+bool by_channel(const ExtentShape& e) noexcept {
+    return e.chain->axis[e.kv] == Axis::channel;
+}
+size_t bitmap_bytes(const ExtentShape& e) noexcept {
+    return e.chain->salient_percent ? (size_t(e.n_tokens) + 7) / 8 : 0;
+}
 bool is_salient(const ExtentShape& e, const std::byte* side, uint32_t t) noexcept {
     return e.chain->salient_percent && (uint8_t(side[t / 8]) >> t % 8 & 1);
 }
-uint32_t token_bits(const ExtentShape& e, bool salient) noexcept { return salient ? e.chain->salient_bits : e.chain->bits[e.kv]; }
-float largest_code(uint32_t bits) noexcept { return float((1u << bits) - 1); }
-size_t row_bytes(const ExtentShape& e, bool salient) noexcept { return (size_t(e.width) * token_bits(e, salient) + 7) / 8; }
+uint32_t token_bits(const ExtentShape& e, bool salient) noexcept {
+    return salient ? e.chain->salient_bits : e.chain->bits[e.kv];
+}
+float largest_code(uint32_t bits) noexcept {
+    return float((1u << bits) - 1);
+}
+size_t row_bytes(const ExtentShape& e, bool salient) noexcept {
+    return (size_t(e.width) * token_bits(e, salient) + 7) / 8;
+}
 
 // Axis channel: steps that one code stands for. A whole number, because the smaller width divides the larger.
-uint32_t finest_bits(const ExtentShape& e) noexcept { return token_bits(e, e.chain->salient_percent != 0); }
-float steps_per_code(const ExtentShape& e, bool salient) noexcept { return largest_code(finest_bits(e)) / largest_code(token_bits(e, salient)); }
+uint32_t finest_bits(const ExtentShape& e) noexcept {
+    return token_bits(e, e.chain->salient_percent != 0);
+}
+float steps_per_code(const ExtentShape& e, bool salient) noexcept {
+    return largest_code(finest_bits(e)) / largest_code(token_bits(e, salient));
+}
 
-size_t token_record(const ExtentShape& e, uint32_t t) noexcept { return bitmap_bytes(e) + 2 * size_t(e.width) + 4 * size_t(t); }
+size_t token_record(const ExtentShape& e, uint32_t t) noexcept {
+    return bitmap_bytes(e) + 2 * size_t(e.width) + 4 * size_t(t);
+}
 
 // Axis token: s.scale factors, s.inverse their reciprocals, from ranges in s.lo, s.hi.
 void make_factors(const ExtentShape& e, const ExtentScratch& s, std::byte* out) noexcept {
@@ -52,7 +68,8 @@ void make_channels(const ExtentShape& e, const ExtentScratch& s, std::byte* out)
 }
 
 // One token's scale and offset, from its values divided by their factors. The codes to q.
-void quantize_token(const Kernels& k, const ExtentShape& e, float* x, uint32_t bits, std::byte* side, int16_t* q) noexcept {
+void quantize_token(const Kernels& k, const ExtentShape& e, float* x, uint32_t bits, std::byte* side,
+                    int16_t* q) noexcept {
     const float high = largest_code(bits);
     float range[2];
     k.group_range(x, e.width, e.width, &range[0], &range[1]);
@@ -65,9 +82,10 @@ void quantize_token(const Kernels& k, const ExtentShape& e, float* x, uint32_t b
     k.quantize(x, &low, &inverse, e.width, 0, high, q, e.width);
 }
 
-} // namespace
+}  // namespace
 
-SalientTokens::SalientTokens(const float* saliency, uint32_t n_tokens, uint32_t percent) noexcept : saliency_(saliency), n_(n_tokens) {
+SalientTokens::SalientTokens(const float* saliency, uint32_t n_tokens, uint32_t percent) noexcept
+    : saliency_(saliency), n_(n_tokens) {
     const uint32_t wanted = uint32_t((uint64_t(n_tokens) * percent + 99) / 100);
     int64_t low = INT32_MIN, high = int64_t(INT32_MAX) + 1;
     while (high - low > 1) {
@@ -75,7 +93,8 @@ SalientTokens::SalientTokens(const float* saliency, uint32_t n_tokens, uint32_t 
         (count_at_least(middle) >= wanted ? low : high) = middle;
     }
     threshold_ = int32_t(low);
-    for (uint32_t left = wanted - count_at_least(low + 1); left && end_of_equals_ < n_; ++end_of_equals_) left -= key(end_of_equals_) == threshold_;
+    for (uint32_t left = wanted - count_at_least(low + 1); left && end_of_equals_ < n_; ++end_of_equals_)
+        left -= key(end_of_equals_) == threshold_;
 }
 
 // Floats as integers of the same order; both zeros are one.
@@ -99,7 +118,9 @@ size_t separable_side_bytes(const ExtentShape& e) noexcept {
     return bitmap_bytes(e) + (by_channel(e) ? 4 * size_t(e.width) : 2 * size_t(e.width) + 4 * size_t(e.n_tokens));
 }
 
-size_t separable_code_bytes(const ExtentShape& e) noexcept { return e.n_tokens * std::max(row_bytes(e, false), row_bytes(e, e.chain->salient_percent != 0)); }
+size_t separable_code_bytes(const ExtentShape& e) noexcept {
+    return e.n_tokens * std::max(row_bytes(e, false), row_bytes(e, e.chain->salient_percent != 0));
+}
 
 size_t separable_code_bytes(const ExtentShape& e, const std::byte* side) noexcept {
     size_t n_salient = 0;
@@ -127,13 +148,15 @@ void separable_begin(const Kernels& k, const ExtentShape& e, const ExtentScratch
     side += (by_channel(e) ? 4 : 2) * size_t(e.width);
 }
 
-void separable_encode(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t t, uint32_t n, std::byte*& side, std::byte*& codes) noexcept {
+void separable_encode(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t t, uint32_t n,
+                      std::byte*& side, std::byte*& codes) noexcept {
     for (uint32_t i = 0; i < n; ++i) {
         float* x = s.x + size_t(i) * e.width;
         const bool salient = e.chain->salient_percent && (*e.salient)[e.first_token + t + i];
         const uint32_t bits = token_bits(e, salient);
         if (by_channel(e)) {
-            k.quantize(x, s.lo, salient || !e.chain->salient_percent ? s.inverse : s.hi, 1, 0, largest_code(bits), s.q, e.width);
+            k.quantize(x, s.lo, salient || !e.chain->salient_percent ? s.inverse : s.hi, 1, 0, largest_code(bits), s.q,
+                       e.width);
         } else {
             for (uint32_t c = 0; c < e.width; ++c) x[c] *= s.inverse[c];
             quantize_token(k, e, x, bits, side, s.q);
@@ -151,8 +174,8 @@ larder_status separable_open(const Kernels& k, const ExtentShape& e, const Exten
     return finite ? LARDER_OK : fail(LARDER_E_CORRUPT, "extent", "an extent has a scale that is not a finite number");
 }
 
-larder_status separable_decode(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t t, uint32_t n, ByteSpan side, const std::byte* codes,
-                               size_t& codes_at) noexcept {
+larder_status separable_decode(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t t, uint32_t n,
+                               ByteSpan side, const std::byte* codes, size_t& codes_at) noexcept {
     for (uint32_t i = 0; i < n; ++i) {
         float* x = s.x + size_t(i) * e.width;
         const bool salient = is_salient(e, side.data(), t + i);
@@ -173,4 +196,4 @@ larder_status separable_decode(const Kernels& k, const ExtentShape& e, const Ext
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -10,7 +10,9 @@ namespace larder {
 
 namespace {
 
-uint32_t number_bits(const ExtentShape& e) noexcept { return uint32_t(std::bit_width(e.groups() - 1)); }
+uint32_t number_bits(const ExtentShape& e) noexcept {
+    return uint32_t(std::bit_width(e.groups() - 1));
+}
 
 // Sums of squares: in doubles and in the order of the tokens, so that they are the same everywhere.
 void measure_power(const Kernels& k, const ExtentShape& e, const ExtentScratch& s) noexcept {
@@ -31,14 +33,17 @@ void write_numbers(const uint32_t* numbers, uint32_t n, uint32_t bits, std::byte
     if (n_held) *out = std::byte(uint8_t(held));
 }
 
-} // namespace
+}  // namespace
 
-size_t sort_side_bytes(const ExtentShape& e) noexcept { return (size_t(e.width) * number_bits(e) + 7) / 8; }
+size_t sort_side_bytes(const ExtentShape& e) noexcept {
+    return (size_t(e.width) * number_bits(e) + 7) / 8;
+}
 
 void sort_channels(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, std::byte*& side) noexcept {
     measure_power(k, e, s);
     std::iota(s.order, s.order + e.width, 0u);
-    std::sort(s.order, s.order + e.width, [&](uint32_t a, uint32_t b) { return s.power[a] != s.power[b] ? s.power[a] > s.power[b] : a < b; });
+    std::sort(s.order, s.order + e.width,
+              [&](uint32_t a, uint32_t b) { return s.power[a] != s.power[b] ? s.power[a] > s.power[b] : a < b; });
     for (uint32_t g = 0; g < e.groups(); ++g) {
         uint32_t* member = s.order + size_t(g) * e.group();
         std::sort(member, member + e.group());
@@ -61,10 +66,11 @@ larder_status read_order(const ExtentShape& e, const ExtentScratch& s, ByteSpan 
         const uint64_t g = held & mask;
         held >>= bits;
         n_held -= bits;
-        if (g >= e.groups() || filled[g] == e.group()) return fail(LARDER_E_CORRUPT, "extent", "the channels of an extent are not divided into its blocks");
+        if (g >= e.groups() || filled[g] == e.group())
+            return fail(LARDER_E_CORRUPT, "extent", "the channels of an extent are not divided into its blocks");
         s.order[g * e.group() + filled[g]++] = c;
     }
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

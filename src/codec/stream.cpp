@@ -19,17 +19,20 @@ larder_status check_identity(const Frame& f, const larder_key* layout, const lar
     return LARDER_OK;
 }
 
-larder_status check_selection(const Frame& f, uint32_t first_layer, uint32_t& n_layers, uint32_t first_token, uint32_t& n_tokens) noexcept {
+larder_status check_selection(const Frame& f, uint32_t first_layer, uint32_t& n_layers, uint32_t first_token,
+                              uint32_t& n_tokens) noexcept {
     if (!n_layers && first_layer < f.shape.n_layers) n_layers = f.shape.n_layers - first_layer;
     if (!n_tokens && first_token < f.shape.n_tokens) n_tokens = f.shape.n_tokens - first_token;
     if (!n_layers || uint64_t(first_layer) + n_layers > f.shape.n_layers)
-        return fail(LARDER_E_RANGE, "n_layers", "layers %u..+%u are not within the stream's %u", first_layer, n_layers, f.shape.n_layers);
+        return fail(LARDER_E_RANGE, "n_layers", "layers %u..+%u are not within the stream's %u", first_layer, n_layers,
+                    f.shape.n_layers);
     if (!n_tokens || uint64_t(first_token) + n_tokens > f.shape.n_tokens)
-        return fail(LARDER_E_RANGE, "n_tokens", "tokens %u..+%u are not within the stream's %u", first_token, n_tokens, f.shape.n_tokens);
+        return fail(LARDER_E_RANGE, "n_tokens", "tokens %u..+%u are not within the stream's %u", first_token, n_tokens,
+                    f.shape.n_tokens);
     return LARDER_OK;
 }
 
-} // namespace
+}  // namespace
 
 larder_status stream_inspect(ByteSpan stream, larder_stream_info& out) noexcept {
     Frame f;
@@ -49,20 +52,26 @@ larder_status stream_inspect(ByteSpan stream, larder_stream_info& out) noexcept 
     return LARDER_OK;
 }
 
-larder_status stream_plan_read(ByteSpan stream, uint32_t first_layer, uint32_t n_layers, uint32_t first_token, uint32_t n_tokens,
-                               larder_stream_extent* out, uint32_t capacity, uint32_t& n) noexcept {
+larder_status stream_plan_read(ByteSpan stream, uint32_t first_layer, uint32_t n_layers, uint32_t first_token,
+                               uint32_t n_tokens, larder_stream_extent* out, uint32_t capacity, uint32_t& n) noexcept {
     Frame f;
     n = 0;
     LARDER_TRY(read_frame(stream, false, f));
     LARDER_TRY(check_selection(f, first_layer, n_layers, first_token, n_tokens));
-    const uint32_t first_chunk = first_token / f.chain.chunk_tokens, last_chunk = (first_token + n_tokens - 1) / f.chain.chunk_tokens;
+    const uint32_t first_chunk = first_token / f.chain.chunk_tokens,
+                   last_chunk = (first_token + n_tokens - 1) / f.chain.chunk_tokens;
     uint64_t i = f.at.extent_number(first_layer, 0, 0), offset = f.extent_offset(i);
     const uint64_t end = f.at.extent_number(first_layer + n_layers, 0, 0);
     for (; i < end; offset += Frame::padded(f.extent_bytes(i)), ++i) {
         const uint32_t chunk = uint32_t(i % f.at.n_chunks);
         if (chunk < first_chunk || chunk > last_chunk) continue;
         if (n < capacity)
-            out[n] = {offset, Frame::padded(f.extent_bytes(i)), f.extent_crc(i), chunk * f.chain.chunk_tokens, f.chunk_length(chunk), 0};
+            out[n] = {offset,
+                      Frame::padded(f.extent_bytes(i)),
+                      f.extent_crc(i),
+                      chunk * f.chain.chunk_tokens,
+                      f.chunk_length(chunk),
+                      0};
         ++n;
     }
     if (n > capacity) return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the selection has %u extents", n);
@@ -87,7 +96,8 @@ larder_status stream_decode(larder_context& c, ByteSpan stream, const larder_str
     LARDER_TRY(read_options(&user, t, "larder_stream_target"));
     LARDER_TRY(check_reserved(t.reserved0, "reserved0"));
     if (!t.planes) return fail(LARDER_E_INVALID, "planes", "planes is NULL");
-    if (t.n_profiles && !t.profiles) return fail(LARDER_E_INVALID, "profiles", "n_profiles is %u, but profiles is NULL", t.n_profiles);
+    if (t.n_profiles && !t.profiles)
+        return fail(LARDER_E_INVALID, "profiles", "n_profiles is %u, but profiles is NULL", t.n_profiles);
     for (uint32_t i = 0; i < t.n_profiles; ++i)
         if (t.profiles[i]) LARDER_TRY(check_handle(t.profiles[i], HandleType::profile, "profiles"));
     Frame f;
@@ -97,8 +107,9 @@ larder_status stream_decode(larder_context& c, ByteSpan stream, const larder_str
     const uint64_t need = decode_workspace(f);
     if (t.workspace) {
         if (t.workspace_bytes < need)
-            return fail(LARDER_E_BUFFER_TOO_SMALL, "workspace_bytes", "the workspace has %llu bytes; this stream needs %llu",
-                        (unsigned long long)t.workspace_bytes, (unsigned long long)need);
+            return fail(LARDER_E_BUFFER_TOO_SMALL, "workspace_bytes",
+                        "the workspace has %llu bytes; this stream needs %llu", (unsigned long long)t.workspace_bytes,
+                        (unsigned long long)need);
         return decode_selection(c, f, t, static_cast<std::byte*>(t.workspace));
     }
     auto* memory = static_cast<std::byte*>(c.alloc.alloc(need, scratch_align));
@@ -107,4 +118,4 @@ larder_status stream_decode(larder_context& c, ByteSpan stream, const larder_str
     return status;
 }
 
-} // namespace larder
+}  // namespace larder

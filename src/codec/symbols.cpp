@@ -13,9 +13,11 @@ namespace {
 constexpr uint32_t carried_flag = 0x80000000u;
 constexpr size_t carried_bytes = 2 * rans_lanes;
 
-size_t plane_row_bytes(uint32_t lanes) noexcept { return (lanes + 7) / 8; }
+size_t plane_row_bytes(uint32_t lanes) noexcept {
+    return (lanes + 7) / 8;
+}
 
-} // namespace
+}  // namespace
 
 const uint8_t* TableSet::ids(uint32_t layer, uint32_t kv, uint32_t& period) const noexcept {
     static constexpr uint8_t zero = 0;
@@ -31,7 +33,8 @@ size_t table_map_bytes(TableMap kind, uint32_t n_layers, const uint32_t width[2]
     return kind == TableMap::per_plane ? 2 * size_t(n_layers) : size_t(n_layers) * (size_t(width[0]) + width[1]);
 }
 
-size_t write_table_set(TableMap kind, const uint8_t* map, size_t map_bytes, const TableSpec* specs, uint32_t n_tables, std::byte* out) noexcept {
+size_t write_table_set(TableMap kind, const uint8_t* map, size_t map_bytes, const TableSpec* specs, uint32_t n_tables,
+                       std::byte* out) noexcept {
     store_le<uint32_t>(out, table_set_magic);
     store_le<uint16_t>(out + 4, uint16_t(n_tables));
     store_le<uint8_t>(out + 6, uint8_t(kind));
@@ -53,13 +56,15 @@ uint32_t table_set_count(ByteSpan bytes) noexcept {
     return std::min<uint32_t>(load_le<uint16_t>(bytes.data() + 4), max_tables);
 }
 
-larder_status read_table_set(ByteSpan bytes, uint32_t n_layers, const uint32_t width[2], RansTable* expanded, TableSet& out) noexcept {
+larder_status read_table_set(ByteSpan bytes, uint32_t n_layers, const uint32_t width[2], RansTable* expanded,
+                             TableSet& out) noexcept {
     ByteReader in(bytes);
     const uint32_t magic = in.get<uint32_t>();
     const uint32_t n = in.get<uint16_t>();
     const uint32_t kind = in.get<uint8_t>();
     const uint32_t zero = in.get<uint8_t>();
-    if (!in.ok() || magic != table_set_magic || zero || kind > uint32_t(TableMap::per_channel) || n == 0 || n > max_tables)
+    if (!in.ok() || magic != table_set_magic || zero || kind > uint32_t(TableMap::per_channel) || n == 0 ||
+        n > max_tables)
         return fail(LARDER_E_CORRUPT, "tables", "the stream's table section is damaged");
     out.map_kind = TableMap(kind);
     out.width[0] = width[0];
@@ -69,7 +74,8 @@ larder_status read_table_set(ByteSpan bytes, uint32_t n_layers, const uint32_t w
     in.take((4 - map_bytes % 4) % 4);
     out.map = reinterpret_cast<const uint8_t*>(map.data());
     for (std::byte b : map)
-        if (uint32_t(b) >= n) return fail(LARDER_E_CORRUPT, "tables", "the table map names table %u of %u", uint32_t(b), n);
+        if (uint32_t(b) >= n)
+            return fail(LARDER_E_CORRUPT, "tables", "the table map names table %u of %u", uint32_t(b), n);
     for (uint32_t i = 0; i < n; ++i) {
         TableSpec s;
         if (!s.read(in)) return fail(LARDER_E_CORRUPT, "tables", "probability table %u is damaged", i);
@@ -141,7 +147,8 @@ size_t symbol_scratch_bytes(uint32_t n_tokens, uint32_t width, bool encode) noex
     return carved(at);
 }
 
-SymbolEncoder::SymbolEncoder(const Kernels& k, const SymbolScratch& scratch, const TableSet& set, uint32_t layer, uint32_t kv, uint32_t n_tokens, uint32_t width) noexcept
+SymbolEncoder::SymbolEncoder(const Kernels& k, const SymbolScratch& scratch, const TableSet& set, uint32_t layer,
+                             uint32_t kv, uint32_t n_tokens, uint32_t width) noexcept
     : k_(k), s_(scratch), set_(set), rows_{n_tokens, width, set.map_kind == TableMap::per_channel} {
     ids_ = set.ids(layer, kv, period_);
     s_.codes.fill(set, layer, kv, width);
@@ -153,7 +160,9 @@ void SymbolEncoder::put(const int16_t* q, uint32_t n) noexcept {
     uint8_t* classes = rows_.along_tokens ? s_.tile : s_.symbols + size_t(token_) * w;
     for (uint32_t t = 0; t < n; ++t) {
         uint8_t* row = classes + size_t(t) * w;
-        if (!k_.classify(q + size_t(t) * w, s_.codes.view(), row, s_.codes.total_k ? s_.low_tile + size_t(t) * w : nullptr, w)) continue;
+        if (!k_.classify(q + size_t(t) * w, s_.codes.view(), row,
+                         s_.codes.total_k ? s_.low_tile + size_t(t) * w : nullptr, w))
+            continue;
         const uint32_t n_found = k_.find_escapes(row, s_.codes.n, w, s_.escape_at);
         for (uint32_t i = 0; i < n_found; ++i) {
             const uint32_t c = s_.escape_at[i];
@@ -182,7 +191,8 @@ void SymbolEncoder::put_planes(uint32_t n) noexcept {
         return;
     }
     // 32 tokens are a whole number of rows whatever the width; only the last tile can end in a short one.
-    for (uint32_t i = 0; i < n * w; i += rans_lanes) put_row(s_.low_tile + i, std::min(rans_lanes, n * w - i), s_.codes.k[0]);
+    for (uint32_t i = 0; i < n * w; i += rans_lanes)
+        put_row(s_.low_tile + i, std::min(rans_lanes, n * w - i), s_.codes.k[0]);
 }
 
 size_t SymbolEncoder::finish(ByteSpan side, std::byte* out, size_t capacity) noexcept {
@@ -199,7 +209,8 @@ size_t SymbolEncoder::finish(ByteSpan side, std::byte* out, size_t capacity) noe
     // Assemble the raw bytes behind the words' place first; the words' number is only known after coding.
     std::byte head[carried_bytes];
     size_t n_head = 0;
-    const ByteSpan parts[3] = {side, {reinterpret_cast<const std::byte*>(s_.escapes), escape_bytes}, {s_.planes, n_plane_bytes_}};
+    const ByteSpan parts[3] = {
+        side, {reinterpret_cast<const std::byte*>(s_.escapes), escape_bytes}, {s_.planes, n_plane_bytes_}};
     if (carry)
         for (const ByteSpan& p : parts) {
             const size_t n = std::min(p.size(), carried_bytes - n_head);
@@ -231,14 +242,18 @@ size_t SymbolEncoder::finish(ByteSpan side, std::byte* out, size_t capacity) noe
     return total;
 }
 
-larder_status SymbolDecoder::open(const Kernels& k, const SymbolScratch& scratch, const TableSet& set, uint32_t layer, uint32_t kv, uint32_t n_tokens, uint32_t width,
-                                  size_t side_bytes, ByteSpan coded, std::byte* raw_buffer) noexcept {
+larder_status SymbolDecoder::open(const Kernels& k, const SymbolScratch& scratch, const TableSet& set, uint32_t layer,
+                                  uint32_t kv, uint32_t n_tokens, uint32_t width, size_t side_bytes, ByteSpan coded,
+                                  std::byte* raw_buffer) noexcept {
     *this = SymbolDecoder();
     k_ = &k;
     s_ = scratch;
     rows_ = {n_tokens, width, set.map_kind == TableMap::per_channel};
     s_.codes.fill(set, layer, kv, width);
-    const auto damaged = [] { return fail(LARDER_E_CORRUPT, "extent", "the coded part of an extent does not have the size that its counts need"); };
+    const auto damaged = [] {
+        return fail(LARDER_E_CORRUPT, "extent",
+                    "the coded part of an extent does not have the size that its counts need");
+    };
     if (coded.size() < 4 + rans_state_bytes) return damaged();
     const uint32_t head = load_le<uint32_t>(coded.data());
     carried_ = head & carried_flag;
@@ -279,7 +294,8 @@ larder_status SymbolDecoder::close_job() noexcept {
         good = good && (carried_ ? x >> 16 == 1 : x == rans_floor);
         if (carried_) store_le<uint16_t>(raw_buffer_ + 2 * l, uint16_t(x));
     }
-    return good ? LARDER_OK : fail(LARDER_E_CORRUPT, "extent", "the coded symbols of an extent do not end where they began");
+    return good ? LARDER_OK
+                : fail(LARDER_E_CORRUPT, "extent", "the coded symbols of an extent do not end where they began");
 }
 
 void SymbolDecoder::get_planes(uint32_t n) noexcept {
@@ -317,10 +333,12 @@ larder_status SymbolDecoder::get(int16_t* q, uint32_t n) noexcept {
     for (uint32_t t = 0; t < n; ++t) {
         const uint8_t* row = classes + size_t(t) * w;
         int16_t* to = q + size_t(t) * w;
-        if (!k_->declassify(row, s_.codes.total_k ? s_.low_tile + size_t(t) * w : nullptr, s_.codes.view(), to, w)) continue;
+        if (!k_->declassify(row, s_.codes.total_k ? s_.low_tile + size_t(t) * w : nullptr, s_.codes.view(), to, w))
+            continue;
         const uint32_t n_found = k_->find_escapes(row, s_.codes.n, w, s_.escape_at);
         for (uint32_t i = 0; i < n_found; ++i) {
-            if (escape_at_ + 2 > escapes_.size()) return fail(LARDER_E_CORRUPT, "extent", "an extent has fewer escape values than escapes");
+            if (escape_at_ + 2 > escapes_.size())
+                return fail(LARDER_E_CORRUPT, "extent", "an extent has fewer escape values than escapes");
             to[s_.escape_at[i]] = load_le<int16_t>(escapes_.data() + escape_at_);
             escape_at_ += 2;
         }
@@ -330,7 +348,9 @@ larder_status SymbolDecoder::get(int16_t* q, uint32_t n) noexcept {
 }
 
 larder_status SymbolDecoder::end() const noexcept {
-    return escape_at_ == escapes_.size() ? LARDER_OK : fail(LARDER_E_CORRUPT, "extent", "an extent has more escape values than escapes");
+    return escape_at_ == escapes_.size()
+               ? LARDER_OK
+               : fail(LARDER_E_CORRUPT, "extent", "an extent has more escape values than escapes");
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,9 +1,11 @@
-// Small integers to entropy-coded bytes and back: classes by static tables, low bits as planes, rare values in an escape list.
+// Small integers to entropy-coded bytes and back: classes by static tables, low bits as planes, rare values in an
+// escape list.
 //
 // Coded integers of one extent, [token][channel], become
 //   rows of 32 classes, coded by rANS;
 //   raw bytes: the caller's side data | escapes, int16 each, in [token][channel] order | low-bit planes, row by row.
-// Rows run along channels when all channels of the extent share one table, and along tokens when each channel has a table of its own.
+// Rows run along channels when all channels of the extent share one table, and along tokens when each channel has a
+// table of its own.
 #pragma once
 
 #include "codec/kernels.h"
@@ -20,8 +22,9 @@ struct TableSet {
     const RansTable* tables = nullptr;
     uint32_t n_tables = 0;
     TableMap map_kind = TableMap::one;
-    const uint8_t* map = nullptr;  // nothing, [plane], or [plane][channel] with planes K, V, K, V... of their own widths
-    uint32_t width[2] = {0, 0};    // channels of K and V
+    const uint8_t* map =
+        nullptr;                 // nothing, [plane], or [plane][channel] with planes K, V, K, V... of their own widths
+    uint32_t width[2] = {0, 0};  // channels of K and V
 
     // Tables of one plane: ids and their period.
     const uint8_t* ids(uint32_t layer, uint32_t kv, uint32_t& period) const noexcept;
@@ -30,10 +33,12 @@ struct TableSet {
 // The stored form: u32 magic, u16 n_tables, u8 map kind, u8 zero, map padded to 4 bytes, tables padded to 4 bytes.
 inline constexpr uint32_t table_set_magic = 0x3142544c;  // "LTB1"
 size_t table_map_bytes(TableMap kind, uint32_t n_layers, const uint32_t width[2]) noexcept;
-size_t write_table_set(TableMap kind, const uint8_t* map, size_t map_bytes, const TableSpec* specs, uint32_t n_tables, std::byte* out) noexcept;
+size_t write_table_set(TableMap kind, const uint8_t* map, size_t map_bytes, const TableSpec* specs, uint32_t n_tables,
+                       std::byte* out) noexcept;
 // Total. Expands the tables into `expanded`, which has room for what table_set_count() said.
 uint32_t table_set_count(ByteSpan bytes) noexcept;
-larder_status read_table_set(ByteSpan bytes, uint32_t n_layers, const uint32_t width[2], RansTable* expanded, TableSet& out) noexcept;
+larder_status read_table_set(ByteSpan bytes, uint32_t n_layers, const uint32_t width[2], RansTable* expanded,
+                             TableSet& out) noexcept;
 
 // Per-channel parameters of one plane, in arrays of `width`.
 struct CodeArrays {
@@ -75,10 +80,12 @@ SymbolScratch carve_symbol_scratch(std::byte*& at, uint32_t n_tokens, uint32_t w
 
 class SymbolEncoder {
   public:
-    SymbolEncoder(const Kernels& k, const SymbolScratch& scratch, const TableSet& set, uint32_t layer, uint32_t kv, uint32_t n_tokens, uint32_t width) noexcept;
+    SymbolEncoder(const Kernels& k, const SymbolScratch& scratch, const TableSet& set, uint32_t layer, uint32_t kv,
+                  uint32_t n_tokens, uint32_t width) noexcept;
     // The next n tokens (tile_tokens each time but the last): q is [n][width].
     void put(const int16_t* q, uint32_t n) noexcept;
-    // Write the coded part: escape count, states, words, raw. Returns the bytes written, or 0 when they would exceed capacity.
+    // Write the coded part: escape count, states, words, raw. Returns the bytes written, or 0 when they would exceed
+    // capacity.
     size_t finish(ByteSpan side, std::byte* out, size_t capacity) noexcept;
 
   private:
@@ -98,8 +105,9 @@ class SymbolEncoder {
 class SymbolDecoder {
   public:
     // Checks sizes and sets up job(). side_bytes: how much side data this extent has.
-    larder_status open(const Kernels& k, const SymbolScratch& scratch, const TableSet& set, uint32_t layer, uint32_t kv, uint32_t n_tokens, uint32_t width,
-                       size_t side_bytes, ByteSpan coded, std::byte* raw_buffer) noexcept;
+    larder_status open(const Kernels& k, const SymbolScratch& scratch, const TableSet& set, uint32_t layer, uint32_t kv,
+                       uint32_t n_tokens, uint32_t width, size_t side_bytes, ByteSpan coded,
+                       std::byte* raw_buffer) noexcept;
     RansJob& job() noexcept { return job_; }
     // After the job ran: were all words used and are the states what they must be?
     larder_status close_job() noexcept;
@@ -124,4 +132,4 @@ class SymbolDecoder {
 // What an extent's raw part can be at most, for the decoder's buffer.
 size_t max_raw_bytes(uint32_t n_tokens, uint32_t width, size_t side_bytes) noexcept;
 
-} // namespace larder
+}  // namespace larder

@@ -28,15 +28,18 @@ constexpr ParamInfo params[] = {
 };
 constexpr size_t n_known = sizeof params / sizeof params[0];
 
-const ParamInfo* find_param(larder_param p) { return p >= 1 && size_t(p) < n_known ? &params[p] : nullptr; }
+const ParamInfo* find_param(larder_param p) {
+    return p >= 1 && size_t(p) < n_known ? &params[p] : nullptr;
+}
 
-} // namespace
+}  // namespace
 
 namespace larder {
 
 const char* handle_type_name(HandleType t) noexcept {
-    static constexpr const char* names[] = {"plan", "context", "queue", "layout", "device", "arena", "index", "prefix index",
-                                            "codec", "stream", "store", "kv", "planner", "worker", "expert cache", "profile"};
+    static constexpr const char* names[] = {"plan",    "context",      "queue",        "layout", "device", "arena",
+                                            "index",   "prefix index", "codec",        "stream", "store",  "kv",
+                                            "planner", "worker",       "expert cache", "profile"};
     return names[uint32_t(t) & 15];
 }
 
@@ -51,7 +54,8 @@ larder_status check_handle(const Handle* h, HandleType type, const char* name) n
     return LARDER_OK;
 }
 
-larder_status check_handle_of(const larder_context* context, const Handle* h, HandleType type, const char* name) noexcept {
+larder_status check_handle_of(const larder_context* context, const Handle* h, HandleType type,
+                              const char* name) noexcept {
     LARDER_TRY(check_handle(h, type, name));
     if (h->context != context) return fail(LARDER_E_INVALID, name, "%s belongs to another context", name);
     return LARDER_OK;
@@ -72,13 +76,13 @@ larder_status param_bounds(larder_param p, uint64_t* out_min, uint64_t* out_max,
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder
 
 using namespace larder;
 
 larder_context::larder_context(const larder_context_options& o, const Allocator& a, Os& system)
-    : Handle(HandleType::context, *this), alloc(a), os(system), scheduler(a, system), fork_epoch_(system.fork_epoch()), log_(o.log),
-      log_level_(o.log_level ? larder_log_level(o.log_level) : LARDER_LOG_WARNING), rng_(o.seed)
+    : Handle(HandleType::context, *this), alloc(a), os(system), scheduler(a, system), fork_epoch_(system.fork_epoch()),
+      log_(o.log), log_level_(o.log_level ? larder_log_level(o.log_level) : LARDER_LOG_WARNING), rng_(o.seed)
 #if defined(LARDER_DEBUG)
       ,
       quarantine_(a)
@@ -101,7 +105,8 @@ larder_status larder_context::create(const larder_context_options* user, Os& os,
     LARDER_TRY(read_options(user, o, "larder_context_options"));
     const bool set_workers = o.set_mask & LARDER_CONTEXT_SET_N_WORKERS;
     if (o.set_mask & ~LARDER_CONTEXT_SET_N_WORKERS)
-        return fail(LARDER_E_TOO_NEW, "set_mask", "set_mask 0x%x has a bit that this library does not know", o.set_mask);
+        return fail(LARDER_E_TOO_NEW, "set_mask", "set_mask 0x%x has a bit that this library does not know",
+                    o.set_mask);
     if (!o.n_workers && !set_workers) o.n_workers = 2;
     LARDER_TRY(check_range(o.n_workers, 0, 64, "n_workers"));
     LARDER_TRY(check_range(o.log_level, 0, LARDER_LOG_DEBUG, "log_level"));
@@ -110,7 +115,8 @@ larder_status larder_context::create(const larder_context_options* user, Os& os,
         larder_allocator raw;
         LARDER_TRY(read_options(o.allocator, raw, "larder_allocator"));
         LARDER_TRY(check_reserved(raw.reserved0, "allocator.reserved0"));
-        if (!raw.alloc || !raw.free) return fail(LARDER_E_INVALID, "allocator", "an allocator needs both alloc and free");
+        if (!raw.alloc || !raw.free)
+            return fail(LARDER_E_INVALID, "allocator", "an allocator needs both alloc and free");
         a = Allocator(raw);
     }
     if (sodium_init() < 0) return fail(LARDER_E_SYSTEM, "", "libsodium could not be initialised");

@@ -27,18 +27,15 @@ struct larder_context final : larder::Handle {
     [[gnu::format(printf, 3, 4)]] void log(larder_log_level level, const char* format, ...) noexcept;
 
     // Handles are made and dropped here, so that the context knows what still lives.
-    template <class T, class... Args>
-    T* make_handle(Args&&... args) {
+    template <class T, class... Args> T* make_handle(Args&&... args) {
         return adopt_handle(alloc.create<T>(std::forward<Args>(args)...));
     }
     // For a handle that had to be there before it was known whether the caller gets it.
-    template <class T>
-    T* adopt_handle(T* h) noexcept {
+    template <class T> T* adopt_handle(T* h) noexcept {
         live_handles_[type_slot(h->type)].fetch_add(1, larder::relaxed);
         return h;
     }
-    template <class T>
-    void drop_handle(T* h) noexcept {
+    template <class T> void drop_handle(T* h) noexcept {
         live_handles_[type_slot(h->type)].fetch_sub(1, larder::relaxed);
         larder::Handle* handle = h;  // not at h itself when T has virtual functions
         h->~T();

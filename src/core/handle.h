@@ -10,7 +10,21 @@ struct larder_context;
 namespace larder {
 
 enum class HandleType : uint32_t {
-    context = 0x4c440001, queue, layout, device, arena, index, prefix, codec, stream, store, kv, planner, worker, expert, profile,
+    context = 0x4c440001,
+    queue,
+    layout,
+    device,
+    arena,
+    index,
+    prefix,
+    codec,
+    stream,
+    store,
+    kv,
+    planner,
+    worker,
+    expert,
+    profile,
     plan  // the sixteenth: slot 0 of the tables that are indexed by type
 };
 inline constexpr uint32_t dead_handle = 0x4c44dead;
@@ -23,21 +37,25 @@ struct Handle {
     larder_context* context;
 };
 
-// NULL, destroyed (reliable in debug builds, where dropped handles stay in quarantine), of another type, or in a forked child.
+// NULL, destroyed (reliable in debug builds, where dropped handles stay in quarantine), of another type, or in a forked
+// child.
 larder_status check_handle(const Handle* h, HandleType type, const char* name) noexcept;
-// The same, and made from this context: jobs of another one's queue would be waited for by threads that cannot do the work.
-larder_status check_handle_of(const larder_context* context, const Handle* h, HandleType type, const char* name) noexcept;
+// The same, and made from this context: jobs of another one's queue would be waited for by threads that cannot do the
+// work.
+larder_status check_handle_of(const larder_context* context, const Handle* h, HandleType type,
+                              const char* name) noexcept;
 
-} // namespace larder
+}  // namespace larder
 
-#define LARDER_API_HANDLE(h, handle_type)                                                          \
-    do {                                                                                           \
-        const larder_status larder_handle_status_ = ::larder::check_handle(h, ::larder::HandleType::handle_type, #h); \
-        if (larder_handle_status_ < 0) return larder_handle_status_;                               \
+#define LARDER_API_HANDLE(h, handle_type)                                                                              \
+    do {                                                                                                               \
+        const larder_status larder_handle_status_ = ::larder::check_handle(h, ::larder::HandleType::handle_type, #h);  \
+        if (larder_handle_status_ < 0) return larder_handle_status_;                                                   \
     } while (0)
 
-#define LARDER_API_HANDLE_OF(context, h, handle_type)                                              \
-    do {                                                                                           \
-        const larder_status larder_handle_status_ = ::larder::check_handle_of(context, h, ::larder::HandleType::handle_type, #h); \
-        if (larder_handle_status_ < 0) return larder_handle_status_;                               \
+#define LARDER_API_HANDLE_OF(context, h, handle_type)                                                                  \
+    do {                                                                                                               \
+        const larder_status larder_handle_status_ =                                                                    \
+            ::larder::check_handle_of(context, h, ::larder::HandleType::handle_type, #h);                              \
+        if (larder_handle_status_ < 0) return larder_handle_status_;                                                   \
     } while (0)

@@ -23,7 +23,8 @@ Result<larder_job> larder_queue::begin(uint64_t user_data, uint32_t n_layers) {
     std::lock_guard lock(mutex_);
     if (n_alive_ == max_jobs_)
         return fail(LARDER_E_BUSY, "max_jobs", "the queue has %u jobs already; take completions first", max_jobs_);
-    JobState j{.user_data = user_data, .n_layers = std::max(n_layers, 1u), .errors = Vec<larder_job_error>(context->alloc)};
+    JobState j{
+        .user_data = user_data, .n_layers = std::max(n_layers, 1u), .errors = Vec<larder_job_error>(context->alloc)};
     const larder_job id = jobs_.insert(std::move(j));
     ++n_alive_;
     context->stats.add(Stat::jobs_submitted);
@@ -96,7 +97,8 @@ void larder_queue::finish(larder_job job, larder_status status) noexcept {
     changed_.notify_all();
 }
 
-// Another thread may be in the middle of the last task, or a clock may be virtual: sleeps are short, and there is always a next one.
+// Another thread may be in the middle of the last task, or a clock may be virtual: sleeps are short, and there is
+// always a next one.
 static constexpr uint64_t idle_slice_ns = 1000000, worker_slice_ns = 100000000;
 
 void larder_queue::sleep_locked(std::unique_lock<std::mutex>& lock, uint64_t ns) {
@@ -140,11 +142,13 @@ void larder_queue::retire_locked(larder_job job) noexcept {
     slot = job;
 }
 
-larder_status larder_queue::poll(larder_completion* out, uint32_t stride, uint32_t n, uint64_t timeout_ns, uint32_t* out_n) {
+larder_status larder_queue::poll(larder_completion* out, uint32_t stride, uint32_t n, uint64_t timeout_ns,
+                                 uint32_t* out_n) {
     *out_n = 0;
     std::unique_lock lock(mutex_);
     if (timeout_ns && n_alive_ == 0) return fail(LARDER_E_NOT_FOUND, "queue", "the queue has no job to wait for");
-    const bool any = wait_until(lock, timeout_ns, [&] { return done_head_ != done_tail_ || (timeout_ns && n_alive_ == 0); });
+    const bool any =
+        wait_until(lock, timeout_ns, [&] { return done_head_ != done_tail_ || (timeout_ns && n_alive_ == 0); });
     if (any && done_head_ == done_tail_) return fail(LARDER_E_NOT_FOUND, "queue", "another thread took the last job");
     if (!any) return timeout_ns ? fail(LARDER_E_TIMEOUT, "timeout_ns", "no job finished in time") : LARDER_OK;
     auto* bytes = reinterpret_cast<unsigned char*>(out);
@@ -179,8 +183,8 @@ larder_status larder_queue::wait_layer(larder_job job, uint32_t layer, uint64_t 
     JobState* j = jobs_.find(job);
     if (!j) return fail(LARDER_E_STALE, "job", "no such job");
     if (layer >= j->n_layers) return fail(LARDER_E_RANGE, "layer", "layer is %u; the job has %u", layer, j->n_layers);
-    const bool came = wait_until(lock, timeout_ns,
-                                 [&] { return !(j = jobs_.find(job)) || j->finished || j->layers_done > layer; });
+    const bool came =
+        wait_until(lock, timeout_ns, [&] { return !(j = jobs_.find(job)) || j->finished || j->layers_done > layer; });
     if (!came) return fail(LARDER_E_TIMEOUT, "timeout_ns", "layer %u did not arrive in time", layer);
     if (!j) return fail(LARDER_E_STALE, "job", "its completion was taken by another thread");
     if (j->layers_done > layer) return LARDER_OK;
@@ -196,7 +200,8 @@ larder_status larder_queue::cancel(larder_job job) {
     return LARDER_OK;
 }
 
-larder_status larder_queue::errors(larder_job job, larder_job_error* out, uint32_t stride, uint32_t n, uint32_t* out_n) {
+larder_status larder_queue::errors(larder_job job, larder_job_error* out, uint32_t stride, uint32_t n,
+                                   uint32_t* out_n) {
     *out_n = 0;
     std::lock_guard lock(mutex_);
     JobState* j = jobs_.find(job);

@@ -26,7 +26,7 @@ struct JobState {
     Vec<larder_job_error> errors;
 };
 
-} // namespace larder
+}  // namespace larder
 
 struct larder_queue final : larder::Handle {
     larder_queue(larder_context& c, uint32_t max_jobs, larder::OsHandle event);
@@ -54,8 +54,7 @@ struct larder_queue final : larder::Handle {
     larder::OsHandle event() const noexcept { return event_; }
 
   private:
-    template <class Done>
-    bool wait_until(std::unique_lock<std::mutex>& lock, uint64_t timeout_ns, Done done);
+    template <class Done> bool wait_until(std::unique_lock<std::mutex>& lock, uint64_t timeout_ns, Done done);
     void sleep_locked(std::unique_lock<std::mutex>& lock, uint64_t ns);
     void retire_locked(larder_job job) noexcept;
 
@@ -63,10 +62,10 @@ struct larder_queue final : larder::Handle {
     std::condition_variable changed_;
     const uint32_t max_jobs_;
     const larder::OsHandle event_;
-    uint32_t n_alive_ = 0;                  // begun and not yet taken
+    uint32_t n_alive_ = 0;  // begun and not yet taken
     larder::IdTable<larder::JobState> jobs_;
-    larder::Vec<larder_job> done_;          // a ring of max_jobs_: finished, not taken
+    larder::Vec<larder_job> done_;  // a ring of max_jobs_: finished, not taken
     uint64_t done_head_ = 0, done_tail_ = 0;
-    larder::Vec<larder_job> retired_;       // a ring of max_jobs_: taken, kept so that errors() can still be asked
+    larder::Vec<larder_job> retired_;  // a ring of max_jobs_: taken, kept so that errors() can still be asked
     uint64_t retired_n_ = 0;
 };

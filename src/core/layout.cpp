@@ -10,13 +10,17 @@ namespace larder {
 uint32_t dtype_bytes(larder_dtype t) noexcept {
     switch (t) {
     case LARDER_DTYPE_F16:
-    case LARDER_DTYPE_BF16: return 2;
-    case LARDER_DTYPE_F32: return 4;
+    case LARDER_DTYPE_BF16:
+        return 2;
+    case LARDER_DTYPE_F32:
+        return 4;
     case LARDER_DTYPE_F8_E4M3:
     case LARDER_DTYPE_F8_E5M2:
     case LARDER_DTYPE_I8:
-    case LARDER_DTYPE_U8: return 1;
-    default: return 0;
+    case LARDER_DTYPE_U8:
+        return 1;
+    default:
+        return 0;
     }
 }
 
@@ -61,15 +65,16 @@ larder_status check_group(const larder_layer_group& g) noexcept {
     return check_range(uint32_t(g.role), LARDER_ROLE_TARGET, LARDER_ROLE_DRAFT, "groups.role");
 }
 
-} // namespace
-} // namespace larder
+}  // namespace
+}  // namespace larder
 
 using namespace larder;
 
 larder_status larder_layout::add_group(const larder_layer_group* user, uint32_t stride, uint32_t index) {
     LayerGroup g{{}, Vec<uint32_t>(context->alloc)};
     if (user->struct_size > stride)
-        return fail(LARDER_E_INVALID, "group_stride", "group_stride %u is less than the size of a group, %u", stride, user->struct_size);
+        return fail(LARDER_E_INVALID, "group_stride", "group_stride %u is less than the size of a group, %u", stride,
+                    user->struct_size);
     LARDER_TRY(read_options(user, g.info, "larder_layer_group"));
     LARDER_TRY(fill_defaults(g.info));
     LARDER_TRY(check_group(g.info));
@@ -102,8 +107,9 @@ larder_status larder_layout::create(larder_context& c, const larder_layout_optio
     try {
         l->groups.reserve(o.n_groups);
         for (uint32_t i = 0; i < o.n_groups && s >= 0; ++i)
-            s = l->add_group(reinterpret_cast<const larder_layer_group*>(
-                                 reinterpret_cast<const char*>(o.groups) + size_t(i) * o.group_stride), o.group_stride, i);
+            s = l->add_group(reinterpret_cast<const larder_layer_group*>(reinterpret_cast<const char*>(o.groups) +
+                                                                         size_t(i) * o.group_stride),
+                             o.group_stride, i);
     } catch (...) {
         l->unref();
         throw;
@@ -131,7 +137,12 @@ void larder_layout::make_identity(const larder_layout_options& o) noexcept {
     for (const LayerGroup& g : groups) {
         const larder_layer_group& i = g.info;
         h.add_le(i.kind).add_le(i.n_layers).add(g.layers.data(), 4 * g.layers.size());
-        h.add_le(i.block_tokens).add_le(i.n_kv_heads).add_le(i.k_dim).add_le(i.v_dim).add_le(i.k_dtype).add_le(i.v_dtype);
+        h.add_le(i.block_tokens)
+            .add_le(i.n_kv_heads)
+            .add_le(i.k_dim)
+            .add_le(i.v_dim)
+            .add_le(i.k_dtype)
+            .add_le(i.v_dtype);
         h.add_le(i.scale_bytes).add_le(i.window).add_le(i.n_sinks).add_le(i.state_bytes).add_le(i.checkpoint_tokens);
         h.add_le(i.hit_rule).add_le(i.shard).add_le(i.role);
     }
@@ -148,7 +159,8 @@ larder_status larder_layout::group_info(uint32_t group, uint32_t n_tp, larder_gr
     const larder_layer_group& g = groups[group].info;
     const bool split = g.shard == LARDER_SHARD_SPLIT && g.kind != LARDER_GROUP_RECURRENT;
     if (!n_tp || (split && g.n_kv_heads % n_tp))
-        return fail(LARDER_E_RANGE, "n_tp", "n_tp %u does not divide the %u kv heads of group %u", n_tp, g.n_kv_heads, group);
+        return fail(LARDER_E_RANGE, "n_tp", "n_tp %u does not divide the %u kv heads of group %u", n_tp, g.n_kv_heads,
+                    group);
     out = LARDER_GROUP_INFO_INIT;
     out.kind = g.kind;
     out.n_layers = g.n_layers;

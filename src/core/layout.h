@@ -16,7 +16,7 @@ struct LayerGroup {
     Vec<uint32_t> layers;
 };
 
-} // namespace larder
+}  // namespace larder
 
 // Counted: the creator holds one reference, everything made with the layout another.
 struct larder_layout final : larder::Handle {

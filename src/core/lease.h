@@ -7,8 +7,7 @@
 namespace larder {
 
 // T is what a lease holds. Not synchronised.
-template <class T>
-class LeaseTable {
+template <class T> class LeaseTable {
   public:
     LeaseTable(const Allocator& a, uint32_t first_generation) : table_(a, IdKind::lease, first_generation) {}
 
@@ -19,13 +18,11 @@ class LeaseTable {
     }
     bool remove(larder_lease id) noexcept { return table_.remove(id); }
     size_t size() const noexcept { return table_.size(); }
-    template <class F>
-    void for_each(F f) {
+    template <class F> void for_each(F f) {
         table_.for_each([&](uint64_t id, Held& h) { f(id, h.value); });
     }
     // Ends the leases whose owners have died; f gives back what each held.
-    template <class F>
-    size_t expire(Os& os, F f) {
+    template <class F> size_t expire(Os& os, F f) {
         size_t n = 0;
         table_.for_each([&](uint64_t id, Held& h) {
             if (os.alive(h.owner)) return;
@@ -44,4 +41,4 @@ class LeaseTable {
     IdTable<Held> table_;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -12,9 +12,31 @@ constexpr uint16_t version = 1;
 constexpr uint32_t max_ops = 1u << 24;
 
 // Offsets of the header's fields.
-enum : size_t { at_magic = 0, at_version = 4, at_header_bytes = 6, at_crc = 8, at_n_ops = 12, at_id = 16, at_layout = 24, at_op_bytes = 56, at_reserved = 60 };
+enum : size_t {
+    at_magic = 0,
+    at_version = 4,
+    at_header_bytes = 6,
+    at_crc = 8,
+    at_n_ops = 12,
+    at_id = 16,
+    at_layout = 24,
+    at_op_bytes = 56,
+    at_reserved = 60
+};
 // Offsets of an operation's fields.
-enum : size_t { op_kind = 0, op_flags = 2, op_block = 4, op_source = 8, op_n_tokens = 12, op_quality = 16, op_priority = 18, op_reserved = 20, op_key = 24, op_parent = 56, op_tail = 88 };
+enum : size_t {
+    op_kind = 0,
+    op_flags = 2,
+    op_block = 4,
+    op_source = 8,
+    op_n_tokens = 12,
+    op_quality = 16,
+    op_priority = 18,
+    op_reserved = 20,
+    op_key = 24,
+    op_parent = 56,
+    op_tail = 88
+};
 
 uint32_t checksum(ByteSpan bytes) noexcept {
     const uint32_t head = crc32c(0, bytes.data(), at_crc);
@@ -55,12 +77,18 @@ bool op_is_valid(const PlanOp& op) noexcept {
     const bool no_parent = op.parent == larder_key{};
     if (op.flags || op.priority > 100) return false;
     switch (op.kind) {
-    case PlanOpKind::load: return keyed && block && quality && !op.source && no_parent;
+    case PlanOpKind::load:
+        return keyed && block && quality && !op.source && no_parent;
     case PlanOpKind::store:
-    case PlanOpKind::seal: return keyed && block && quality && !op.source;
-    case PlanOpKind::copy: return block && op.source >= 1 && op.source <= Id::max_index && op.source != op.block && !keyed && !op.quality && no_parent;
-    case PlanOpKind::drop: return keyed && !op.block && !op.source && !op.n_tokens && !op.quality && no_parent;
-    case PlanOpKind::flush: return !keyed && !op.block && !op.source && !op.n_tokens && !op.quality && no_parent;
+    case PlanOpKind::seal:
+        return keyed && block && quality && !op.source;
+    case PlanOpKind::copy:
+        return block && op.source >= 1 && op.source <= Id::max_index && op.source != op.block && !keyed &&
+               !op.quality && no_parent;
+    case PlanOpKind::drop:
+        return keyed && !op.block && !op.source && !op.n_tokens && !op.quality && no_parent;
+    case PlanOpKind::flush:
+        return !keyed && !op.block && !op.source && !op.n_tokens && !op.quality && no_parent;
     }
     return false;
 }
@@ -71,7 +99,7 @@ bool is_zero(const std::byte* p, size_t n) noexcept {
     return true;
 }
 
-} // namespace
+}  // namespace
 
 void plan_write(const Plan& plan, MutByteSpan out) noexcept {
     LARDER_ASSERT(out.size() == plan_bytes(plan.ops.size()));
@@ -90,22 +118,31 @@ void plan_write(const Plan& plan, MutByteSpan out) noexcept {
 
 larder_status plan_check(ByteSpan bytes) noexcept {
     const std::byte* p = bytes.data();
-    if (bytes.size() < plan_header_bytes) return fail(LARDER_E_TRUNCATED, "plan", "a plan has at least %zu bytes", plan_header_bytes);
-    if (load_le<uint32_t>(p + at_magic) != magic) return fail(LARDER_E_FORMAT, "plan.magic", "these bytes are not a plan");
+    if (bytes.size() < plan_header_bytes)
+        return fail(LARDER_E_TRUNCATED, "plan", "a plan has at least %zu bytes", plan_header_bytes);
+    if (load_le<uint32_t>(p + at_magic) != magic)
+        return fail(LARDER_E_FORMAT, "plan.magic", "these bytes are not a plan");
     const uint32_t v = load_le<uint16_t>(p + at_version);
-    if (v > version) return fail(LARDER_E_VERSION, "plan.version", "the plan has version %u; this library reads up to %u", v, version);
-    if (v != version || load_le<uint16_t>(p + at_header_bytes) != plan_header_bytes || load_le<uint32_t>(p + at_op_bytes) != plan_op_bytes)
-        return fail(LARDER_E_FORMAT, "plan.header", "the sizes in the plan's header are not those of version %u", version);
+    if (v > version)
+        return fail(LARDER_E_VERSION, "plan.version", "the plan has version %u; this library reads up to %u", v,
+                    version);
+    if (v != version || load_le<uint16_t>(p + at_header_bytes) != plan_header_bytes ||
+        load_le<uint32_t>(p + at_op_bytes) != plan_op_bytes)
+        return fail(LARDER_E_FORMAT, "plan.header", "the sizes in the plan's header are not those of version %u",
+                    version);
     const uint32_t n_ops = load_le<uint32_t>(p + at_n_ops);
     if (n_ops > max_ops) return fail(LARDER_E_FORMAT, "plan.n_ops", "a plan has at most %u operations", max_ops);
-    if (bytes.size() < plan_bytes(n_ops)) return fail(LARDER_E_TRUNCATED, "plan", "the plan ends before its last operation");
+    if (bytes.size() < plan_bytes(n_ops))
+        return fail(LARDER_E_TRUNCATED, "plan", "the plan ends before its last operation");
     if (bytes.size() > plan_bytes(n_ops)) return fail(LARDER_E_FORMAT, "plan", "there are bytes behind the plan");
-    if (load_le<uint32_t>(p + at_crc) != checksum(bytes)) return fail(LARDER_E_CORRUPT, "plan.crc", "the plan's checksum does not hold");
+    if (load_le<uint32_t>(p + at_crc) != checksum(bytes))
+        return fail(LARDER_E_CORRUPT, "plan.crc", "the plan's checksum does not hold");
     if (Id::kind(load_le<uint64_t>(p + at_id)) != IdKind::plan || load_le<uint32_t>(p + at_reserved))
         return fail(LARDER_E_FORMAT, "plan.id", "the plan's id is not a plan id");
     for (uint32_t i = 0; i < n_ops; ++i) {
         const std::byte* op = p + plan_bytes(i);
-        if (!op_is_valid(read_op(op)) || load_le<uint32_t>(op + op_reserved) || !is_zero(op + op_tail, plan_op_bytes - op_tail))
+        if (!op_is_valid(read_op(op)) || load_le<uint32_t>(op + op_reserved) ||
+            !is_zero(op + op_tail, plan_op_bytes - op_tail))
             return fail(LARDER_E_FORMAT, "plan.ops", "operation %u of the plan is not valid", i);
     }
     return LARDER_OK;
@@ -123,4 +160,4 @@ larder_status plan_read(ByteSpan bytes, Plan& out) {
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

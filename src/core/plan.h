@@ -39,7 +39,9 @@ struct Plan {
 
 inline constexpr size_t plan_header_bytes = 64;
 inline constexpr size_t plan_op_bytes = 96;
-constexpr uint64_t plan_bytes(size_t n_ops) noexcept { return plan_header_bytes + n_ops * plan_op_bytes; }
+constexpr uint64_t plan_bytes(size_t n_ops) noexcept {
+    return plan_header_bytes + n_ops * plan_op_bytes;
+}
 
 // out has plan_bytes(plan.ops.size()) bytes.
 void plan_write(const Plan& plan, MutByteSpan out) noexcept;
@@ -48,7 +50,7 @@ larder_status plan_check(ByteSpan bytes) noexcept;
 // plan_check(), then read.
 larder_status plan_read(ByteSpan bytes, Plan& out);
 
-} // namespace larder
+}  // namespace larder
 
 struct larder_plan final : larder::Handle {
     larder_plan(larder_context& c, larder::Plan p) : Handle(larder::HandleType::plan, c), plan(std::move(p)) {}

@@ -50,7 +50,8 @@ Task* Scheduler::pop_locked() noexcept {
 
 bool Scheduler::progress(uint32_t max) noexcept {
     std::unique_lock lock(mutex_);
-    // Tasks that submit themselves again, to look for I/O, must not keep the caller here: only what is ready now counts.
+    // Tasks that submit themselves again, to look for I/O, must not keep the caller here: only what is ready now
+    // counts.
     for (size_t n = max ? max : n_ready_; n && n_ready_; --n) {
         Task* t = pop_locked();
         lock.unlock();
@@ -76,4 +77,4 @@ void Scheduler::thread_main(void* self) noexcept {
     }
 }
 
-} // namespace larder
+}  // namespace larder

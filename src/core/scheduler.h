@@ -27,7 +27,8 @@ class Scheduler {
     ~Scheduler() { stop(); }
 
     larder_status start(uint32_t n_workers);
-    // Runs what is queued to its end on the calling thread, then joins the workers. Tasks see stopping() and cut themselves short.
+    // Runs what is queued to its end on the calling thread, then joins the workers. Tasks see stopping() and cut
+    // themselves short.
     void stop() noexcept;
     bool stopping() const noexcept { return stopping_.load(acquire); }
 
@@ -54,4 +55,4 @@ class Scheduler {
     Vec<uint64_t> threads_;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -13,12 +13,13 @@ enum class Stat : uint32_t {
 #define LARDER_STATS_ENUM(name, kind, help) name,
     LARDER_STATS_MAP(LARDER_STATS_ENUM)
 #undef LARDER_STATS_ENUM
-    count
+        count
 };
 
 using StatSums = std::array<uint64_t, size_t(Stat::count)>;
 
-// Something that counts by itself, because its hot path cannot afford a shared counter, and is asked when statistics are read.
+// Something that counts by itself, because its hot path cannot afford a shared counter, and is asked when statistics
+// are read.
 class StatSource {
   public:
     // Add to the sums. Called from any thread.
@@ -74,4 +75,4 @@ class Stats {
     StatSource* sources_ = nullptr;
 };
 
-} // namespace larder
+}  // namespace larder

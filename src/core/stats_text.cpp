@@ -17,7 +17,7 @@ constexpr Row rows[] = {
 #undef LARDER_STATS_ROW
 };
 
-} // namespace
+}  // namespace
 
 larder_stats stats_snapshot(const Stats& stats) noexcept {
     larder_stats s{};
@@ -42,12 +42,12 @@ Result<String> stats_text(const Allocator& a, const Stats& stats, larder_stats_f
         if (json)
             std::snprintf(line, sizeof line, "%s\"%s\":%llu", i ? "," : "", r.name, v);
         else
-            std::snprintf(line, sizeof line, "# HELP larder_%s %s\n# TYPE larder_%s %s\nlarder_%s %llu\n", r.name, r.help,
-                          r.name, r.kind[0] == 'C' ? "counter" : "gauge", r.name, v);
+            std::snprintf(line, sizeof line, "# HELP larder_%s %s\n# TYPE larder_%s %s\nlarder_%s %llu\n", r.name,
+                          r.help, r.name, r.kind[0] == 'C' ? "counter" : "gauge", r.name, v);
         text += line;
     }
     if (json) text += "}";
     return text;
 }
 
-} // namespace larder
+}  // namespace larder

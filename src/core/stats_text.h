@@ -10,4 +10,4 @@ namespace larder {
 larder_stats stats_snapshot(const Stats& stats) noexcept;
 Result<String> stats_text(const Allocator& a, const Stats& stats, larder_stats_format format);
 
-} // namespace larder
+}  // namespace larder

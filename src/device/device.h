@@ -1,8 +1,8 @@
 // The device seam: accelerator memory, copies, streams and events behind one class.
 //
-// Implementations: host (plain memory, streams run at once), simulated (device/sim_device.h: granularity, streams as queues on the system's clock, bandwidth
-// and latency model, injectable errors, a check of event ordering) and plug-ins loaded from liblarder-cuda.so through the frozen table of larder/plugin/device_v1.h.
-// Internally synchronised.
+// Implementations: host (plain memory, streams run at once), simulated (device/sim_device.h: granularity, streams as
+// queues on the system's clock, bandwidth and latency model, injectable errors, a check of event ordering) and plug-ins
+// loaded from liblarder-cuda.so through the frozen table of larder/plugin/device_v1.h. Internally synchronised.
 #pragma once
 
 #include <cstddef>
@@ -26,11 +26,12 @@ struct DeviceInfo {
     bool can_map = false;            // reserve/map are supported
 };
 
-using DevicePtr = uint64_t;          // an address in the device's space; on a host-visible device a CPU address
-using StreamId = uint64_t;           // 0: the default stream. The caller's native stream on CUDA.
+using DevicePtr = uint64_t;  // an address in the device's space; on a host-visible device a CPU address
+using StreamId = uint64_t;   // 0: the default stream. The caller's native stream on CUDA.
 using EventId = uint64_t;
 
-// Whole blocks between a pool and a packed array, by a table of int32 block numbers in device memory; a negative number is skipped.
+// Whole blocks between a pool and a packed array, by a table of int32 block numbers in device memory; a negative number
+// is skipped.
 struct BlockGather {
     DevicePtr pool = 0;
     DevicePtr packed = 0;
@@ -38,7 +39,7 @@ struct BlockGather {
     uint64_t block_bytes = 0;        // multiples of 16, as all addresses and the stride
     uint64_t pool_stride_bytes = 0;  // at least block_bytes
     uint32_t n_blocks = 0;
-    bool scatter = false;            // false: pool to packed
+    bool scatter = false;  // false: pool to packed
 };
 
 class Device {
@@ -48,11 +49,11 @@ class Device {
 
     virtual Result<DevicePtr> alloc(uint64_t n_bytes) = 0;
     virtual void free(DevicePtr p, uint64_t n_bytes) noexcept = 0;
-    // Virtual memory: address range, physical pages, and their mapping. Sizes are multiples of the granularity. unmap() takes ranges as they were mapped;
-    // a page stays alive until it was released and is mapped nowhere.
+    // Virtual memory: address range, physical pages, and their mapping. Sizes are multiples of the granularity. unmap()
+    // takes ranges as they were mapped; a page stays alive until it was released and is mapped nowhere.
     virtual Result<DevicePtr> reserve(uint64_t n_bytes) = 0;
     virtual void unreserve(DevicePtr p, uint64_t n_bytes) noexcept = 0;
-    virtual Result<uint64_t> page_create(uint64_t n_bytes) = 0;       // a physical handle
+    virtual Result<uint64_t> page_create(uint64_t n_bytes) = 0;  // a physical handle
     virtual void page_release(uint64_t page) noexcept = 0;
     virtual larder_status map(DevicePtr p, uint64_t n_bytes, uint64_t page, uint64_t page_offset) = 0;
     virtual larder_status unmap(DevicePtr p, uint64_t n_bytes) = 0;
@@ -90,4 +91,4 @@ Owned<Device> make_host_device(const Allocator& a, Os& os);
 // Devices of the CUDA plug-in; 0 without plug-in or driver.
 uint32_t n_cuda_devices() noexcept;
 
-} // namespace larder
+}  // namespace larder

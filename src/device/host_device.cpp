@@ -24,7 +24,9 @@ class HostDevice final : public Device {
 
     Result<DevicePtr> alloc(uint64_t n_bytes) override {
         const size_t n = round_up(n_bytes);
-        if (n < n_bytes) return fail(LARDER_E_DEVICE_NOMEM, "n_bytes", "%llu bytes do not fit the address space", (unsigned long long)n_bytes);
+        if (n < n_bytes)
+            return fail(LARDER_E_DEVICE_NOMEM, "n_bytes", "%llu bytes do not fit the address space",
+                        (unsigned long long)n_bytes);
         Result<std::byte*> p = os_.reserve(n, info_.granularity_bytes);
         if (!p.ok()) return no_memory(p.status());
         if (const larder_status s = os_.commit(*p, n, 0); s < 0) {
@@ -90,7 +92,9 @@ class HostDevice final : public Device {
 
   private:
     static std::byte* pointer(DevicePtr p) noexcept { return reinterpret_cast<std::byte*>(p); }
-    size_t round_up(uint64_t n) const noexcept { return (n + info_.granularity_bytes - 1) / info_.granularity_bytes * info_.granularity_bytes; }
+    size_t round_up(uint64_t n) const noexcept {
+        return (n + info_.granularity_bytes - 1) / info_.granularity_bytes * info_.granularity_bytes;
+    }
     bool known(uint64_t id) const noexcept { return id < next_.load(relaxed); }
     static larder_status check(bool good) noexcept {
         return good ? LARDER_OK : fail(LARDER_E_INVALID, "stream", "no such stream or event of this device");
@@ -109,8 +113,10 @@ class HostDevice final : public Device {
     atomic<uint64_t> next_{1};  // streams and events share one row of numbers
 };
 
-} // namespace
+}  // namespace
 
-Owned<Device> make_host_device(const Allocator& a, Os& os) { return make_owned<HostDevice>(a, os); }
+Owned<Device> make_host_device(const Allocator& a, Os& os) {
+    return make_owned<HostDevice>(a, os);
+}
 
-} // namespace larder
+}  // namespace larder

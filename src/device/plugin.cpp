@@ -44,7 +44,9 @@ class PluginDevice final : public Device {
     void unreserve(DevicePtr p, uint64_t n) noexcept override { t_.unreserve(d_, p, n); }
     Result<uint64_t> page_create(uint64_t n) override { return made(&larder_device_table_v1::page_create, n); }
     void page_release(uint64_t page) noexcept override { t_.page_release(d_, page); }
-    larder_status map(DevicePtr p, uint64_t n, uint64_t page, uint64_t offset) override { return t_.map(d_, p, n, page, offset); }
+    larder_status map(DevicePtr p, uint64_t n, uint64_t page, uint64_t offset) override {
+        return t_.map(d_, p, n, page, offset);
+    }
     larder_status unmap(DevicePtr p, uint64_t n) override { return t_.unmap(d_, p, n); }
     Result<StreamId> stream_create() override { return made(&larder_device_table_v1::stream_create); }
     void stream_destroy(StreamId s) noexcept override { t_.stream_destroy(d_, s); }
@@ -54,25 +56,37 @@ class PluginDevice final : public Device {
     larder_status stream_wait(StreamId s, EventId e) override { return t_.stream_wait(d_, s, e); }
     larder_status event_query(EventId e) override { return t_.event_query(d_, e); }
     larder_status event_wait(EventId e) override { return t_.event_wait(d_, e); }
-    larder_status copy_in(DevicePtr dst, const void* src, uint64_t n, StreamId s) override { return t_.copy_in(d_, dst, src, n, s); }
-    larder_status copy_out(void* dst, DevicePtr src, uint64_t n, StreamId s) override { return t_.copy_out(d_, dst, src, n, s); }
-    larder_status copy(DevicePtr dst, DevicePtr src, uint64_t n, StreamId s) override { return t_.copy(d_, dst, src, n, s); }
+    larder_status copy_in(DevicePtr dst, const void* src, uint64_t n, StreamId s) override {
+        return t_.copy_in(d_, dst, src, n, s);
+    }
+    larder_status copy_out(void* dst, DevicePtr src, uint64_t n, StreamId s) override {
+        return t_.copy_out(d_, dst, src, n, s);
+    }
+    larder_status copy(DevicePtr dst, DevicePtr src, uint64_t n, StreamId s) override {
+        return t_.copy(d_, dst, src, n, s);
+    }
     larder_status fill_zero(DevicePtr dst, uint64_t n, StreamId s) override { return t_.fill_zero(d_, dst, n, s); }
     larder_status gather(const BlockGather& g, StreamId s) override {
-        const larder_device_gather_v1 v{g.pool, g.packed, g.table, g.block_bytes, g.pool_stride_bytes, g.n_blocks, g.scatter};
+        const larder_device_gather_v1 v{g.pool,     g.packed, g.table, g.block_bytes, g.pool_stride_bytes,
+                                        g.n_blocks, g.scatter};
         return t_.gather(d_, &v, s);
     }
 
   private:
-    template <class F, class... Args>
-    Result<uint64_t> made(F f, Args... args) {
+    template <class F, class... Args> Result<uint64_t> made(F f, Args... args) {
         uint64_t v = 0;
         LARDER_TRY((t_.*f)(d_, args..., &v));
         return v;
     }
-    static void* host_alloc(void* ctx, uint64_t n, uint64_t align) { return static_cast<PluginDevice*>(ctx)->alloc_.try_alloc(n, align); }
-    static void host_free(void* ctx, void* p, uint64_t n, uint64_t align) { static_cast<PluginDevice*>(ctx)->alloc_.free(p, n, align); }
-    static void host_fail(void*, larder_status status, int32_t code, const char* message) { fail_device(status, code, "", "%s", message); }
+    static void* host_alloc(void* ctx, uint64_t n, uint64_t align) {
+        return static_cast<PluginDevice*>(ctx)->alloc_.try_alloc(n, align);
+    }
+    static void host_free(void* ctx, void* p, uint64_t n, uint64_t align) {
+        static_cast<PluginDevice*>(ctx)->alloc_.free(p, n, align);
+    }
+    static void host_fail(void*, larder_status status, int32_t code, const char* message) {
+        fail_device(status, code, "", "%s", message);
+    }
 
     const Allocator alloc_;
     const larder_device_table_v1& t_;
@@ -81,9 +95,11 @@ class PluginDevice final : public Device {
     DeviceInfo info_;
 };
 
-// LARDER_CUDA_PLUGIN when set; otherwise beside this library, then wherever the system looks. Never closed: a GPU driver does not like to be unloaded.
+// LARDER_CUDA_PLUGIN when set; otherwise beside this library, then wherever the system looks. Never closed: a GPU
+// driver does not like to be unloaded.
 void* open_plugin() noexcept {
-    if (const char* path = ::secure_getenv("LARDER_CUDA_PLUGIN"); path && *path) return ::dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (const char* path = ::secure_getenv("LARDER_CUDA_PLUGIN"); path && *path)
+        return ::dlopen(path, RTLD_NOW | RTLD_LOCAL);
     Dl_info self{};
     if (::dladdr(reinterpret_cast<void*>(&larder_version), &self) && self.dli_fname) {
         char path[4096];
@@ -112,13 +128,14 @@ larder_status find_table(const larder_device_table_v1*& out) noexcept {
 Result<Owned<Device>> open_cuda(const Allocator& a, int32_t ordinal) {
     const larder_device_table_v1* table = nullptr;
     LARDER_TRY(find_table(table));
-    if (table->score() <= 0) return fail(LARDER_E_NO_DEVICE, "name", "the CUDA plug-in is here, but no driver with a usable GPU answers");
+    if (table->score() <= 0)
+        return fail(LARDER_E_NO_DEVICE, "name", "the CUDA plug-in is here, but no driver with a usable GPU answers");
     Owned<PluginDevice> d = make_owned<PluginDevice>(a, a, *table);
     LARDER_TRY(d->open(ordinal));
     return Owned<Device>(std::move(d));
 }
 
-} // namespace
+}  // namespace
 
 uint32_t n_cuda_devices() noexcept {
     const larder_error_info before = last_error();
@@ -149,4 +166,4 @@ Result<Owned<Device>> open_device(const Allocator& a, Os& os, const char* name, 
     return fail(LARDER_E_INVALID, "name", "a device is called \"host\", \"sim\" or \"cuda:N\", not \"%.32s\"", name);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -14,7 +14,9 @@ namespace {
 constexpr DevicePtr first_address = 1ull << 52;
 constexpr uint64_t max_accesses = 4096;
 
-constexpr uint64_t round_to(uint64_t n, uint64_t unit) noexcept { return (n + unit - 1) / unit * unit; }
+constexpr uint64_t round_to(uint64_t n, uint64_t unit) noexcept {
+    return (n + unit - 1) / unit * unit;
+}
 
 SimDeviceOptions with_defaults(SimDeviceOptions o) noexcept {
     if (!o.memory_bytes) o.memory_bytes = 1ull << 30;
@@ -24,14 +26,14 @@ SimDeviceOptions with_defaults(SimDeviceOptions o) noexcept {
     return o;
 }
 
-} // namespace
+}  // namespace
 
 larder_status SimDevice::check_options(const SimDeviceOptions& o) noexcept {
     const SimDeviceOptions d = with_defaults(o);
     const auto range = [](uint64_t v, uint64_t min, uint64_t max, const char* field) {
         return v >= min && v <= max ? LARDER_OK
-                                    : fail(LARDER_E_RANGE, field, "%s is %llu; it must be %llu to %llu", field, (unsigned long long)v,
-                                           (unsigned long long)min, (unsigned long long)max);
+                                    : fail(LARDER_E_RANGE, field, "%s is %llu; it must be %llu to %llu", field,
+                                           (unsigned long long)v, (unsigned long long)min, (unsigned long long)max);
     };
     LARDER_TRY(range(d.memory_bytes, 65536, 1ull << 44, "sim_memory_bytes"));
     LARDER_TRY(range(d.granularity_bytes, 4096, 1ull << 30, "sim_granularity_bytes"));
@@ -42,8 +44,8 @@ larder_status SimDevice::check_options(const SimDeviceOptions& o) noexcept {
 }
 
 SimDevice::SimDevice(const Allocator& a, Os& os, const SimDeviceOptions& o)
-    : os_(os), alloc_(a), o_(with_defaults(o)), ranges_(a), reservations_(a), pages_(a), streams_(a), events_(a), work_(a), accesses_(a),
-      host_clock_(1, 0, a), next_address_(first_address) {
+    : os_(os), alloc_(a), o_(with_defaults(o)), ranges_(a), reservations_(a), pages_(a), streams_(a), events_(a),
+      work_(a), accesses_(a), host_clock_(1, 0, a), next_address_(first_address) {
     info_.kind = DeviceKind::simulated;
     info_.memory_bytes = o_.memory_bytes;
     info_.granularity_bytes = o_.granularity_bytes;
@@ -71,8 +73,10 @@ larder_status SimDevice::enter(Fault kind) noexcept {
     if (!lost_ && fault_ != Fault::none && (fault_ == kind || fault_ == Fault::lost)) {
         ++fault_count_;
         if (fault_count_ == fault_nth_ || (fault_sticky_ && fault_count_ > fault_nth_)) {
-            if (fault_ == Fault::memory) return fail_device(LARDER_E_DEVICE_NOMEM, 2, "", "injected fault: no device memory");
-            if (fault_ == Fault::call) return fail_device(LARDER_E_DEVICE, 999, "", "injected fault: a call to the device failed");
+            if (fault_ == Fault::memory)
+                return fail_device(LARDER_E_DEVICE_NOMEM, 2, "", "injected fault: no device memory");
+            if (fault_ == Fault::call)
+                return fail_device(LARDER_E_DEVICE, 999, "", "injected fault: a call to the device failed");
             lost_ = true;
         }
     }
@@ -101,7 +105,8 @@ void SimDevice::drain() {
 
 void SimDevice::violation(const char* what, DevicePtr p) noexcept {
     if (n_violations_++ == 0)
-        std::snprintf(first_violation_, sizeof first_violation_, "%s at device address 0x%llx", what, (unsigned long long)p);
+        std::snprintf(first_violation_, sizeof first_violation_, "%s at device address 0x%llx", what,
+                      (unsigned long long)p);
 }
 
 // --- memory ---------------------------------------------------------------------------------------------
@@ -137,7 +142,8 @@ Result<DevicePtr> SimDevice::alloc(uint64_t n_bytes) {
     std::lock_guard lock(mutex_);
     LARDER_TRY(enter(Fault::memory));
     if (!n_bytes || n_bytes > o_.memory_bytes)
-        return fail_device(LARDER_E_DEVICE_NOMEM, 2, "n_bytes", "%llu bytes are not to be had", (unsigned long long)n_bytes);
+        return fail_device(LARDER_E_DEVICE_NOMEM, 2, "n_bytes", "%llu bytes are not to be had",
+                           (unsigned long long)n_bytes);
     const DevicePtr p = next_address_;
     const auto it = ranges_.emplace(p, Range{n_bytes, 0, 0, true}).first;
     larder_status status = LARDER_E_NOMEM;
@@ -162,7 +168,8 @@ Result<DevicePtr> SimDevice::alloc(uint64_t n_bytes) {
 void SimDevice::free(DevicePtr p, uint64_t n_bytes) noexcept {
     std::lock_guard lock(mutex_);
     const auto it = ranges_.find(p);
-    if (it == ranges_.end() || !it->second.is_alloc || it->second.n_bytes != n_bytes) return violation("free of what was not allocated", p);
+    if (it == ranges_.end() || !it->second.is_alloc || it->second.n_bytes != n_bytes)
+        return violation("free of what was not allocated", p);
     forget(p, n_bytes, "memory was freed with work in flight");
     const uint64_t page = it->second.page;
     ranges_.erase(it);
@@ -174,7 +181,8 @@ Result<DevicePtr> SimDevice::reserve(uint64_t n_bytes) {
     std::lock_guard lock(mutex_);
     LARDER_TRY(enter(Fault::memory));
     if (!n_bytes || n_bytes % o_.granularity_bytes)
-        return fail(LARDER_E_INVALID, "n_bytes", "%llu is not a multiple of the granularity", (unsigned long long)n_bytes);
+        return fail(LARDER_E_INVALID, "n_bytes", "%llu is not a multiple of the granularity",
+                    (unsigned long long)n_bytes);
     const DevicePtr p = round_to(next_address_, o_.granularity_bytes);
     reservations_.emplace(p, n_bytes);
     next_address_ = p + n_bytes + o_.granularity_bytes;
@@ -184,9 +192,11 @@ Result<DevicePtr> SimDevice::reserve(uint64_t n_bytes) {
 void SimDevice::unreserve(DevicePtr p, uint64_t n_bytes) noexcept {
     std::lock_guard lock(mutex_);
     const auto it = reservations_.find(p);
-    if (it == reservations_.end() || it->second != n_bytes) return violation("a range was unreserved that was not reserved", p);
+    if (it == reservations_.end() || it->second != n_bytes)
+        return violation("a range was unreserved that was not reserved", p);
     const auto mapped = ranges_.lower_bound(p);
-    if (mapped != ranges_.end() && mapped->first < p + n_bytes) return violation("a range was unreserved with pages mapped", p);
+    if (mapped != ranges_.end() && mapped->first < p + n_bytes)
+        return violation("a range was unreserved with pages mapped", p);
     reservations_.erase(it);
 }
 
@@ -194,7 +204,8 @@ Result<uint64_t> SimDevice::page_create(uint64_t n_bytes) {
     std::lock_guard lock(mutex_);
     LARDER_TRY(enter(Fault::memory));
     if (!n_bytes || n_bytes % o_.granularity_bytes)
-        return fail(LARDER_E_INVALID, "n_bytes", "%llu is not a multiple of the granularity", (unsigned long long)n_bytes);
+        return fail(LARDER_E_INVALID, "n_bytes", "%llu is not a multiple of the granularity",
+                    (unsigned long long)n_bytes);
     uint64_t id = 0;
     LARDER_TRY(add_page(n_bytes, id));
     return id;
@@ -216,7 +227,8 @@ larder_status SimDevice::map(DevicePtr p, uint64_t n_bytes, uint64_t page, uint6
     if (it == pages_.end() || it->second.released) return fail(LARDER_E_INVALID, "page", "no such page");
     if (r == reservations_.begin() || (--r, p - r->first > r->second || n_bytes > r->second - (p - r->first)))
         return fail(LARDER_E_INVALID, "ptr", "the range is not reserved");
-    if (!n_bytes || (p | n_bytes | page_offset) % o_.granularity_bytes || page_offset > it->second.n_bytes || n_bytes > it->second.n_bytes - page_offset)
+    if (!n_bytes || (p | n_bytes | page_offset) % o_.granularity_bytes || page_offset > it->second.n_bytes ||
+        n_bytes > it->second.n_bytes - page_offset)
         return fail(LARDER_E_INVALID, "n_bytes", "a mapping is whole units of the granularity inside of its page");
     const auto after = ranges_.lower_bound(p);
     if ((after != ranges_.end() && after->first < p + n_bytes) || is_mapped(p, 1))
@@ -295,8 +307,10 @@ void SimDevice::event_destroy(EventId e) noexcept {
 }
 
 namespace {
-larder_status no_such() noexcept { return fail(LARDER_E_INVALID, "stream", "no such stream or event of this device"); }
-} // namespace
+larder_status no_such() noexcept {
+    return fail(LARDER_E_INVALID, "stream", "no such stream or event of this device");
+}
+}  // namespace
 
 larder_status SimDevice::event_record(EventId e, StreamId s) {
     std::lock_guard lock(mutex_);
@@ -355,9 +369,11 @@ larder_status SimDevice::event_wait(EventId e) {
 
 larder_status SimDevice::give(StreamId s, Work w, uint64_t n_bytes, uint64_t bandwidth) {
     Stream& st = *stream(s);
-    w.done_ns = std::max(os_.now_ns(), st.ready_ns) + o_.latency_ns + uint64_t(double(n_bytes) * 1e9 / double(bandwidth));
+    w.done_ns =
+        std::max(os_.now_ns(), st.ready_ns) + o_.latency_ns + uint64_t(double(n_bytes) * 1e9 / double(bandwidth));
     w.seq = next_seq_++;
-    const auto at = std::upper_bound(work_.begin(), work_.end(), w, [](const Work& a, const Work& b) { return a.done_ns < b.done_ns; });
+    const auto at = std::upper_bound(work_.begin(), work_.end(), w,
+                                     [](const Work& a, const Work& b) { return a.done_ns < b.done_ns; });
     work_.insert(at, w);
     st.ready_ns = w.done_ns;
     return LARDER_OK;
@@ -384,7 +400,8 @@ void SimDevice::forget(DevicePtr p, uint64_t n_bytes, const char* what) noexcept
     const DevicePtr end = p + n_bytes;
     const auto touches = [&](DevicePtr q, uint64_t n) { return q && q < end && q + n > p; };
     const bool busy = std::any_of(work_.begin(), work_.end(), [&](const Work& w) {
-        return touches(w.dst, w.n_bytes) || touches(w.src, w.n_bytes) || (w.kind == Work::Kind::gather && touches(w.gather.table, 4ull * w.gather.n_blocks));
+        return touches(w.dst, w.n_bytes) || touches(w.src, w.n_bytes) ||
+               (w.kind == Work::Kind::gather && touches(w.gather.table, 4ull * w.gather.n_blocks));
     });
     if (busy) {
         violation(what, p);
@@ -401,8 +418,7 @@ void SimDevice::pump(uint64_t now) noexcept {
     }
 }
 
-template <class F>
-void SimDevice::for_pieces(DevicePtr p, uint64_t n_bytes, F f) noexcept {
+template <class F> void SimDevice::for_pieces(DevicePtr p, uint64_t n_bytes, F f) noexcept {
     for (uint64_t done = 0; done < n_bytes;) {
         auto it = ranges_.upper_bound(p + done);
         if (it == ranges_.begin() || (--it, p + done - it->first >= it->second.n_bytes))
@@ -414,7 +430,9 @@ void SimDevice::for_pieces(DevicePtr p, uint64_t n_bytes, F f) noexcept {
 }
 
 void SimDevice::to_device(DevicePtr dst, const std::byte* src, uint64_t n_bytes) noexcept {
-    for_pieces(dst, n_bytes, [&](std::byte* m, uint64_t at, uint64_t n) { src ? std::memcpy(m, src + at, n) : std::memset(m, 0, n); });
+    for_pieces(dst, n_bytes, [&](std::byte* m, uint64_t at, uint64_t n) {
+        src ? std::memcpy(m, src + at, n) : std::memset(m, 0, n);
+    });
 }
 
 void SimDevice::from_device(std::byte* dst, DevicePtr src, uint64_t n_bytes) noexcept {
@@ -427,10 +445,18 @@ void SimDevice::inside(DevicePtr dst, DevicePtr src, uint64_t n_bytes) noexcept 
 
 void SimDevice::carry_out(const Work& w) noexcept {
     switch (w.kind) {
-    case Work::Kind::in: to_device(w.dst, static_cast<const std::byte*>(w.host_src), w.n_bytes); break;
-    case Work::Kind::out: from_device(static_cast<std::byte*>(w.host_dst), w.src, w.n_bytes); break;
-    case Work::Kind::inside: inside(w.dst, w.src, w.n_bytes); break;
-    case Work::Kind::zero: to_device(w.dst, nullptr, w.n_bytes); break;
+    case Work::Kind::in:
+        to_device(w.dst, static_cast<const std::byte*>(w.host_src), w.n_bytes);
+        break;
+    case Work::Kind::out:
+        from_device(static_cast<std::byte*>(w.host_dst), w.src, w.n_bytes);
+        break;
+    case Work::Kind::inside:
+        inside(w.dst, w.src, w.n_bytes);
+        break;
+    case Work::Kind::zero:
+        to_device(w.dst, nullptr, w.n_bytes);
+        break;
     case Work::Kind::gather:
         for (uint32_t i = 0; i < w.gather.n_blocks; ++i) {
             int32_t block = -1;
@@ -441,8 +467,10 @@ void SimDevice::carry_out(const Work& w) noexcept {
 }
 
 namespace {
-larder_status not_mapped() noexcept { return fail(LARDER_E_INVALID, "ptr", "the range is not memory of this device"); }
-} // namespace
+larder_status not_mapped() noexcept {
+    return fail(LARDER_E_INVALID, "ptr", "the range is not memory of this device");
+}
+}  // namespace
 
 larder_status SimDevice::copy_in(DevicePtr dst, const void* src, uint64_t n_bytes, StreamId s) {
     std::lock_guard lock(mutex_);
@@ -450,7 +478,8 @@ larder_status SimDevice::copy_in(DevicePtr dst, const void* src, uint64_t n_byte
     if (!stream(s)) return no_such();
     if (!is_mapped(dst, n_bytes)) return not_mapped();
     touch(*stream(s), dst, n_bytes, true);
-    return give(s, {.kind = Work::Kind::in, .dst = dst, .host_src = src, .n_bytes = n_bytes}, n_bytes, o_.bandwidth_bytes_per_s);
+    return give(s, {.kind = Work::Kind::in, .dst = dst, .host_src = src, .n_bytes = n_bytes}, n_bytes,
+                o_.bandwidth_bytes_per_s);
 }
 
 larder_status SimDevice::copy_out(void* dst, DevicePtr src, uint64_t n_bytes, StreamId s) {
@@ -459,7 +488,8 @@ larder_status SimDevice::copy_out(void* dst, DevicePtr src, uint64_t n_bytes, St
     if (!stream(s)) return no_such();
     if (!is_mapped(src, n_bytes)) return not_mapped();
     touch(*stream(s), src, n_bytes, false);
-    return give(s, {.kind = Work::Kind::out, .src = src, .host_dst = dst, .n_bytes = n_bytes}, n_bytes, o_.bandwidth_bytes_per_s);
+    return give(s, {.kind = Work::Kind::out, .src = src, .host_dst = dst, .n_bytes = n_bytes}, n_bytes,
+                o_.bandwidth_bytes_per_s);
 }
 
 larder_status SimDevice::copy(DevicePtr dst, DevicePtr src, uint64_t n_bytes, StreamId s) {
@@ -469,7 +499,8 @@ larder_status SimDevice::copy(DevicePtr dst, DevicePtr src, uint64_t n_bytes, St
     if (!is_mapped(src, n_bytes) || !is_mapped(dst, n_bytes)) return not_mapped();
     touch(*stream(s), src, n_bytes, false);
     touch(*stream(s), dst, n_bytes, true);
-    return give(s, {.kind = Work::Kind::inside, .dst = dst, .src = src, .n_bytes = n_bytes}, n_bytes, 10 * o_.bandwidth_bytes_per_s);
+    return give(s, {.kind = Work::Kind::inside, .dst = dst, .src = src, .n_bytes = n_bytes}, n_bytes,
+                10 * o_.bandwidth_bytes_per_s);
 }
 
 larder_status SimDevice::fill_zero(DevicePtr dst, uint64_t n_bytes, StreamId s) {
@@ -491,8 +522,13 @@ larder_status SimDevice::gather(const BlockGather& g, StreamId s) {
     touch(*stream(s), g.table, 4ull * g.n_blocks, false);
     touch(*stream(s), g.packed, packed_bytes, !g.scatter);
     const bool to_packed = !g.scatter;
-    return give(s, {.kind = Work::Kind::gather, .dst = to_packed ? g.packed : g.pool, .src = to_packed ? g.pool : g.packed, .n_bytes = packed_bytes, .gather = g},
+    return give(s,
+                {.kind = Work::Kind::gather,
+                 .dst = to_packed ? g.packed : g.pool,
+                 .src = to_packed ? g.pool : g.packed,
+                 .n_bytes = packed_bytes,
+                 .gather = g},
                 packed_bytes, 10 * o_.bandwidth_bytes_per_s);
 }
 
-} // namespace larder
+}  // namespace larder

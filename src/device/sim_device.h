@@ -1,9 +1,12 @@
-// A simulated accelerator: memory that the CPU cannot follow, mapping by granularity, streams that take time on the system's clock.
+// A simulated accelerator: memory that the CPU cannot follow, mapping by granularity, streams that take time on the
+// system's clock.
 //
-// Work is carried out when its time has come, not when it was given: who forgets to wait reads old bytes. Finish times are known when work is given (the stream's
-// last finish, or the event's it waits for, plus latency and bytes over bandwidth), so with a simulated clock everything repeats.
-// Every access to device memory is checked against earlier ones by vector clocks: two accesses of different streams to the same bytes, one of them a write, without an
-// event between them are a violation, as is freeing or unmapping memory with work in flight. Violations are counted and the first is described.
+// Work is carried out when its time has come, not when it was given: who forgets to wait reads old bytes. Finish times
+// are known when work is given (the stream's last finish, or the event's it waits for, plus latency and bytes over
+// bandwidth), so with a simulated clock everything repeats. Every access to device memory is checked against earlier
+// ones by vector clocks: two accesses of different streams to the same bytes, one of them a write, without an event
+// between them are a violation, as is freeing or unmapping memory with work in flight. Violations are counted and the
+// first is described.
 #pragma once
 
 #include <mutex>
@@ -69,7 +72,7 @@ class SimDevice final : public Device {
         uint32_t n_maps;
         bool released;
     };
-    struct Range {                // an allocation or a mapping: device addresses with memory behind them
+    struct Range {  // an allocation or a mapping: device addresses with memory behind them
         uint64_t n_bytes;
         uint64_t page;
         uint64_t page_offset;
@@ -106,8 +109,7 @@ class SimDevice final : public Device {
     void drop_page_if_unused(uint64_t id) noexcept;
     Stream* stream(StreamId s) noexcept;
     bool is_mapped(DevicePtr p, uint64_t n_bytes) const noexcept;
-    template <class F>
-    void for_pieces(DevicePtr p, uint64_t n_bytes, F f) noexcept;
+    template <class F> void for_pieces(DevicePtr p, uint64_t n_bytes, F f) noexcept;
     larder_status give(StreamId s, Work w, uint64_t n_bytes, uint64_t bandwidth);
     void touch(Stream& s, DevicePtr p, uint64_t n_bytes, bool write);
     void forget(DevicePtr p, uint64_t n_bytes, const char* what) noexcept;
@@ -129,7 +131,7 @@ class SimDevice final : public Device {
     HashMap<uint64_t, Page> pages_;
     HashMap<uint64_t, Stream> streams_;
     HashMap<uint64_t, Event> events_;
-    Deque<Work> work_;                      // sorted by done_ns, seq
+    Deque<Work> work_;  // sorted by done_ns, seq
     Deque<Access> accesses_;
     Clock host_clock_;
     uint64_t next_address_, next_id_ = 1, next_seq_ = 1, used_bytes_ = 0;
@@ -141,4 +143,4 @@ class SimDevice final : public Device {
     char first_violation_[160] = "";
 };
 
-} // namespace larder
+}  // namespace larder

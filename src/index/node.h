@@ -1,12 +1,13 @@
 // The node of the B-skiplist: 1 KiB, one header line, then columns.
 //
-//   0   version   uint64  {reuse 24, changes 39, locked 1}: odd while a writer is inside; `reuse` counts the node's lives
-//   8   next      uint32  the right neighbour on the same level, 0: none
-//   12  info      uint32  {level 8, count 16}
-//   16  pivots    6 x uint64  heads of every step-th entry: one look at the header line tells which key line to fetch
-//   64  heads     the first eight bytes of each key; then tails (the rest of wider keys), then values or child ids, then the high key
+//   0   version   uint64  {reuse 24, changes 39, locked 1}: odd while a writer is inside; `reuse` counts the node's
+//   lives 8   next      uint32  the right neighbour on the same level, 0: none 12  info      uint32  {level 8, count
+//   16} 16  pivots    6 x uint64  heads of every step-th entry: one look at the header line tells which key line to
+//   fetch 64  heads     the first eight bytes of each key; then tails (the rest of wider keys), then values or child
+//   ids, then the high key
 //
-// Everything but the version is read while others may write; such reads mean something only once the version was found unchanged.
+// Everything but the version is read while others may write; such reads mean something only once the version was found
+// unchanged.
 #pragma once
 
 #include <array>
@@ -22,20 +23,17 @@ inline constexpr uint32_t n_pivots = 6;
 inline constexpr uint32_t max_levels = 8;
 
 // A key as W numbers, compared from the first on.
-template <uint32_t W>
-struct Key {
+template <uint32_t W> struct Key {
     std::array<uint64_t, W> w;
     friend auto operator<=>(const Key&, const Key&) = default;
 };
-template <uint32_t W>
-struct Value {
+template <uint32_t W> struct Value {
     std::array<uint64_t, W> w;
     friend bool operator==(const Value&, const Value&) = default;
 };
 using ChildId = uint32_t;
 
-template <class P>
-inline constexpr uint32_t payload_bytes = sizeof(P);
+template <class P> inline constexpr uint32_t payload_bytes = sizeof(P);
 
 struct Node {
     uint64_t version;
@@ -52,7 +50,8 @@ struct Node {
 };
 static_assert(sizeof(Node) == node_bytes);
 
-// ---- the version lock ------------------------------------------------------------------------------------------------
+// ---- the version lock
+// ------------------------------------------------------------------------------------------------
 
 inline constexpr uint64_t one_reuse = uint64_t(1) << 40;
 
@@ -61,7 +60,8 @@ inline uint64_t stable(const Node* x) noexcept {
     for (;;) {
         schedule_point();
         const uint64_t v = load_at(&x->version, acquire);
-        if (!(v & 1)) [[likely]] return v;
+        if (!(v & 1)) [[likely]]
+            return v;
         cpu_relax();
     }
 }
@@ -72,7 +72,9 @@ inline bool unchanged(const Node* x, uint64_t v) noexcept {
     return load_at(&x->version) == v;
 }
 // The node has not been freed since version v was read: its level and lower bound are still the same.
-inline bool same_life(uint64_t v, uint64_t now) noexcept { return (v ^ now) < one_reuse; }
+inline bool same_life(uint64_t v, uint64_t now) noexcept {
+    return (v ^ now) < one_reuse;
+}
 
 inline bool try_lock(Node* x, uint64_t v) noexcept {
     schedule_point();
@@ -81,7 +83,8 @@ inline bool try_lock(Node* x, uint64_t v) noexcept {
     return true;
 }
 inline void lock(Node* x) noexcept {
-    while (!try_lock(x, stable(x))) {}
+    while (!try_lock(x, stable(x))) {
+    }
 }
 inline void unlock(Node* x) noexcept {
     schedule_point();
@@ -97,11 +100,11 @@ inline void unlock_dead(Node* x) noexcept {
     store_at(&x->version, load_at(&x->version) + 1 + one_reuse, release);
 }
 
-// ---- columns ---------------------------------------------------------------------------------------------------------
+// ---- columns
+// ---------------------------------------------------------------------------------------------------------
 
 // W key words and one P (a Value or a ChildId) per entry.
-template <uint32_t W, class P>
-struct Columns {
+template <uint32_t W, class P> struct Columns {
     static constexpr uint32_t high_bytes = 8 * W;
     static constexpr uint32_t entry_bytes = 8 * W + payload_bytes<P>;
     static constexpr uint32_t capacity = (node_bytes - header_bytes - high_bytes) / entry_bytes;
@@ -158,12 +161,12 @@ struct Columns {
     // Which stretch of `step` entries holds the last entry not above `head`; from the header line alone.
     static uint32_t stretch(const Node* x, uint32_t n, uint64_t head) noexcept {
         uint32_t s = 0;
-        for (uint32_t i = 0; i < n_pivots; ++i) s += uint32_t((i + 1) * step < n) & uint32_t(load_at(x->pivots + i) <= head);
+        for (uint32_t i = 0; i < n_pivots; ++i)
+            s += uint32_t((i + 1) * step < n) & uint32_t(load_at(x->pivots + i) <= head);
         return s;
     }
     // How many of the n keys are <= key (Strict: < key).
-    template <bool Strict>
-    static uint32_t rank(const Node* x, uint32_t n, const Key<W>& k) noexcept {
+    template <bool Strict> static uint32_t rank(const Node* x, uint32_t n, const Key<W>& k) noexcept {
         const uint32_t s = stretch(x, n, k.w[0]);
         const uint32_t begin = s * step;
         const uint32_t end = s == n_pivots ? n : std::min(n, begin + step);
@@ -171,7 +174,8 @@ struct Columns {
         uint32_t r = begin;
         for (uint32_t i = begin; i < end; ++i) r += load_at(heads(x) + i) <= k.w[0];
         if constexpr (Strict || W > 1)
-            while (r > 0 && load_at(heads(x) + r - 1) == k.w[0] && (Strict ? key(x, r - 1) >= k : key(x, r - 1) > k)) --r;
+            while (r > 0 && load_at(heads(x) + r - 1) == k.w[0] && (Strict ? key(x, r - 1) >= k : key(x, r - 1) > k))
+                --r;
         return r;
     }
     // After the header line has come: fetch what rank() and payload() will read.
@@ -185,7 +189,8 @@ struct Columns {
     }
     // Before anything of the node has come: fetch the header and all heads at once.
     static void prefetch_blind(const Node* x) noexcept {
-        for (uint32_t at = 0; at < header_bytes + 8 * capacity; at += 64) prefetch(reinterpret_cast<const char*>(x) + at);
+        for (uint32_t at = 0; at < header_bytes + 8 * capacity; at += 64)
+            prefetch(reinterpret_cast<const char*>(x) + at);
     }
     // And the payload where it lies if the node's keys are spread evenly between its bounds.
     static void prefetch_expected_payload(const Node* x, uint64_t head, uint64_t low, uint64_t high) noexcept {
@@ -196,7 +201,8 @@ struct Columns {
         prefetch(payloads(x) + (i + 4) * int(payload_words));
     }
 
-    // ---- changes, under the lock -------------------------------------------------------------------------------------
+    // ---- changes, under the lock
+    // -------------------------------------------------------------------------------------
 
     static void refresh_pivots(Node* x, uint32_t from, uint32_t n) noexcept {
         for (uint32_t i = from <= step ? 0 : (from - 1) / step; i < n_pivots && (i + 1) * step < n; ++i)
@@ -233,14 +239,12 @@ struct Columns {
     static void truncate(Node* x, uint32_t n) noexcept { x->set_info(x->level(), n); }
 
   private:
-    template <class T>
-    static void move_up(T* a, uint32_t at, uint32_t n, uint32_t words) noexcept {
+    template <class T> static void move_up(T* a, uint32_t at, uint32_t n, uint32_t words) noexcept {
         for (uint32_t i = n * words; i-- > at * words;) store_at(a + i + words, load_at(a + i));
     }
-    template <class T>
-    static void move_down(T* a, uint32_t at, uint32_t n, uint32_t words) noexcept {
+    template <class T> static void move_down(T* a, uint32_t at, uint32_t n, uint32_t words) noexcept {
         for (uint32_t i = at * words; i < (n - 1) * words; ++i) store_at(a + i, load_at(a + i + words));
     }
 };
 
-} // namespace larder::bskip
+}  // namespace larder::bskip

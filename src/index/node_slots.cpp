@@ -4,12 +4,14 @@
 
 namespace larder {
 
-static constexpr uint64_t retagged(uint64_t head, uint32_t id) noexcept { return ((head >> 32) + 1) << 32 | id; }
+static constexpr uint64_t retagged(uint64_t head, uint32_t id) noexcept {
+    return ((head >> 32) + 1) << 32 | id;
+}
 
 NodeSlots::NodeSlots(larder_context& c, SlabPool& slabs, uint32_t slot_bytes, uint32_t link_offset)
     : alloc_(c.alloc), slabs_(slabs), slot_shift_(uint32_t(std::countr_zero(slot_bytes))),
-      slots_shift_(uint32_t(std::countr_zero(SlabPool::slab_bytes / slot_bytes))), slots_mask_((1u << slots_shift_) - 1),
-      link_offset_(link_offset), directories_(c.alloc) {}
+      slots_shift_(uint32_t(std::countr_zero(SlabPool::slab_bytes / slot_bytes))),
+      slots_mask_((1u << slots_shift_) - 1), link_offset_(link_offset), directories_(c.alloc) {}
 
 NodeSlots::~NodeSlots() {
     reset();
@@ -66,7 +68,7 @@ larder_status NodeSlots::grow() noexcept {
     if (n >= (UINT32_MAX >> slots_shift_)) return fail(LARDER_E_NOSPACE, "", "all 2^32 slots are in use");
     try {
         LARDER_TRY(grow_directory(n + 1));
-        LARDER_ASSIGN(std::byte* slab, slabs_.take(true));
+        LARDER_ASSIGN(std::byte * slab, slabs_.take(true));
         store_at(directory_.load(relaxed) + n, slab, release);
     } catch (const std::bad_alloc&) {
         return fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
@@ -94,4 +96,4 @@ void NodeSlots::mark_free(Vec<uint8_t>& marks) const {
     }
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,5 +1,6 @@
-// Fixed-size slots in huge-page slabs, named by 32-bit ids. Slots are type-stable: a freed one keeps its bytes, is handed out again at once, and its memory
-// stays readable for the pool's lifetime, so that an optimistic reader with a stale id reads old bytes, never unmapped ones.
+// Fixed-size slots in huge-page slabs, named by 32-bit ids. Slots are type-stable: a freed one keeps its bytes, is
+// handed out again at once, and its memory stays readable for the pool's lifetime, so that an optimistic reader with a
+// stale id reads old bytes, never unmapped ones.
 #pragma once
 
 #include <bit>
@@ -12,12 +13,14 @@ namespace larder {
 
 class NodeSlots {
   public:
-    // slot_bytes: a power of two up to a slab. link_offset: a uint32_t inside the slot that the pool may use while the slot is free.
+    // slot_bytes: a power of two up to a slab. link_offset: a uint32_t inside the slot that the pool may use while the
+    // slot is free.
     NodeSlots(larder_context& c, SlabPool& slabs, uint32_t slot_bytes, uint32_t link_offset);
     ~NodeSlots();
     NodeSlots(const NodeSlots&) = delete;
 
-    // Never 0. A slot's bytes are zero the first time, afterwards what its last user left (except the link). E_NOSPACE, E_NOMEM.
+    // Never 0. A slot's bytes are zero the first time, afterwards what its last user left (except the link). E_NOSPACE,
+    // E_NOMEM.
     Result<uint32_t> alloc() noexcept;
     void free(uint32_t id) noexcept;
 
@@ -25,8 +28,7 @@ class NodeSlots {
         return slab_of(id >> slots_shift_) + (size_t(id & slots_mask_) << slot_shift_);
     }
     // The same with the geometry known at compile time.
-    template <uint32_t SlotBytes>
-    std::byte* at_fixed(uint32_t id) const noexcept {
+    template <uint32_t SlotBytes> std::byte* at_fixed(uint32_t id) const noexcept {
         constexpr uint32_t slots = uint32_t(SlabPool::slab_bytes / SlotBytes);
         return slab_of(id / slots) + size_t(id % slots) * SlotBytes;
     }
@@ -63,4 +65,4 @@ class NodeSlots {
     Vec<OldDirectory> directories_;  // all ever made; readers may still look at an old one
 };
 
-} // namespace larder
+}  // namespace larder

@@ -9,10 +9,10 @@ namespace {
 using bskip::Key;
 using bskip::Value;
 
-template <uint32_t KW, uint32_t VW>
-class MapOf final : public OrderedMap {
+template <uint32_t KW, uint32_t VW> class MapOf final : public OrderedMap {
   public:
-    MapOf(larder_context& c, const larder_index_options& o) : OrderedMap(c, o), slabs_(c, o.max_bytes), list_(c, slabs_) {}
+    MapOf(larder_context& c, const larder_index_options& o)
+        : OrderedMap(c, o), slabs_(c, o.max_bytes), list_(c, slabs_) {}
     larder_status init() noexcept { return list_.init(); }
 
     larder_status get(const void* key, void* out_value) const noexcept override {
@@ -21,7 +21,9 @@ class MapOf final : public OrderedMap {
         write_value(v, out_value);
         return LARDER_OK;
     }
-    larder_status put(const void* key, const void* value) noexcept override { return list_.put(read_key(key), read_value(value)); }
+    larder_status put(const void* key, const void* value) noexcept override {
+        return list_.put(read_key(key), read_value(value));
+    }
     larder_status insert(const void* key, const void* value, void* out_present) noexcept override {
         ValueType present;
         const larder_status s = list_.insert(read_key(key), read_value(value), &present);
@@ -43,7 +45,8 @@ class MapOf final : public OrderedMap {
         return LARDER_OK;
     }
 
-    uint64_t get_many(const void* keys, uint64_t n, void* out_values, larder_status* out_status) const noexcept override {
+    uint64_t get_many(const void* keys, uint64_t n, void* out_values,
+                      larder_status* out_status) const noexcept override {
         KeyType k[group];
         ValueType v[group];
         bool found[group];
@@ -60,7 +63,8 @@ class MapOf final : public OrderedMap {
         return n_found;
     }
     // Changes are made one by one, in order, after the leaves of a whole group have been brought near.
-    larder_status put_many(const void* keys, const void* values, uint64_t n, larder_status* out_status) noexcept override {
+    larder_status put_many(const void* keys, const void* values, uint64_t n,
+                           larder_status* out_status) noexcept override {
         larder_status worst = LARDER_OK;
         for_each_warm(keys, n, [&](const KeyType& k, uint64_t i) {
             const larder_status s = list_.put(k, read_value(element(values, i, value_bytes)));
@@ -79,7 +83,8 @@ class MapOf final : public OrderedMap {
         return n_removed;
     }
 
-    uint64_t scan(larder_index_from from, const void* key, void* out_keys, void* out_values, uint64_t n) const noexcept override {
+    uint64_t scan(larder_index_from from, const void* key, void* out_keys, void* out_values,
+                  uint64_t n) const noexcept override {
         const bool up = from == LARDER_INDEX_AT_LEAST || from == LARDER_INDEX_ABOVE;
         bool strict = from == LARDER_INDEX_ABOVE || from == LARDER_INDEX_BELOW;
         KeyType k[scan_group], last;
@@ -106,7 +111,8 @@ class MapOf final : public OrderedMap {
     larder_status build(const void* keys, const void* values, uint64_t n) noexcept override {
         typename List::Builder b(list_);
         for (uint64_t i = 0; i < n; ++i) {
-            const larder_status s = b.append(read_key(element(keys, i, key_bytes)), read_value(element(values, i, value_bytes)));
+            const larder_status s =
+                b.append(read_key(element(keys, i, key_bytes)), read_value(element(values, i, value_bytes)));
             if (s < 0) return list_.clear(), s;
         }
         return LARDER_OK;
@@ -120,8 +126,10 @@ class MapOf final : public OrderedMap {
             if (!n) return LARDER_OK;
             const std::byte *keys = reader.payload(), *values = keys + size_t(n) * key_bytes;
             for (uint32_t i = 0; i < n; ++i) {
-                const larder_status s = b.append(read_key(keys + size_t(i) * key_bytes), read_value(values + size_t(i) * value_bytes));
-                if (s == LARDER_E_INVALID) return fail(LARDER_E_CORRUPT, "source", "the keys of the snapshot are not ascending");
+                const larder_status s =
+                    b.append(read_key(keys + size_t(i) * key_bytes), read_value(values + size_t(i) * value_bytes));
+                if (s == LARDER_E_INVALID)
+                    return fail(LARDER_E_CORRUPT, "source", "the keys of the snapshot are not ascending");
                 LARDER_TRY(s);
             }
         }
@@ -145,8 +153,12 @@ class MapOf final : public OrderedMap {
     static constexpr size_t group = 64;
     static constexpr size_t scan_group = 256 / KW;  // each one begins with a descent
 
-    static const std::byte* element(const void* p, uint64_t i, uint32_t bytes) noexcept { return static_cast<const std::byte*>(p) + i * bytes; }
-    static std::byte* element(void* p, uint64_t i, uint32_t bytes) noexcept { return static_cast<std::byte*>(p) + i * bytes; }
+    static const std::byte* element(const void* p, uint64_t i, uint32_t bytes) noexcept {
+        return static_cast<const std::byte*>(p) + i * bytes;
+    }
+    static std::byte* element(void* p, uint64_t i, uint32_t bytes) noexcept {
+        return static_cast<std::byte*>(p) + i * bytes;
+    }
 
     // In the list a key's words are in order of weight, each a native number.
     KeyType read_key(const void* p) const noexcept {
@@ -175,8 +187,7 @@ class MapOf final : public OrderedMap {
         if (p) std::memcpy(p, v.w.data(), value_bytes);
     }
 
-    template <class F>
-    void for_each_warm(const void* keys, uint64_t n, F f) noexcept {
+    template <class F> void for_each_warm(const void* keys, uint64_t n, F f) noexcept {
         KeyType k[List::width];
         for (uint64_t at = 0; at < n; at += List::width) {
             const size_t m = size_t(std::min<uint64_t>(List::width, n - at));
@@ -201,14 +212,18 @@ larder_status make(larder_context& c, const larder_index_options& o, Owned<Order
 template <uint32_t KW>
 larder_status make_with_values(larder_context& c, const larder_index_options& o, Owned<OrderedMap>& out) {
     switch (o.value_bytes) {
-    case 8: return make<KW, 1>(c, o, out);
-    case 16: return make<KW, 2>(c, o, out);
-    case 32: return make<KW, 4>(c, o, out);
-    default: return fail(LARDER_E_INVALID, "value_bytes", "value_bytes is %u; it must be 8, 16 or 32", o.value_bytes);
+    case 8:
+        return make<KW, 1>(c, o, out);
+    case 16:
+        return make<KW, 2>(c, o, out);
+    case 32:
+        return make<KW, 4>(c, o, out);
+    default:
+        return fail(LARDER_E_INVALID, "value_bytes", "value_bytes is %u; it must be 8, 16 or 32", o.value_bytes);
     }
 }
 
-} // namespace
+}  // namespace
 
 larder_status OrderedMap::create(larder_context& c, const larder_index_options* user, Owned<OrderedMap>& out) {
     larder_index_options o;
@@ -220,11 +235,15 @@ larder_status OrderedMap::create(larder_context& c, const larder_index_options* 
     LARDER_TRY(check_range(uint32_t(o.order), LARDER_INDEX_ORDER_BYTES, LARDER_INDEX_ORDER_INTEGER, "order"));
     LARDER_TRY(check_range(o.max_bytes, SlabPool::slab_bytes, uint64_t(1) << 42, "max_bytes"));
     switch (o.key_bytes) {
-    case 8: return make_with_values<1>(c, o, out);
-    case 16: return make_with_values<2>(c, o, out);
-    case 32: return make_with_values<4>(c, o, out);
-    default: return fail(LARDER_E_INVALID, "key_bytes", "key_bytes is %u; it must be 8, 16 or 32", o.key_bytes);
+    case 8:
+        return make_with_values<1>(c, o, out);
+    case 16:
+        return make_with_values<2>(c, o, out);
+    case 32:
+        return make_with_values<4>(c, o, out);
+    default:
+        return fail(LARDER_E_INVALID, "key_bytes", "key_bytes is %u; it must be 8, 16 or 32", o.key_bytes);
     }
 }
 
-} // namespace larder
+}  // namespace larder

@@ -19,10 +19,13 @@ class OrderedMap {
     virtual larder_status insert(const void* key, const void* value, void* out_present) noexcept = 0;
     virtual larder_status swap(const void* key, void* expected, const void* value) noexcept = 0;
     virtual larder_status remove(const void* key, void* out_value) noexcept = 0;
-    virtual uint64_t get_many(const void* keys, uint64_t n, void* out_values, larder_status* out_status) const noexcept = 0;
-    virtual larder_status put_many(const void* keys, const void* values, uint64_t n, larder_status* out_status) noexcept = 0;
+    virtual uint64_t get_many(const void* keys, uint64_t n, void* out_values,
+                              larder_status* out_status) const noexcept = 0;
+    virtual larder_status put_many(const void* keys, const void* values, uint64_t n,
+                                   larder_status* out_status) noexcept = 0;
     virtual uint64_t remove_many(const void* keys, uint64_t n, larder_status* out_status) noexcept = 0;
-    virtual uint64_t scan(larder_index_from from, const void* key, void* out_keys, void* out_values, uint64_t n) const noexcept = 0;
+    virtual uint64_t scan(larder_index_from from, const void* key, void* out_keys, void* out_values,
+                          uint64_t n) const noexcept = 0;
     virtual larder_status build(const void* keys, const void* values, uint64_t n) noexcept = 0;
     virtual larder_status load_pairs(const larder_index_source& source) = 0;
     virtual uint64_t count() const noexcept = 0;
@@ -58,7 +61,7 @@ class SnapshotReader {
     uint64_t n_pairs_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder
 
 struct larder_index final : larder::Handle {
     explicit larder_index(larder_context& c) : Handle(larder::HandleType::index, c) {}

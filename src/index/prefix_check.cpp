@@ -21,13 +21,16 @@ larder_status PrefixIndex::Impl::verify_entry(uint32_t slot, uint64_t& n_entries
     const PrefixEntry& e = *at(slot);
     const uint64_t s = e.state.load(acquire), id = id_of(slot);
     if (!s) return LARDER_OK;
-    const auto bad = [&](const char* what) { return fail(LARDER_E_CORRUPT, "prefix", "entry %llx: %s", (unsigned long long)id, what); };
+    const auto bad = [&](const char* what) {
+        return fail(LARDER_E_CORRUPT, "prefix", "entry %llx: %s", (unsigned long long)id, what);
+    };
     if (!(s & live)) return bad("it is neither alive nor dead");
     if (s & location_lock) return bad("a location is locked");
     if (find(e.key) != id) return bad("its key does not lead to it");
     if (is_root(e)) {
         ++n_roots;
-        if (!child_count(s) || residency(s) || e.parent) return bad("a root without children, with a place or with a parent");
+        if (!child_count(s) || residency(s) || e.parent)
+            return bad("a root without children, with a place or with a parent");
     } else {
         ++n_entries;
         const PrefixEntry& p = *at(e.parent);
@@ -68,16 +71,21 @@ larder_status PrefixIndex::Impl::verify() {
             n_resident[p] += residency(s) >> p & 1;
             const bool queued = e.queued.load(relaxed) >> p & 1;
             if (s && (active_places_.load(relaxed) >> p & 1) && !is_root(e) && evictable(e, s, p) && !queued)
-                return fail(LARDER_E_CORRUPT, "prefix", "slot %u can be evicted from place %u and is in no queue", slot, p);
+                return fail(LARDER_E_CORRUPT, "prefix", "slot %u can be evicted from place %u and is in no queue", slot,
+                            p);
         }
     }
-    if (n_entries != n_entries_.load(relaxed) || n_roots != n_roots_.load(relaxed) || by_key_.count() != n_entries + n_roots || by_tokens_.count() != n_entries)
-        return fail(LARDER_E_CORRUPT, "prefix", "%llu entries and %llu roots are there, the maps hold %llu and %llu", (unsigned long long)n_entries,
-                    (unsigned long long)n_roots, (unsigned long long)by_key_.count(), (unsigned long long)by_tokens_.count());
+    if (n_entries != n_entries_.load(relaxed) || n_roots != n_roots_.load(relaxed) ||
+        by_key_.count() != n_entries + n_roots || by_tokens_.count() != n_entries)
+        return fail(LARDER_E_CORRUPT, "prefix", "%llu entries and %llu roots are there, the maps hold %llu and %llu",
+                    (unsigned long long)n_entries, (unsigned long long)n_roots, (unsigned long long)by_key_.count(),
+                    (unsigned long long)by_tokens_.count());
     for (uint32_t p = 0; p < n_places; ++p)
-        if (n_resident[p] != n_resident_[p].load(relaxed)) return fail(LARDER_E_CORRUPT, "prefix", "the count of place %u is wrong", p);
-    if (entries_.end() - 1 - entries_.n_free() != n_entries + n_roots) return fail(LARDER_E_CORRUPT, "prefix", "entry slots have leaked");
+        if (n_resident[p] != n_resident_[p].load(relaxed))
+            return fail(LARDER_E_CORRUPT, "prefix", "the count of place %u is wrong", p);
+    if (entries_.end() - 1 - entries_.n_free() != n_entries + n_roots)
+        return fail(LARDER_E_CORRUPT, "prefix", "entry slots have leaked");
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -7,8 +7,8 @@ using namespace prefix_state;
 PrefixIndex::Impl::Impl(larder_context& c, uint32_t flags, uint32_t block_tokens, uint64_t max_entries)
     : context_(c), flags_(flags), block_tokens_(block_tokens), max_entries_(max_entries), slabs_(c, uint64_t(1) << 46),
       entries_(c, slabs_, sizeof(PrefixEntry), offsetof(PrefixEntry, link)),
-      tokens_(c, slabs_, uint32_t(sizeof(int32_t)) * block_tokens, 0), by_key_(c, slabs_), by_tokens_(c, slabs_), queue_(c, slabs_),
-      first_generation_(c.random_generation()) {}
+      tokens_(c, slabs_, uint32_t(sizeof(int32_t)) * block_tokens, 0), by_key_(c, slabs_), by_tokens_(c, slabs_),
+      queue_(c, slabs_), first_generation_(c.random_generation()) {}
 
 larder_status PrefixIndex::Impl::init() noexcept {
     LARDER_TRY(by_key_.init());
@@ -23,7 +23,8 @@ PrefixEntry* PrefixIndex::Impl::at_id(uint64_t id) const noexcept {
     return e->generation.load(acquire) + first_generation_ == Id::generation(id) ? e : nullptr;
 }
 
-// Add a pin to a live entry. The generation is looked at again afterwards: the slot may have changed hands just before the pin took hold.
+// Add a pin to a live entry. The generation is looked at again afterwards: the slot may have changed hands just before
+// the pin took hold.
 bool PrefixIndex::Impl::try_pin(uint64_t id, uint64_t* out_state) noexcept {
     PrefixEntry* e = at_id(id);
     if (!e) return false;
@@ -67,4 +68,4 @@ bool PrefixIndex::Impl::peek(uint64_t id, PrefixBlock& out) const noexcept {
     }
 }
 
-} // namespace larder
+}  // namespace larder

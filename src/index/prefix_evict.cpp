@@ -14,7 +14,7 @@ QueueKey queue_key(uint32_t place, uint64_t last_use, uint32_t depth, uint32_t s
     return {{uint64_t(place) << 60 | (last_use & time_mask), uint64_t(~depth) << 32 | slot}};
 }
 
-} // namespace
+}  // namespace
 
 // The caller holds the only pin and nothing follows: then the entry is dead, and the caller buries it.
 bool PrefixIndex::Impl::try_kill(PrefixEntry& e, uint64_t* out_state) noexcept {
@@ -55,9 +55,12 @@ larder_status PrefixIndex::Impl::drop(uint64_t id, uint32_t bit, PrefixBlock* ou
     if (out) describe(id, e, s, *out);
     for (;;) {
         larder_status refusal = LARDER_OK;
-        if (!(residency(s) & bit)) refusal = LARDER_MISS;
-        else if (pins(s) > 1 || (s & location_lock)) refusal = fail(LARDER_E_BUSY, "entry", "the entry is pinned");
-        else if (residency(s) == bit && child_count(s)) refusal = fail(LARDER_E_BUSY, "entry", "blocks that follow it are published");
+        if (!(residency(s) & bit))
+            refusal = LARDER_MISS;
+        else if (pins(s) > 1 || (s & location_lock))
+            refusal = fail(LARDER_E_BUSY, "entry", "the entry is pinned");
+        else if (residency(s) == bit && child_count(s))
+            refusal = fail(LARDER_E_BUSY, "entry", "blocks that follow it are published");
         if (refusal != LARDER_OK) return unpin(e), refusal;
         if (residency(s) == bit) {
             if (!try_kill(e, &s)) {
@@ -76,7 +79,8 @@ larder_status PrefixIndex::Impl::drop(uint64_t id, uint32_t bit, PrefixBlock* ou
     return LARDER_OK;
 }
 
-// Whether it may be given up in that place, pins apart: nothing that follows it needs it there, and if it is its last place nothing follows at all.
+// Whether it may be given up in that place, pins apart: nothing that follows it needs it there, and if it is its last
+// place nothing follows at all.
 bool PrefixIndex::Impl::evictable(const PrefixEntry& e, uint64_t s, uint32_t place) const noexcept {
     const uint32_t r = residency(s);
     if (!(s & live) || !(r >> place & 1) || e.below[place].load(relaxed)) return false;
@@ -106,7 +110,8 @@ void PrefixIndex::Impl::activate(uint32_t place) {
         if (residency(at(slot)->state.load(relaxed)) >> place & 1) enqueue(id_of(slot), 1u << place);
 }
 
-// Records are corrected as they are met: an entry that was used since gets its new time, one that cannot be evicted loses its record until it can.
+// Records are corrected as they are met: an entry that was used since gets its new time, one that cannot be evicted
+// loses its record until it can.
 larder_status PrefixIndex::Impl::candidates(uint32_t place, std::span<PrefixBlock> out, uint64_t& out_n) {
     std::lock_guard guard(evict_mutex_);
     activate(place);
@@ -201,4 +206,4 @@ larder_status PrefixIndex::Impl::remove_tree(uint64_t top, std::span<PrefixBlock
     return at_id(top) ? LARDER_PARTIAL : LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -2,14 +2,16 @@
 //
 // An entry is a 128-byte slot. Three ordered maps lead to entries:
 //   by_key_     chain key -> entry id
-//   by_tokens_  {parent's slot, first six tokens, own slot} -> entry id: the children of an entry are one range, in token order, so the child that shares
+//   by_tokens_  {parent's slot, first six tokens, own slot} -> entry id: the children of an entry are one range, in
+//   token order, so the child that shares
 //               the most tokens with a query is next to the query
 //   queue_      {place, time of last use, slot} -> entry id: what may be evicted, with lazily corrected times
 //
-// What must be decided atomically stands in one word, `state`: {children 32, pins 24, location lock 1, residency 6, live 1}. A live entry may be pinned; an
-// entry dies when it has no child, no pin (but the killer's) and no residency left; a child may be added only to a live entry. So a parent outlives
-// its children, and a pinned entry keeps its places. Everything else is a hint that is corrected later (below, queued, last_use), or changes only
-// while nobody can look (key, parent, depth, tokens).
+// What must be decided atomically stands in one word, `state`: {children 32, pins 24, location lock 1, residency 6,
+// live 1}. A live entry may be pinned; an entry dies when it has no child, no pin (but the killer's) and no residency
+// left; a child may be added only to a live entry. So a parent outlives its children, and a pinned entry keeps its
+// places. Everything else is a hint that is corrected later (below, queued, last_use), or changes only while nobody can
+// look (key, parent, depth, tokens).
 #pragma once
 
 #include "base/bytes.h"
@@ -26,16 +28,16 @@ struct PrefixEntry {
     atomic<uint64_t> state;
     larder_key key;
     atomic<uint32_t> generation;
-    uint32_t parent;         // slot; 0: a root
+    uint32_t parent;  // slot; 0: a root
     uint32_t depth;
-    uint32_t shape;          // {flags 8, n_tokens 24}
+    uint32_t shape;  // {flags 8, n_tokens 24}
     atomic<uint32_t> tag;
-    atomic<uint32_t> queued; // places whose queue has a record of this entry
+    atomic<uint32_t> queued;  // places whose queue has a record of this entry
     atomic<uint64_t> location[n_places];
     atomic<uint64_t> last_use;
     atomic<uint32_t> below[n_places];  // children that lie in each place
-    uint32_t tokens_slot;    // 0: none kept
-    uint32_t link;           // the pool's
+    uint32_t tokens_slot;              // 0: none kept
+    uint32_t link;                     // the pool's
 };
 static_assert(sizeof(PrefixEntry) == 128);
 
@@ -43,13 +45,19 @@ namespace prefix_state {
 inline constexpr uint64_t live = 1, residency_shift = 1, location_lock = 1 << 7;
 inline constexpr uint64_t one_pin = 1 << 8, pins_mask = uint64_t(0xffffff) << 8;
 inline constexpr uint64_t one_child = uint64_t(1) << 32;
-constexpr uint32_t residency(uint64_t s) noexcept { return uint32_t(s >> residency_shift) & all_places; }
+constexpr uint32_t residency(uint64_t s) noexcept {
+    return uint32_t(s >> residency_shift) & all_places;
+}
 constexpr uint64_t with_residency(uint64_t s, uint32_t r) noexcept {
     return (s & ~(uint64_t(all_places) << residency_shift)) | uint64_t(r) << residency_shift;
 }
-constexpr uint32_t pins(uint64_t s) noexcept { return uint32_t((s & pins_mask) >> 8); }
-constexpr uint32_t child_count(uint64_t s) noexcept { return uint32_t(s >> 32); }
-} // namespace prefix_state
+constexpr uint32_t pins(uint64_t s) noexcept {
+    return uint32_t((s & pins_mask) >> 8);
+}
+constexpr uint32_t child_count(uint64_t s) noexcept {
+    return uint32_t(s >> 32);
+}
+}  // namespace prefix_state
 
 enum PrefixEntryFlag : uint32_t { prefix_root_entry = 1, prefix_no_partial = 2 };
 
@@ -66,13 +74,18 @@ class PrefixIndex::Impl {
     // prefix_match.cpp
     size_t match_length(std::span<const larder_key> keys) noexcept;
     size_t match_blocks(std::span<const larder_key> keys, bool pin, std::span<PrefixBlock> out) noexcept;
-    void match_partial(const larder_prefix_query& q, size_t n_blocks, uint64_t last, larder_prefix_match_info& info) noexcept;
+    void match_partial(const larder_prefix_query& q, size_t n_blocks, uint64_t last,
+                       larder_prefix_match_info& info) noexcept;
     uint64_t find(const larder_key& key) const noexcept;
 
     // prefix_entry.cpp
-    PrefixEntry* at(uint32_t slot) const noexcept { return reinterpret_cast<PrefixEntry*>(entries_.at_fixed<sizeof(PrefixEntry)>(slot)); }
+    PrefixEntry* at(uint32_t slot) const noexcept {
+        return reinterpret_cast<PrefixEntry*>(entries_.at_fixed<sizeof(PrefixEntry)>(slot));
+    }
     PrefixEntry* at_id(uint64_t id) const noexcept;
-    uint64_t id_of(uint32_t slot) const noexcept { return Id::make(IdKind::prefix_entry, slot, at(slot)->generation.load(relaxed) + first_generation_); }
+    uint64_t id_of(uint32_t slot) const noexcept {
+        return Id::make(IdKind::prefix_entry, slot, at(slot)->generation.load(relaxed) + first_generation_);
+    }
     bool try_pin(uint64_t id, uint64_t* out_state) noexcept;
     larder_status pin(uint64_t id, uint64_t* out_state) noexcept;  // E_STALE with its message
     void unpin(PrefixEntry& e) noexcept { e.state.fetch_sub(prefix_state::one_pin, release); }
@@ -89,7 +102,8 @@ class PrefixIndex::Impl {
     larder_status list_and_publish(uint64_t id, uint64_t first_state) noexcept;
     larder_status publish_one(uint64_t parent, const PrefixItem& item, PrefixPublished& out);
     void warm(std::span<const PrefixItem> items) const noexcept;
-    larder_status publish_under(uint64_t parent, std::span<const PrefixItem> items, bool keep_pins, std::span<PrefixPublished> out, uint64_t& out_n);
+    larder_status publish_under(uint64_t parent, std::span<const PrefixItem> items, bool keep_pins,
+                                std::span<PrefixPublished> out, uint64_t& out_n);
     larder_status add_place(PrefixEntry& e, uint32_t bit, uint64_t location, bool replace) noexcept;
 
     // prefix_evict.cpp
@@ -108,7 +122,9 @@ class PrefixIndex::Impl {
     uint32_t shared_tokens(uint64_t id, std::span<const int32_t> tokens) const noexcept;
     uint64_t best_child(uint32_t parent, std::span<const int32_t> tokens, uint32_t& out_shared) const noexcept;
     larder_status children(uint32_t parent, uint64_t after, std::span<PrefixBlock> out, uint64_t& out_n);
-    int32_t* tokens_of(const PrefixEntry& e) const noexcept { return reinterpret_cast<int32_t*>(tokens_.at(e.tokens_slot)); }
+    int32_t* tokens_of(const PrefixEntry& e) const noexcept {
+        return reinterpret_cast<int32_t*>(tokens_.at(e.tokens_slot));
+    }
     static uint32_t n_tokens(const PrefixEntry& e) noexcept { return load_at(&e.shape) & 0xffffff; }
     static bool is_root(const PrefixEntry& e) noexcept { return load_at(&e.shape) >> 24 & prefix_root_entry; }
 
@@ -135,9 +151,10 @@ class PrefixIndex::Impl {
     atomic<uint64_t> n_entries_{0}, n_roots_{0};  // live ones
     atomic<uint64_t> n_resident_[n_places]{};
     atomic<uint64_t> clock_{0};
-    atomic<uint32_t> active_places_{0};  // places that somebody evicts from; the queues of others would only take memory
+    atomic<uint32_t> active_places_{
+        0};  // places that somebody evicts from; the queues of others would only take memory
     std::mutex evict_mutex_;
     const uint32_t first_generation_;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -23,7 +23,8 @@ larder_status PrefixIndex::create(larder_context& c, const larder_prefix_options
 larder_status PrefixIndex::read_prefix_options(const larder_prefix_options* user, larder_prefix_options& o) noexcept {
     LARDER_TRY(read_options(user, o, "larder_prefix_options"));
     LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
-    if (o.flags & ~LARDER_PREFIX_NO_TOKENS) return fail(LARDER_E_TOO_NEW, "flags", "flags 0x%x has a bit that this library does not know", o.flags);
+    if (o.flags & ~LARDER_PREFIX_NO_TOKENS)
+        return fail(LARDER_E_TOO_NEW, "flags", "flags 0x%x has a bit that this library does not know", o.flags);
     if (!o.block_tokens) o.block_tokens = 16;
     if (!o.max_entries) o.max_entries = uint64_t(1) << 24;
     LARDER_TRY(check_range(o.block_tokens, 1, 4096, "block_tokens"));
@@ -32,17 +33,25 @@ larder_status PrefixIndex::read_prefix_options(const larder_prefix_options* user
     return check_range(o.max_entries, 1, uint64_t(1) << 27, "max_entries");
 }
 
-larder_status PrefixIndex::init() noexcept { return impl_->init(); }
-uint32_t PrefixIndex::block_tokens() const noexcept { return impl_->block_tokens_; }
+larder_status PrefixIndex::init() noexcept {
+    return impl_->init();
+}
+uint32_t PrefixIndex::block_tokens() const noexcept {
+    return impl_->block_tokens_;
+}
 
-size_t PrefixIndex::match_length(std::span<const larder_key> keys) noexcept { return impl_->match_length(keys); }
+size_t PrefixIndex::match_length(std::span<const larder_key> keys) noexcept {
+    return impl_->match_length(keys);
+}
 
-larder_status PrefixIndex::match(const larder_prefix_query& q, std::span<PrefixBlock> out, larder_prefix_match_info& info) {
+larder_status PrefixIndex::match(const larder_prefix_query& q, std::span<PrefixBlock> out,
+                                 larder_prefix_match_info& info) {
     if (q.n_keys && !q.keys) return fail(LARDER_E_INVALID, "keys", "keys is NULL");
     LARDER_TRY(check_range(q.n_next, 0, impl_->block_tokens_, "n_next"));
     if (q.n_next && !q.next_tokens) return fail(LARDER_E_INVALID, "next_tokens", "next_tokens is NULL");
     const bool peek = q.flags & LARDER_PREFIX_PEEK;
-    if (!out.data() && !peek) return fail(LARDER_E_INVALID, "out_blocks", "what is pinned must be told: out_blocks is NULL");
+    if (!out.data() && !peek)
+        return fail(LARDER_E_INVALID, "out_blocks", "what is pinned must be told: out_blocks is NULL");
     const std::span keys(q.keys, size_t(q.n_keys));
     const size_t n_found = impl_->match_length(out.data() ? keys.first(std::min(keys.size(), out.size())) : keys);
     size_t n = n_found;
@@ -54,7 +63,8 @@ larder_status PrefixIndex::match(const larder_prefix_query& q, std::span<PrefixB
         last = impl_->find(keys[n - 1]);
     }
     if (!peek && n) {
-        const uint64_t now = impl_->tick(n);  // the first block is the one used last, so a prefix outlives what follows it
+        const uint64_t now =
+            impl_->tick(n);  // the first block is the one used last, so a prefix outlives what follows it
         for (size_t i = 0; i < n; ++i) impl_->at(Id::index(out[i].entry))->last_use.store(now + n - 1 - i, relaxed);
     }
     info.n_blocks = n;
@@ -88,11 +98,13 @@ larder_status PrefixIndex::unpin(std::span<const uint64_t> entries) noexcept {
     for (const uint64_t id : entries) {
         PrefixEntry* e = impl_->at_id(id);
         if (!e) {
-            worst = fail(LARDER_E_STALE, "entries", "entry %llx is not, or no longer, published", (unsigned long long)id);
+            worst =
+                fail(LARDER_E_STALE, "entries", "entry %llx is not, or no longer, published", (unsigned long long)id);
             continue;
         }
         uint64_t s = e->state.load(relaxed);
-        while (pins(s) && !e->state.compare_exchange_weak(s, s - one_pin, acq_rel, relaxed)) {}
+        while (pins(s) && !e->state.compare_exchange_weak(s, s - one_pin, acq_rel, relaxed)) {
+        }
         if (!pins(s)) worst = fail(LARDER_E_STATE, "entries", "entry %llx is not pinned", (unsigned long long)id);
     }
     return worst;
@@ -109,13 +121,19 @@ larder_status PrefixIndex::publish(const larder_key& root, uint64_t parent, std:
     out_n = 0;
     for (size_t i = 0; i < items.size(); ++i) {
         const PrefixItem& item = items[i];
-        if (!item.n_tokens || item.n_tokens > impl_->block_tokens_ || (item.n_tokens < impl_->block_tokens_ && i + 1 < items.size()))
-            return fail(LARDER_E_INVALID, "items.n_tokens", "item %zu has %u tokens; only the last may have fewer than %u", i, item.n_tokens, impl_->block_tokens_);
+        if (!item.n_tokens || item.n_tokens > impl_->block_tokens_ ||
+            (item.n_tokens < impl_->block_tokens_ && i + 1 < items.size()))
+            return fail(LARDER_E_INVALID, "items.n_tokens",
+                        "item %zu has %u tokens; only the last may have fewer than %u", i, item.n_tokens,
+                        impl_->block_tokens_);
         if (!std::has_single_bit(item.residency) || item.residency > all_places)
-            return fail(LARDER_E_INVALID, "items.residency", "item %zu: residency must be one LARDER_PREFIX_IN_* bit", i);
-        if (item.flags & ~LARDER_PREFIX_ITEM_NO_PARTIAL) return fail(LARDER_E_TOO_NEW, "items.flags", "item %zu has a flag that this library does not know", i);
+            return fail(LARDER_E_INVALID, "items.residency", "item %zu: residency must be one LARDER_PREFIX_IN_* bit",
+                        i);
+        if (item.flags & ~LARDER_PREFIX_ITEM_NO_PARTIAL)
+            return fail(LARDER_E_TOO_NEW, "items.flags", "item %zu has a flag that this library does not know", i);
         for (uint32_t t = 0; item.tokens && t < item.n_tokens; ++t)
-            if (item.tokens[t] < 0) return fail(LARDER_E_INVALID, "items.tokens", "token %u of item %zu is negative", t, i);
+            if (item.tokens[t] < 0)
+                return fail(LARDER_E_INVALID, "items.tokens", "token %u of item %zu is negative", t, i);
     }
     if (items.empty()) return LARDER_OK;
     if (!parent) {
@@ -153,29 +171,37 @@ larder_status PrefixIndex::drop(uint64_t entry, uint32_t residency, PrefixBlock*
     return impl_->drop(entry, residency, out);
 }
 
-larder_status PrefixIndex::remove(uint64_t entry, std::span<PrefixBlock> out, uint64_t& out_n) { return impl_->remove_tree(entry, out, out_n); }
+larder_status PrefixIndex::remove(uint64_t entry, std::span<PrefixBlock> out, uint64_t& out_n) {
+    return impl_->remove_tree(entry, out, out_n);
+}
 
 larder_status PrefixIndex::candidates(uint32_t residency, std::span<PrefixBlock> out, uint64_t& out_n) {
     LARDER_TRY(check_bit(residency));
     return impl_->candidates(Impl::bit_to_place(residency), out, out_n);
 }
 
-larder_status PrefixIndex::children(const larder_key* root, uint64_t entry, uint64_t after, std::span<PrefixBlock> out, uint64_t& out_n) {
+larder_status PrefixIndex::children(const larder_key* root, uint64_t entry, uint64_t after, std::span<PrefixBlock> out,
+                                    uint64_t& out_n) {
     out_n = 0;
     if (!entry && !root) return fail(LARDER_E_INVALID, "root", "neither root nor entry is given");
     const uint64_t parent = entry ? entry : impl_->find(*root);
     if (!parent) return LARDER_MISS;
     // Held, so that its slot means the same parent all the time. A root is held by a child's reservation.
-    if (entry) LARDER_TRY(impl_->pin(entry, nullptr));
-    else if (!impl_->reserve_child(parent)) return LARDER_MISS;
+    if (entry)
+        LARDER_TRY(impl_->pin(entry, nullptr));
+    else if (!impl_->reserve_child(parent))
+        return LARDER_MISS;
     const uint32_t slot = Id::index(parent);
     const larder_status s = impl_->children(slot, after, out, out_n);
-    if (entry) impl_->unpin(*impl_->at(slot));
-    else impl_->release_child(slot);
+    if (entry)
+        impl_->unpin(*impl_->at(slot));
+    else
+        impl_->release_child(slot);
     return s == LARDER_OK && !out_n && !after ? LARDER_MISS : s;
 }
 
-larder_status PrefixIndex::describe(uint64_t entry, larder_key* key, uint64_t* parent, std::span<int32_t> tokens, uint64_t* n_tokens) noexcept {
+larder_status PrefixIndex::describe(uint64_t entry, larder_key* key, uint64_t* parent, std::span<int32_t> tokens,
+                                    uint64_t* n_tokens) noexcept {
     LARDER_TRY(impl_->pin(entry, nullptr));
     PrefixEntry& e = *impl_->at(Id::index(entry));
     const uint32_t p = load_at(&e.parent), n = load_at(&e.tokens_slot) ? Impl::n_tokens(e) : 0;
@@ -183,7 +209,8 @@ larder_status PrefixIndex::describe(uint64_t entry, larder_key* key, uint64_t* p
     if (parent) *parent = Impl::is_root(*impl_->at(p)) ? 0 : impl_->id_of(p);
     if (n_tokens) *n_tokens = n;
     larder_status s = LARDER_OK;
-    if (tokens.data() && tokens.size() < n) s = fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the block has %u tokens", n);
+    if (tokens.data() && tokens.size() < n)
+        s = fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the block has %u tokens", n);
     else if (tokens.data())
         for (uint32_t i = 0; i < n; ++i) tokens[i] = load_at(impl_->tokens_of(e) + i);
     impl_->unpin(e);
@@ -198,7 +225,11 @@ larder_status PrefixIndex::set_tag(uint64_t entry, uint32_t tag) noexcept {
     return LARDER_OK;
 }
 
-void PrefixIndex::info(larder_prefix_info& out) noexcept { impl_->info(out); }
-larder_status PrefixIndex::verify() { return impl_->verify(); }
+void PrefixIndex::info(larder_prefix_info& out) noexcept {
+    impl_->info(out);
+}
+larder_status PrefixIndex::verify() {
+    return impl_->verify();
+}
 
-} // namespace larder
+}  // namespace larder

@@ -1,6 +1,7 @@
 // The prefix index: a tree of published blocks, found by their chain keys.
 //
-// The same verbs as larder/prefix.h, with that header's structs; what each does and returns stands there. All are thread safe.
+// The same verbs as larder/prefix.h, with that header's structs; what each does and returns stands there. All are
+// thread safe.
 #pragma once
 
 #include <span>
@@ -16,7 +17,8 @@ larder_status prefix_root(const larder_prefix_scope& scope, larder_key& out) noe
 larder_status check_prefix_tokens(const larder_prefix_tokens& t) noexcept;
 // Key of the one block tokens[0..n) at `position`. The ranges need not touch it.
 larder_key prefix_block_key(const larder_key& parent, const int32_t* tokens, uint32_t n, uint64_t position,
-                            std::span<const larder_prefix_extra> extras = {}, std::span<const larder_prefix_salted> salted = {}) noexcept;
+                            std::span<const larder_prefix_extra> extras = {},
+                            std::span<const larder_prefix_salted> salted = {}) noexcept;
 // Whether an extra or salted range touches [position, position + n).
 bool prefix_block_is_touched(uint64_t position, uint32_t n, std::span<const larder_prefix_extra> extras,
                              std::span<const larder_prefix_salted> salted) noexcept;
@@ -56,8 +58,10 @@ class PrefixIndex {
     larder_status remove(uint64_t entry, std::span<PrefixBlock> out, uint64_t& out_n);
 
     larder_status candidates(uint32_t residency, std::span<PrefixBlock> out, uint64_t& out_n);
-    larder_status children(const larder_key* root, uint64_t entry, uint64_t after, std::span<PrefixBlock> out, uint64_t& out_n);
-    larder_status describe(uint64_t entry, larder_key* key, uint64_t* parent, std::span<int32_t> tokens, uint64_t* n_tokens) noexcept;
+    larder_status children(const larder_key* root, uint64_t entry, uint64_t after, std::span<PrefixBlock> out,
+                           uint64_t& out_n);
+    larder_status describe(uint64_t entry, larder_key* key, uint64_t* parent, std::span<int32_t> tokens,
+                           uint64_t* n_tokens) noexcept;
     larder_status set_tag(uint64_t entry, uint32_t tag) noexcept;
     void info(larder_prefix_info& out) noexcept;
     larder_status verify();
@@ -70,7 +74,7 @@ class PrefixIndex {
     Owned<Impl> impl_;
 };
 
-} // namespace larder
+}  // namespace larder
 
 struct larder_prefix final : larder::Handle {
     larder_prefix(larder_context& c, uint32_t flags, uint32_t block_tokens, uint64_t max_entries)

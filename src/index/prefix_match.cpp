@@ -13,7 +13,8 @@ uint64_t PrefixIndex::Impl::find(const larder_key& key) const noexcept {
     return by_key_.get(wide(key), v) ? v.w[0] : 0;
 }
 
-// If a block is published, all before it are. So the length is found by asking for `wave` evenly spread keys at once, and again between the last hit and the first miss.
+// If a block is published, all before it are. So the length is found by asking for `wave` evenly spread keys at once,
+// and again between the last hit and the first miss.
 size_t PrefixIndex::Impl::match_length(std::span<const larder_key> keys) noexcept {
     size_t known = 0, open = keys.size();  // the length is between them
     while (known < open) {
@@ -34,8 +35,10 @@ size_t PrefixIndex::Impl::match_length(std::span<const larder_key> keys) noexcep
     return known;
 }
 
-// Describe leading blocks until one is not there. With `pin` each is held, so the result is gapless whatever others remove meanwhile.
-size_t PrefixIndex::Impl::match_blocks(std::span<const larder_key> keys, bool pin, std::span<PrefixBlock> out) noexcept {
+// Describe leading blocks until one is not there. With `pin` each is held, so the result is gapless whatever others
+// remove meanwhile.
+size_t PrefixIndex::Impl::match_blocks(std::span<const larder_key> keys, bool pin,
+                                       std::span<PrefixBlock> out) noexcept {
     const size_t n = std::min(keys.size(), out.size());
     WideKey probe[4 * wave];
     bskip::Value<1> ids[4 * wave];
@@ -68,8 +71,10 @@ size_t PrefixIndex::Impl::match_blocks(std::span<const larder_key> keys, bool pi
 }
 
 // After the last full block: which published block begins with the most of the tokens that follow?
-void PrefixIndex::Impl::match_partial(const larder_prefix_query& q, size_t n_blocks, uint64_t last, larder_prefix_match_info& info) noexcept {
-    const int32_t* tokens = n_blocks < q.n_keys ? (q.tokens ? q.tokens + n_blocks * block_tokens_ : nullptr) : q.next_tokens;
+void PrefixIndex::Impl::match_partial(const larder_prefix_query& q, size_t n_blocks, uint64_t last,
+                                      larder_prefix_match_info& info) noexcept {
+    const int32_t* tokens =
+        n_blocks < q.n_keys ? (q.tokens ? q.tokens + n_blocks * block_tokens_ : nullptr) : q.next_tokens;
     // Never a whole block: one that was published a moment ago will be found as such next time.
     uint64_t n = std::min<uint64_t>(n_blocks < q.n_keys ? block_tokens_ : q.n_next, block_tokens_ - 1);
     if (q.max_partial_tokens) n = std::min(n, q.max_partial_tokens);
@@ -91,10 +96,12 @@ void PrefixIndex::Impl::match_partial(const larder_prefix_query& q, size_t n_blo
             describe(id, e, s, info.partial);
             info.n_partial_tokens = shared;
         }
-        if (!ours || (q.flags & LARDER_PREFIX_PEEK)) unpin(e);
-        else e.last_use.store(tick(1), relaxed);
+        if (!ours || (q.flags & LARDER_PREFIX_PEEK))
+            unpin(e);
+        else
+            e.last_use.store(tick(1), relaxed);
         if (ours) return;
     }
 }
 
-} // namespace larder
+}  // namespace larder

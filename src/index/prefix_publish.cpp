@@ -29,7 +29,8 @@ void PrefixIndex::Impl::release_child(uint32_t slot) noexcept {
 }
 
 // An entry that nobody can find yet.
-Result<uint64_t> PrefixIndex::Impl::make_entry(const larder_key& key, uint32_t parent, uint32_t depth, const PrefixItem* item) {
+Result<uint64_t> PrefixIndex::Impl::make_entry(const larder_key& key, uint32_t parent, uint32_t depth,
+                                               const PrefixItem* item) {
     if (n_entries_.load(relaxed) + n_roots_.load(relaxed) >= max_entries_)
         return fail(LARDER_E_NOSPACE, "max_entries", "all %llu entries are in use", (unsigned long long)max_entries_);
     LARDER_ASSIGN(const uint32_t slot, entries_.alloc());
@@ -43,7 +44,9 @@ Result<uint64_t> PrefixIndex::Impl::make_entry(const larder_key& key, uint32_t p
     e.key = key;
     store_at(&e.parent, parent);
     store_at(&e.depth, depth);
-    const uint32_t flags = !item ? uint32_t(prefix_root_entry) : item->flags & LARDER_PREFIX_ITEM_NO_PARTIAL ? uint32_t(prefix_no_partial) : 0u;
+    const uint32_t flags = !item                                         ? uint32_t(prefix_root_entry)
+                           : item->flags & LARDER_PREFIX_ITEM_NO_PARTIAL ? uint32_t(prefix_no_partial)
+                                                                         : 0u;
     store_at(&e.shape, flags << 24 | (item ? item->n_tokens : 0));
     store_at(&e.tokens_slot, tokens_slot);
     e.tag.store(item ? item->tag : 0, relaxed);
@@ -70,7 +73,8 @@ void PrefixIndex::Impl::discard(uint64_t id) noexcept {
     entries_.free(slot);
 }
 
-// Enter it into the maps and bring it to life with `first_state`. E_EXISTS when somebody else published the key; then it is discarded, as after any failure.
+// Enter it into the maps and bring it to life with `first_state`. E_EXISTS when somebody else published the key; then
+// it is discarded, as after any failure.
 larder_status PrefixIndex::Impl::list_and_publish(uint64_t id, uint64_t first_state) noexcept {
     const uint32_t slot = Id::index(id);
     PrefixEntry& e = *at(slot);
@@ -115,7 +119,8 @@ larder_status PrefixIndex::Impl::add_place(PrefixEntry& e, uint32_t bit, uint64_
         }
         const bool there = residency(s) & bit;
         if (there && !replace) return LARDER_E_EXISTS;
-        if (there && pins(s) > 1) return fail(LARDER_E_BUSY, "entry", "others pin the entry: its location cannot change");
+        if (there && pins(s) > 1)
+            return fail(LARDER_E_BUSY, "entry", "others pin the entry: its location cannot change");
         if (e.state.compare_exchange_weak(s, s | location_lock, acq_rel, acquire)) break;
     }
     const uint32_t place = bit_to_place(bit);
@@ -126,7 +131,8 @@ larder_status PrefixIndex::Impl::add_place(PrefixEntry& e, uint32_t bit, uint64_
         at(load_at(&e.parent))->below[place].fetch_add(1, relaxed);
     }
     for (s |= location_lock;;)
-        if (e.state.compare_exchange_weak(s, with_residency(s & ~location_lock, residency(s) | bit), acq_rel, relaxed)) break;
+        if (e.state.compare_exchange_weak(s, with_residency(s & ~location_lock, residency(s) | bit), acq_rel, relaxed))
+            break;
     return LARDER_OK;
 }
 
@@ -205,4 +211,4 @@ larder_status PrefixIndex::Impl::publish_under(uint64_t parent, std::span<const 
     return s >= 0 || !out_n ? s : LARDER_PARTIAL;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -8,11 +8,14 @@ namespace {
 
 constexpr uint32_t n_head_tokens = 6;  // that take part in the order of by_tokens_
 
-uint32_t ordered(int32_t token) { return uint32_t(token) + 1; }  // 0: no token
+uint32_t ordered(int32_t token) {
+    return uint32_t(token) + 1;
+}  // 0: no token
 
-} // namespace
+}  // namespace
 
-PrefixIndex::Impl::WideKey PrefixIndex::Impl::token_key(uint32_t parent, const int32_t* tokens, uint32_t n, uint32_t child) const noexcept {
+PrefixIndex::Impl::WideKey PrefixIndex::Impl::token_key(uint32_t parent, const int32_t* tokens, uint32_t n,
+                                                        uint32_t child) const noexcept {
     const auto t = [&](uint32_t i) { return tokens && i < n ? uint64_t(ordered(load_at(tokens + i))) : 0; };
     return {{uint64_t(parent) << 32 | t(0), t(1) << 32 | t(2), t(3) << 32 | t(4), t(5) << 32 | child}};
 }
@@ -38,9 +41,10 @@ uint32_t PrefixIndex::Impl::shared_tokens(uint64_t id, std::span<const int32_t> 
     return at_id(id) && e->state.load(relaxed) & live ? i : 0;
 }
 
-// The children of a parent are in the order of their first tokens, so the one that shares most is a neighbour of the query; among those that share
-// all the ordered tokens every one is looked at.
-uint64_t PrefixIndex::Impl::best_child(uint32_t parent, std::span<const int32_t> tokens, uint32_t& out_shared) const noexcept {
+// The children of a parent are in the order of their first tokens, so the one that shares most is a neighbour of the
+// query; among those that share all the ordered tokens every one is looked at.
+uint64_t PrefixIndex::Impl::best_child(uint32_t parent, std::span<const int32_t> tokens,
+                                       uint32_t& out_shared) const noexcept {
     const uint32_t n = uint32_t(tokens.size());
     const WideKey q = token_key(parent, tokens.data(), n, 0);
     uint64_t best = 0;
@@ -66,11 +70,13 @@ uint64_t PrefixIndex::Impl::best_child(uint32_t parent, std::span<const int32_t>
         if (i < 8) break;
         from = keys[7];
     }
-    if (out_shared < n && by_tokens_.scan_down(&q, true, 1, keys, ids) && keys[0].w[0] >> 32 == parent) consider(ids[0].w[0]);
+    if (out_shared < n && by_tokens_.scan_down(&q, true, 1, keys, ids) && keys[0].w[0] >> 32 == parent)
+        consider(ids[0].w[0]);
     return best;
 }
 
-larder_status PrefixIndex::Impl::children(uint32_t parent, uint64_t after, std::span<PrefixBlock> out, uint64_t& out_n) {
+larder_status PrefixIndex::Impl::children(uint32_t parent, uint64_t after, std::span<PrefixBlock> out,
+                                          uint64_t& out_n) {
     out_n = 0;
     WideKey from = token_key(parent, nullptr, 0, 0);
     if (after) {
@@ -94,4 +100,4 @@ larder_status PrefixIndex::Impl::children(uint32_t parent, uint64_t after, std::
     }
 }
 
-} // namespace larder
+}  // namespace larder

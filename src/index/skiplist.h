@@ -1,16 +1,23 @@
 // The concurrent B-skiplist.
 //
-// Levels are linked lists of nodes, each list covering all keys; an entry of level l+1 names a node of level l and the lower bound of its keys. A node that is full
-// splits in place and only then is its new right half made known to the level above, so every list is always complete and a reader that comes too early moves right.
+// Levels are linked lists of nodes, each list covering all keys; an entry of level l+1 names a node of level l and the
+// lower bound of its keys. A node that is full splits in place and only then is its new right half made known to the
+// level above, so every list is always complete and a reader that comes too early moves right.
 //
 // Protocol
-//  - Readers note a node's version, read, and check the version (node.h). Going from one node to the next they note the new node's version *before* they check the old
-//    one: at that moment the old node still led to the new one, which therefore was alive and covers the key or lies left of the node that does.
-//  - A writer locks by raising the version that it read, so what it read still holds. Writers lock one node at a time, except a merge: parent, then left, then right
-//    node. Locks are thus taken from upper to lower levels and from left to right, and nobody waits for a lock while holding one to its right or below.
-//  - Two neighbours merge only when both stand in the same parent, which is locked meanwhile: a freed node can be reached neither from above nor from the left.
+//  - Readers note a node's version, read, and check the version (node.h). Going from one node to the next they note the
+//  new node's version *before* they check the old
+//    one: at that moment the old node still led to the new one, which therefore was alive and covers the key or lies
+//    left of the node that does.
+//  - A writer locks by raising the version that it read, so what it read still holds. Writers lock one node at a time,
+//  except a merge: parent, then left, then right
+//    node. Locks are thus taken from upper to lower levels and from left to right, and nobody waits for a lock while
+//    holding one to its right or below.
+//  - Two neighbours merge only when both stand in the same parent, which is locked meanwhile: a freed node can be
+//  reached neither from above nor from the left.
 //    A node whose separator is not posted yet is never freed. The first node of a level is never freed.
-//  - A node's lower bound never changes during its life, so a reader or writer that fails can go on from the same node while it lives (same_life()).
+//  - A node's lower bound never changes during its life, so a reader or writer that fails can go on from the same node
+//  while it lives (same_life()).
 #pragma once
 
 #include "index/node.h"
@@ -24,8 +31,7 @@ struct Totals {
 };
 
 // KeyWords, ValueWords: 1, 2 or 4 eight-byte words.
-template <uint32_t KeyWords, uint32_t ValueWords>
-class Skiplist {
+template <uint32_t KeyWords, uint32_t ValueWords> class Skiplist {
   public:
     using KeyType = Key<KeyWords>;
     using ValueType = Value<ValueWords>;
@@ -58,7 +64,8 @@ class Skiplist {
     // Descending from the last key <= k (strict: < k); k null: from the last.
     size_t scan_down(const KeyType* k, bool strict, size_t n, KeyType* keys, ValueType* values) const noexcept;
 
-    // Single-threaded: appends a key above all others. Nodes are filled by `density` of 256. Used on an empty list by build().
+    // Single-threaded: appends a key above all others. Nodes are filled by `density` of 256. Used on an empty list by
+    // build().
     class Builder;
 
     uint64_t count() const noexcept;
@@ -78,41 +85,35 @@ class Skiplist {
 
     Node* node(uint32_t id) const noexcept { return reinterpret_cast<Node*>(pool_.at_fixed<node_bytes>(id)); }
 
-    template <class L>
-    bool settle(Place& p, const KeyType& k) const noexcept;
+    template <class L> bool settle(Place& p, const KeyType& k) const noexcept;
     void prefetch_child(const Node* y, uint32_t l, const Place& p, const KeyType& k) const noexcept;
     void descend(Place& p, const KeyType& k, uint32_t level) const noexcept;
-    template <class L>
-    void find(Place& p, const KeyType& k, uint32_t level) const noexcept;
-    template <class L>
-    void find_again(Place& p, const KeyType& k, uint32_t level) const noexcept;
+    template <class L> void find(Place& p, const KeyType& k, uint32_t level) const noexcept;
+    template <class L> void find_again(Place& p, const KeyType& k, uint32_t level) const noexcept;
     Place find_leaf(const KeyType& k) const noexcept;
     bool find_with_low(Place& p, const KeyType& k, bool strict, KeyType& low, bool& has_low) const noexcept;
-    static bool holds(const Place& p, const KeyType& k) noexcept { return p.rank > 0 && Leaf::key(p.x, p.rank - 1) == k; }
+    static bool holds(const Place& p, const KeyType& k) noexcept {
+        return p.rank > 0 && Leaf::key(p.x, p.rank - 1) == k;
+    }
 
     template <class L, class P>
-    larder_status add(Place& p, const KeyType& k, const P& payload, uint32_t level, uint32_t& out_right, KeyType& out_separator) noexcept;
+    larder_status add(Place& p, const KeyType& k, const P& payload, uint32_t level, uint32_t& out_right,
+                      KeyType& out_separator) noexcept;
     void post(KeyType separator, uint32_t id, uint32_t level) noexcept;
     bool grow_to(uint32_t level) noexcept;
-    template <class Condition>
-    bool take_out(const KeyType& k, Condition condition, ValueType* out) noexcept;
+    template <class Condition> bool take_out(const KeyType& k, Condition condition, ValueType* out) noexcept;
     void merge_around(const KeyType& k, uint32_t level) noexcept;
-    template <class L>
-    bool merge_pair(Node* parent, uint32_t left, uint32_t level) noexcept;
-    template <class L>
-    static bool underfull(uint32_t n) noexcept {
-        return n < L::capacity / 4;
-    }
+    template <class L> bool merge_pair(Node* parent, uint32_t left, uint32_t level) noexcept;
+    template <class L> static bool underfull(uint32_t n) noexcept { return n < L::capacity / 4; }
     // A node of one level and the lower bound of its keys, in list order.
     struct Span {
         uint32_t id;
         KeyType low;
     };
-    template <class L>
-    larder_status verify_level(uint32_t level, Vec<uint8_t>& used, Vec<Span>& out) const;
-    template <class L>
-    larder_status verify_node(const Node* x, uint32_t id, uint32_t level, const KeyType& low) const;
-    larder_status verify_links(uint32_t level, const Vec<Span>& above, const Vec<Span>& below, uint64_t& n_unknown) const;
+    template <class L> larder_status verify_level(uint32_t level, Vec<uint8_t>& used, Vec<Span>& out) const;
+    template <class L> larder_status verify_node(const Node* x, uint32_t id, uint32_t level, const KeyType& low) const;
+    larder_status verify_links(uint32_t level, const Vec<Span>& above, const Vec<Span>& below,
+                               uint64_t& n_unknown) const;
 
     static size_t stripe() noexcept;
     void count_one(int64_t d) noexcept { counts_[stripe()].n.fetch_add(d, relaxed); }
@@ -129,7 +130,7 @@ class Skiplist {
     std::array<Count, n_stripes> counts_{};
 };
 
-} // namespace larder::bskip
+}  // namespace larder::bskip
 
 #include "index/skiplist_read.h"
 #include "index/skiplist_write.h"

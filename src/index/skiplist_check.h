@@ -5,15 +5,16 @@
 
 namespace larder::bskip {
 
-// Appends keys in ascending order to an empty list that nobody else uses. Nodes are filled to seven eighths, so that later puts do not split at once.
-template <uint32_t KW, uint32_t VW>
-class Skiplist<KW, VW>::Builder {
+// Appends keys in ascending order to an empty list that nobody else uses. Nodes are filled to seven eighths, so that
+// later puts do not split at once.
+template <uint32_t KW, uint32_t VW> class Skiplist<KW, VW>::Builder {
   public:
     explicit Builder(Skiplist& s) noexcept : s_(s) { last_[0] = s.node(s.heads_[0].load(relaxed)); }
 
     // k must be above the last key: E_INVALID otherwise.
     larder_status append(const KeyType& k, const ValueType& v) noexcept {
-        if (n_ && !(last_key_ < k)) return fail(LARDER_E_INVALID, "keys", "key %llu is not above the one before it", (unsigned long long)n_);
+        if (n_ && !(last_key_ < k))
+            return fail(LARDER_E_INVALID, "keys", "key %llu is not above the one before it", (unsigned long long)n_);
         LARDER_TRY(append_to<Leaf>(0, k, v));
         last_key_ = k;
         ++n_;
@@ -22,8 +23,7 @@ class Skiplist<KW, VW>::Builder {
     }
 
   private:
-    template <class L, class P>
-    larder_status append_to(uint32_t level, const KeyType& k, const P& payload) noexcept {
+    template <class L, class P> larder_status append_to(uint32_t level, const KeyType& k, const P& payload) noexcept {
         Node* x = last_[level];
         if (x->count() >= L::capacity - L::capacity / 8) {
             LARDER_ASSIGN(const uint32_t id, s_.pool_.alloc());
@@ -49,8 +49,7 @@ class Skiplist<KW, VW>::Builder {
     uint64_t n_ = 0;
 };
 
-template <uint32_t KW, uint32_t VW>
-Totals Skiplist<KW, VW>::totals() const noexcept {
+template <uint32_t KW, uint32_t VW> Totals Skiplist<KW, VW>::totals() const noexcept {
     Totals t;
     t.n_levels = top_.load(acquire) + 1;
     t.n_keys = count();
@@ -74,7 +73,9 @@ Totals Skiplist<KW, VW>::totals() const noexcept {
 template <uint32_t KW, uint32_t VW>
 template <class L>
 larder_status Skiplist<KW, VW>::verify_node(const Node* x, uint32_t id, uint32_t level, const KeyType& low) const {
-    const auto bad = [&](const char* what) { return fail(LARDER_E_CORRUPT, "index", "node %u of level %u: %s", id, level, what); };
+    const auto bad = [&](const char* what) {
+        return fail(LARDER_E_CORRUPT, "index", "node %u of level %u: %s", id, level, what);
+    };
     const uint32_t n = x->count();
     if (load_at(&x->version) & 1) return bad("it is locked");
     if (x->level() != level) return bad("it thinks to be on another level");
@@ -84,7 +85,8 @@ larder_status Skiplist<KW, VW>::verify_node(const Node* x, uint32_t id, uint32_t
         if (i && !(L::key(x, i - 1) < L::key(x, i))) return bad("keys are not ascending");
     }
     if (n && x->right() && !(L::key(x, n - 1) < L::high(x))) return bad("a key not below the high key");
-    if (x->right() && !(low < L::high(x)) && level == 0 && low != KeyType{}) return bad("the high key is not above the lower bound");
+    if (x->right() && !(low < L::high(x)) && level == 0 && low != KeyType{})
+        return bad("the high key is not above the lower bound");
     for (uint32_t i = 0; i < n_pivots && (i + 1) * L::step < n; ++i)
         if (x->pivots[i] != L::key(x, (i + 1) * L::step).w[0]) return bad("a pivot is wrong");
     return LARDER_OK;
@@ -96,7 +98,8 @@ larder_status Skiplist<KW, VW>::verify_level(uint32_t level, Vec<uint8_t>& used,
     out.clear();
     KeyType low{};
     for (uint32_t id = heads_[level].load(acquire); id;) {
-        if (id >= used.size()) return fail(LARDER_E_CORRUPT, "index", "level %u links to node %u, which does not exist", level, id);
+        if (id >= used.size())
+            return fail(LARDER_E_CORRUPT, "index", "level %u links to node %u, which does not exist", level, id);
         if (used[id]) return fail(LARDER_E_CORRUPT, "index", "node %u of level %u is in use twice, or free", id, level);
         used[id] = 1;
         const Node* x = node(id);
@@ -110,18 +113,23 @@ larder_status Skiplist<KW, VW>::verify_level(uint32_t level, Vec<uint8_t>& used,
 
 // Every entry of `above` names a node of `below` with its lower bound, in order, the first one the first.
 template <uint32_t KW, uint32_t VW>
-larder_status Skiplist<KW, VW>::verify_links(uint32_t level, const Vec<Span>& above, const Vec<Span>& below, uint64_t& n_unknown) const {
+larder_status Skiplist<KW, VW>::verify_links(uint32_t level, const Vec<Span>& above, const Vec<Span>& below,
+                                             uint64_t& n_unknown) const {
     size_t at = 0;
     for (const Span& s : above) {
         const Node* x = node(s.id);
         for (uint32_t i = 0; i < x->count(); ++i) {
             const uint32_t child = Inner::payload(x, i);
             while (at < below.size() && below[at].id != child) ++at, ++n_unknown;
-            if (at == below.size()) return fail(LARDER_E_CORRUPT, "index", "entry %u of node %u on level %u names a node that is not there", i, s.id, level);
+            if (at == below.size())
+                return fail(LARDER_E_CORRUPT, "index", "entry %u of node %u on level %u names a node that is not there",
+                            i, s.id, level);
             if (Inner::key(x, i) != below[at].low)
-                return fail(LARDER_E_CORRUPT, "index", "entry %u of node %u on level %u has a wrong separator", i, s.id, level);
+                return fail(LARDER_E_CORRUPT, "index", "entry %u of node %u on level %u has a wrong separator", i, s.id,
+                            level);
             if (i == 0 && Inner::key(x, i) != s.low)
-                return fail(LARDER_E_CORRUPT, "index", "node %u on level %u does not begin at its lower bound", s.id, level);
+                return fail(LARDER_E_CORRUPT, "index", "node %u on level %u does not begin at its lower bound", s.id,
+                            level);
             ++at;
         }
         if (!x->count()) return fail(LARDER_E_CORRUPT, "index", "node %u on level %u is empty", s.id, level);
@@ -132,8 +140,7 @@ larder_status Skiplist<KW, VW>::verify_links(uint32_t level, const Vec<Span>& ab
     return LARDER_OK;
 }
 
-template <uint32_t KW, uint32_t VW>
-larder_status Skiplist<KW, VW>::verify(const Allocator& a) const {
+template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::verify(const Allocator& a) const {
     Vec<uint8_t> used(a);
     pool_.mark_free(used);
     uint64_t n_free = 0;
@@ -144,7 +151,8 @@ larder_status Skiplist<KW, VW>::verify(const Allocator& a) const {
     uint64_t n_keys = 0, n_unknown = 0, n_used = below.size();
     for (const Span& s : below) n_keys += node(s.id)->count();
     if (n_keys != count())
-        return fail(LARDER_E_CORRUPT, "index", "%llu keys are there, %llu were counted", (unsigned long long)n_keys, (unsigned long long)count());
+        return fail(LARDER_E_CORRUPT, "index", "%llu keys are there, %llu were counted", (unsigned long long)n_keys,
+                    (unsigned long long)count());
     for (uint32_t l = 1; l <= top_.load(acquire); ++l) {
         LARDER_TRY(verify_level<Inner>(l, used, above));
         LARDER_TRY(verify_links(l, above, below, n_unknown));
@@ -152,10 +160,12 @@ larder_status Skiplist<KW, VW>::verify(const Allocator& a) const {
         below.swap(above);
     }
     if (below.size() != 1) n_unknown += below.size() - 1;
-    if (n_unknown > n_unposted_.load(relaxed)) return fail(LARDER_E_CORRUPT, "index", "%llu nodes are not known above", (unsigned long long)n_unknown);
+    if (n_unknown > n_unposted_.load(relaxed))
+        return fail(LARDER_E_CORRUPT, "index", "%llu nodes are not known above", (unsigned long long)n_unknown);
     if (n_used + n_free + 1 != pool_.end())
-        return fail(LARDER_E_CORRUPT, "index", "%llu nodes used and %llu free of %u", (unsigned long long)n_used, (unsigned long long)n_free, pool_.end() - 1);
+        return fail(LARDER_E_CORRUPT, "index", "%llu nodes used and %llu free of %u", (unsigned long long)n_used,
+                    (unsigned long long)n_free, pool_.end() - 1);
     return LARDER_OK;
 }
 
-} // namespace larder::bskip
+}  // namespace larder::bskip

@@ -10,7 +10,8 @@ bool Skiplist<KW, VW>::settle(Place& p, const KeyType& k) const noexcept {
     for (;;) {
         p.n = L::count(p.x);
         p.rank = L::template rank<false>(p.x, p.n, k);
-        if (p.rank < p.n) [[likely]] return true;
+        if (p.rank < p.n) [[likely]]
+            return true;
         const uint32_t right = p.x->right();
         if (!right) return true;
         if (L::high(p.x) > k) return true;
@@ -92,19 +93,20 @@ typename Skiplist<KW, VW>::Place Skiplist<KW, VW>::find_leaf(const KeyType& k) c
     return p;
 }
 
-template <uint32_t KW, uint32_t VW>
-bool Skiplist<KW, VW>::get(const KeyType& k, ValueType& out) const noexcept {
+template <uint32_t KW, uint32_t VW> bool Skiplist<KW, VW>::get(const KeyType& k, ValueType& out) const noexcept {
     Place p = find_leaf(k);
     for (;;) {
         const bool found = holds(p, k);
         if (found) out = Leaf::payload(p.x, p.rank - 1);
-        if (unchanged(p.x, p.v)) [[likely]] return found;
+        if (unchanged(p.x, p.v)) [[likely]]
+            return found;
         find_again<Leaf>(p, k, 0);
     }
 }
 
 template <uint32_t KW, uint32_t VW>
-size_t Skiplist<KW, VW>::scan_up(const KeyType* k, bool strict, size_t n, KeyType* keys, ValueType* values) const noexcept {
+size_t Skiplist<KW, VW>::scan_up(const KeyType* k, bool strict, size_t n, KeyType* keys,
+                                 ValueType* values) const noexcept {
     KeyType from = k ? *k : KeyType{};
     strict = strict && k;
     Place p;
@@ -143,14 +145,16 @@ size_t Skiplist<KW, VW>::scan_up(const KeyType* k, bool strict, size_t n, KeyTyp
 }
 
 template <uint32_t KW, uint32_t VW>
-size_t Skiplist<KW, VW>::scan_down(const KeyType* k, bool strict, size_t n, KeyType* keys, ValueType* values) const noexcept {
+size_t Skiplist<KW, VW>::scan_down(const KeyType* k, bool strict, size_t n, KeyType* keys,
+                                   ValueType* values) const noexcept {
     KeyType below;
     below.w.fill(UINT64_MAX);
     if (k) below = *k;
     strict = strict && k;
     size_t done = 0;
     while (done < n) {
-        // The leaf of the keys just below `below`, and that leaf's own lower bound: the largest separator passed on the way.
+        // The leaf of the keys just below `below`, and that leaf's own lower bound: the largest separator passed on the
+        // way.
         Place p;
         KeyType low{};
         bool has_low = false;
@@ -171,7 +175,8 @@ size_t Skiplist<KW, VW>::scan_down(const KeyType* k, bool strict, size_t n, KeyT
 
 // One attempt; false when something changed on the way.
 template <uint32_t KW, uint32_t VW>
-bool Skiplist<KW, VW>::find_with_low(Place& p, const KeyType& k, bool strict, KeyType& low, bool& has_low) const noexcept {
+bool Skiplist<KW, VW>::find_with_low(Place& p, const KeyType& k, bool strict, KeyType& low,
+                                     bool& has_low) const noexcept {
     const auto beyond = [&](const KeyType& bound) { return strict ? bound < k : bound <= k; };
     uint32_t l = top_.load(acquire);
     p.x = node(heads_[l].load(acquire));
@@ -208,16 +213,16 @@ bool Skiplist<KW, VW>::find_with_low(Place& p, const KeyType& k, bool strict, Ke
     }
 }
 
-// ---- batches: one state per look-up, a line asked for before it is needed --------------------------------------------
+// ---- batches: one state per look-up, a line asked for before it is needed
+// --------------------------------------------
 
-template <uint32_t KW, uint32_t VW>
-struct Skiplist<KW, VW>::Flight {
+template <uint32_t KW, uint32_t VW> struct Skiplist<KW, VW>::Flight {
     Place p;
-    Node* from;         // where p.x was reached from, under version from_v; null at the top
+    Node* from;  // where p.x was reached from, under version from_v; null at the top
     uint64_t from_v;
     uint32_t level;
-    bool ranked_next;   // the header was looked at and the stretch's lines are on their way
-    size_t i;           // which key
+    bool ranked_next;  // the header was looked at and the stretch's lines are on their way
+    size_t i;          // which key
 
     void start(const Skiplist& s, size_t key) noexcept {
         level = s.top_.load(acquire);
@@ -242,8 +247,10 @@ struct Skiplist<KW, VW>::Flight {
         if (!level) return true;
         const uint32_t child = Inner::payload(p.x, p.rank ? p.rank - 1 : 0);
         if (!unchanged(p.x, p.v)) {
-            if (before == p.x) ranked_next = false;
-            else start(s, i);
+            if (before == p.x)
+                ranked_next = false;
+            else
+                start(s, i);
             return false;
         }
         from = p.x;
@@ -289,17 +296,18 @@ size_t Skiplist<KW, VW>::get_many(const KeyType* keys, size_t n, ValueType* out,
     return n_found;
 }
 
-template <uint32_t KW, uint32_t VW>
-void Skiplist<KW, VW>::warm(const KeyType* keys, size_t n) const noexcept {
+template <uint32_t KW, uint32_t VW> void Skiplist<KW, VW>::warm(const KeyType* keys, size_t n) const noexcept {
     Flight flights[width];
     n = std::min(n, width);
     size_t n_active = n;
     for (size_t i = 0; i < n; ++i) flights[i].start(*this, i);
     while (n_active)
         for (size_t f = 0; f < n_active;) {
-            if (flights[f].advance(*this, keys[flights[f].i])) flights[f] = flights[--n_active];
-            else ++f;
+            if (flights[f].advance(*this, keys[flights[f].i]))
+                flights[f] = flights[--n_active];
+            else
+                ++f;
         }
 }
 
-} // namespace larder::bskip
+}  // namespace larder::bskip

@@ -5,22 +5,19 @@
 
 namespace larder::bskip {
 
-template <uint32_t KW, uint32_t VW>
-size_t Skiplist<KW, VW>::stripe() noexcept {
+template <uint32_t KW, uint32_t VW> size_t Skiplist<KW, VW>::stripe() noexcept {
     static atomic<uint32_t> next{0};
     thread_local const uint32_t mine = next.fetch_add(1, relaxed);
     return mine % n_stripes;
 }
 
-template <uint32_t KW, uint32_t VW>
-larder_status Skiplist<KW, VW>::init() noexcept {
+template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::init() noexcept {
     LARDER_ASSIGN(const uint32_t id, pool_.alloc());
     heads_[0].store(id, release);
     return LARDER_OK;
 }
 
-template <uint32_t KW, uint32_t VW>
-larder_status Skiplist<KW, VW>::clear() noexcept {
+template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::clear() noexcept {
     pool_.reset();
     top_.store(0, relaxed);
     for (auto& h : heads_) h.store(0, relaxed);
@@ -29,8 +26,8 @@ larder_status Skiplist<KW, VW>::clear() noexcept {
     return init();
 }
 
-// Put an entry into the locked node p.x at p.rank and unlock it. When the node is full it splits: the right half's id and lower bound are given out,
-// to be posted to the level above. Without memory for the split nothing changes.
+// Put an entry into the locked node p.x at p.rank and unlock it. When the node is full it splits: the right half's id
+// and lower bound are given out, to be posted to the level above. Without memory for the split nothing changes.
 template <uint32_t KW, uint32_t VW>
 template <class L, class P>
 larder_status Skiplist<KW, VW>::add(Place& p, const KeyType& k, const P& payload, uint32_t level, uint32_t& out_right,
@@ -58,8 +55,10 @@ larder_status Skiplist<KW, VW>::add(Place& p, const KeyType& k, const P& payload
     L::set_high(y, L::high(x));
     y->set_right(x->right());
     L::truncate(x, cut);
-    if (p.rank > cut || at_end) L::insert(y, p.rank - cut, k, payload);
-    else L::insert(x, p.rank, k, payload);
+    if (p.rank > cut || at_end)
+        L::insert(y, p.rank - cut, k, payload);
+    else
+        L::insert(x, p.rank, k, payload);
     out_separator = L::key(y, 0);
     out_right = *id;
     L::set_high(x, out_separator);
@@ -69,7 +68,8 @@ larder_status Skiplist<KW, VW>::add(Place& p, const KeyType& k, const P& payload
     return LARDER_OK;
 }
 
-// Make node `id`, whose lower bound is `separator`, known to `level`. Without memory it stays unknown there, which costs its readers a step to the right.
+// Make node `id`, whose lower bound is `separator`, known to `level`. Without memory it stays unknown there, which
+// costs its readers a step to the right.
 template <uint32_t KW, uint32_t VW>
 void Skiplist<KW, VW>::post(KeyType separator, uint32_t id, uint32_t level) noexcept {
     while (id) {
@@ -92,8 +92,7 @@ void Skiplist<KW, VW>::post(KeyType separator, uint32_t id, uint32_t level) noex
     }
 }
 
-template <uint32_t KW, uint32_t VW>
-bool Skiplist<KW, VW>::grow_to(uint32_t level) noexcept {
+template <uint32_t KW, uint32_t VW> bool Skiplist<KW, VW>::grow_to(uint32_t level) noexcept {
     if (top_.load(acquire) >= level) return true;
     std::lock_guard guard(grow_mutex_);
     if (top_.load(relaxed) >= level) return true;
@@ -110,8 +109,7 @@ bool Skiplist<KW, VW>::grow_to(uint32_t level) noexcept {
     return true;
 }
 
-template <uint32_t KW, uint32_t VW>
-larder_status Skiplist<KW, VW>::put(const KeyType& k, const ValueType& v) noexcept {
+template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::put(const KeyType& k, const ValueType& v) noexcept {
     Place p = find_leaf(k);
     while (!try_lock(p.x, p.v)) find_again<Leaf>(p, k, 0);
     if (holds(p, k)) {
@@ -184,19 +182,20 @@ bool Skiplist<KW, VW>::take_out(const KeyType& k, Condition condition, ValueType
     return true;
 }
 
-template <uint32_t KW, uint32_t VW>
-bool Skiplist<KW, VW>::remove(const KeyType& k, ValueType* out) noexcept {
-    return take_out(k, [](const ValueType&) { return true; }, out);
+template <uint32_t KW, uint32_t VW> bool Skiplist<KW, VW>::remove(const KeyType& k, ValueType* out) noexcept {
+    return take_out(
+        k, [](const ValueType&) { return true; }, out);
 }
 
 template <uint32_t KW, uint32_t VW>
 bool Skiplist<KW, VW>::remove_if(const KeyType& k, const ValueType& expected) noexcept {
-    return take_out(k, [&](const ValueType& now) { return now == expected; }, nullptr);
+    return take_out(
+        k, [&](const ValueType& now) { return now == expected; }, nullptr);
 }
 
-// The node of `level` around k has become thin: let it and a neighbour become one, if both fit, and go on above. Nothing depends on its success.
-template <uint32_t KW, uint32_t VW>
-void Skiplist<KW, VW>::merge_around(const KeyType& k, uint32_t level) noexcept {
+// The node of `level` around k has become thin: let it and a neighbour become one, if both fit, and go on above.
+// Nothing depends on its success.
+template <uint32_t KW, uint32_t VW> void Skiplist<KW, VW>::merge_around(const KeyType& k, uint32_t level) noexcept {
     for (; level < top_.load(acquire); ++level) {
         Place p;
         find<Inner>(p, k, level + 1);
@@ -212,7 +211,8 @@ void Skiplist<KW, VW>::merge_around(const KeyType& k, uint32_t level) noexcept {
     }
 }
 
-// Entries left and left + 1 of the locked parent: the right child's keys move to the left one, the right child is freed.
+// Entries left and left + 1 of the locked parent: the right child's keys move to the left one, the right child is
+// freed.
 template <uint32_t KW, uint32_t VW>
 template <class L>
 bool Skiplist<KW, VW>::merge_pair(Node* parent, uint32_t left, uint32_t level) noexcept {
@@ -240,11 +240,10 @@ bool Skiplist<KW, VW>::merge_pair(Node* parent, uint32_t left, uint32_t level) n
     return true;
 }
 
-template <uint32_t KW, uint32_t VW>
-uint64_t Skiplist<KW, VW>::count() const noexcept {
+template <uint32_t KW, uint32_t VW> uint64_t Skiplist<KW, VW>::count() const noexcept {
     int64_t n = 0;
     for (auto& c : counts_) n += c.n.load(relaxed);
     return n < 0 ? 0 : uint64_t(n);
 }
 
-} // namespace larder::bskip
+}  // namespace larder::bskip

@@ -26,15 +26,20 @@ void write_header(const Header& h, std::byte (&out)[header_bytes]) noexcept {
 }
 
 larder_status check_header(const Header& want, const std::byte (&in)[header_bytes]) noexcept {
-    if (std::memcmp(in, magic, sizeof magic)) return fail(LARDER_E_FORMAT, "source", "this is not a snapshot of an index");
-    if (load_le<uint32_t>(in + 60) != crc32c(0, in, 60)) return fail(LARDER_E_CORRUPT, "source", "the snapshot's header fails its checksum");
+    if (std::memcmp(in, magic, sizeof magic))
+        return fail(LARDER_E_FORMAT, "source", "this is not a snapshot of an index");
+    if (load_le<uint32_t>(in + 60) != crc32c(0, in, 60))
+        return fail(LARDER_E_CORRUPT, "source", "the snapshot's header fails its checksum");
     if (load_le<uint32_t>(in + 8) > version)
-        return fail(LARDER_E_VERSION, "source", "the snapshot has version %u, this library reads %u", load_le<uint32_t>(in + 8), version);
-    if (load_le<uint32_t>(in + 12) != header_bytes) return fail(LARDER_E_CORRUPT, "source", "the snapshot's header has a wrong size");
+        return fail(LARDER_E_VERSION, "source", "the snapshot has version %u, this library reads %u",
+                    load_le<uint32_t>(in + 8), version);
+    if (load_le<uint32_t>(in + 12) != header_bytes)
+        return fail(LARDER_E_CORRUPT, "source", "the snapshot's header has a wrong size");
     const Header h{load_le<uint32_t>(in + 16), load_le<uint32_t>(in + 20), load_le<uint32_t>(in + 24)};
     if (h.key_bytes != want.key_bytes || h.value_bytes != want.value_bytes || h.order != want.order)
-        return fail(LARDER_E_IDENTITY, "source", "the snapshot has keys of %u bytes, values of %u and order %u; the index has %u, %u and %u", h.key_bytes,
-                    h.value_bytes, h.order, want.key_bytes, want.value_bytes, want.order);
+        return fail(LARDER_E_IDENTITY, "source",
+                    "the snapshot has keys of %u bytes, values of %u and order %u; the index has %u, %u and %u",
+                    h.key_bytes, h.value_bytes, h.order, want.key_bytes, want.value_bytes, want.order);
     return LARDER_OK;
 }
 
@@ -47,7 +52,7 @@ void write_chunk_header(std::byte* out, uint32_t n, uint64_t first, const std::b
     store_le(out + 4, crc32c(crc, pairs, n_bytes));
 }
 
-} // namespace
+}  // namespace
 
 larder_status OrderedMap::save(const larder_index_sink& sink) const {
     std::byte header[header_bytes];
@@ -60,7 +65,8 @@ larder_status OrderedMap::save(const larder_index_sink& sink) const {
     std::byte last[32];
     std::byte* const pairs = chunk.data() + chunk_header_bytes;
     for (uint64_t first = 0;;) {
-        const uint32_t n = uint32_t(scan(first ? LARDER_INDEX_ABOVE : LARDER_INDEX_AT_LEAST, first ? last : nullptr, pairs, values.data(), most));
+        const uint32_t n = uint32_t(scan(first ? LARDER_INDEX_ABOVE : LARDER_INDEX_AT_LEAST, first ? last : nullptr,
+                                         pairs, values.data(), most));
         const size_t n_bytes = size_t(n) * pair_bytes;
         if (n) {
             std::memcpy(last, pairs + size_t(n - 1) * key_bytes, key_bytes);
@@ -104,9 +110,10 @@ larder_status SnapshotReader::next(uint32_t& n) {
     if (n) LARDER_TRY(source_.read(source_.ctx, payload_.data(), n_bytes));
     write_chunk_header(expected, n, n_pairs_, payload_.data(), n_bytes);
     if (std::memcmp(header, expected, sizeof header))
-        return fail(LARDER_E_CORRUPT, "source", "the chunk after pair %llu of the snapshot fails its checksum", (unsigned long long)n_pairs_);
+        return fail(LARDER_E_CORRUPT, "source", "the chunk after pair %llu of the snapshot fails its checksum",
+                    (unsigned long long)n_pairs_);
     n_pairs_ += n;
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

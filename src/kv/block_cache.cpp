@@ -5,7 +5,8 @@
 namespace larder {
 
 BlockCache::BlockCache(larder_context& c, uint32_t n_blocks, bool has_store)
-    : has_store_(has_store), pool_(c.alloc, 0, n_blocks, c.random_generation(), 1), info_(n_blocks, BlockInfo{}, c.alloc) {}
+    : has_store_(has_store), pool_(c.alloc, 0, n_blocks, c.random_generation(), 1),
+      info_(n_blocks, BlockInfo{}, c.alloc) {}
 
 bool BlockCache::alloc(std::span<uint32_t> out) noexcept {
     if (!pool_.alloc(out)) return false;
@@ -105,4 +106,4 @@ uint32_t BlockCache::coldest_dirty() const noexcept {
     return dirty == n_priorities ? 0 : lists_[1][dirty].head;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,4 +1,5 @@
-// The arena's blocks as the planner sees them: who holds them, what they contain, and in which order unused ones are given up. No bytes.
+// The arena's blocks as the planner sees them: who holds them, what they contain, and in which order unused ones are
+// given up. No bytes.
 #pragma once
 
 #include <array>
@@ -11,23 +12,24 @@ namespace larder {
 
 // What is known of a block that somebody holds or that the index lists.
 struct BlockInfo {
-    larder_key key{};            // of a sealed or loading block
-    larder_key parent{};         // key of the block before it; zero for the first
-    uint64_t entry = 0;          // in the prefix index while it is published
-    larder_id loading = 0;       // the plan that fills it
-    uint32_t prev = 0, next = 0; // neighbours in its list
-    uint8_t list = 0;            // 0: none
+    larder_key key{};             // of a sealed or loading block
+    larder_key parent{};          // key of the block before it; zero for the first
+    uint64_t entry = 0;           // in the prefix index while it is published
+    larder_id loading = 0;        // the plan that fills it
+    uint32_t prev = 0, next = 0;  // neighbours in its list
+    uint8_t list = 0;             // 0: none
     uint8_t priority = 0;
     uint8_t quality = 0;
-    bool stored = false;         // in a tier below
-    uint8_t n_storing = 0;       // plans out that store it
-    bool refused = false;        // the tiers below did not take it: forgetting it is all that is left
-    bool bad = false;            // its load failed
-    bool confirmed = false;      // sealed on all ranks: may be published
+    bool stored = false;     // in a tier below
+    uint8_t n_storing = 0;   // plans out that store it
+    bool refused = false;    // the tiers below did not take it: forgetting it is all that is left
+    bool bad = false;        // its load failed
+    bool confirmed = false;  // sealed on all ranks: may be published
 };
 
-// References are counted by the BlockPool. A published block has one reference of the index's; one that nobody else holds is *unused* and stands in one of two
-// kinds of list: clean (may be given up at once) or dirty (should be stored first). Not synchronised: the planner's mutex guards it.
+// References are counted by the BlockPool. A published block has one reference of the index's; one that nobody else
+// holds is *unused* and stands in one of two kinds of list: clean (may be given up at once) or dirty (should be stored
+// first). Not synchronised: the planner's mutex guards it.
 class BlockCache {
   public:
     static constexpr uint32_t n_priorities = 101;
@@ -79,4 +81,4 @@ class BlockCache {
     uint64_t n_published_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -10,12 +10,14 @@ namespace {
 constexpr uint64_t max_tokens = uint64_t(1) << 31;
 
 larder_status read_extras(const larder_kv_query& q, Vec<larder_prefix_extra>& out) {
-    if (q.n_extras && !q.extras) return fail(LARDER_E_INVALID, "extras", "n_extras is %u and extras is NULL", q.n_extras);
+    if (q.n_extras && !q.extras)
+        return fail(LARDER_E_INVALID, "extras", "n_extras is %u and extras is NULL", q.n_extras);
     uint64_t end = 0;
     out.reserve(q.n_extras);
     for (uint32_t i = 0; i < q.n_extras; ++i) {
         const larder_kv_extra& e = q.extras[i];
-        if (!e.n || e.first < end) return fail(LARDER_E_INVALID, "extras", "extra %u is empty, overlaps or is out of order", i);
+        if (!e.n || e.first < end)
+            return fail(LARDER_E_INVALID, "extras", "extra %u is empty, overlaps or is out of order", i);
         larder_prefix_extra x{e.first, e.n, {}};
         std::memcpy(x.digest, e.digest, sizeof x.digest);
         out.push_back(x);
@@ -39,7 +41,7 @@ larder_status check_query(larder_kv_query& q) {
     return check_range(q.n_keys, 0, max_tokens / 16, "n_keys");
 }
 
-} // namespace
+}  // namespace
 
 larder_status check_span(const larder_span& s, const char* field) noexcept {
     if (s.n_bytes && !s.data) return fail(LARDER_E_INVALID, field, "%s has a length but no data", field);
@@ -53,7 +55,8 @@ larder_key scoped_key(const larder_key& root, const larder_key& own) noexcept {
 larder_status check_tokens(const larder_layout& layout, const int32_t* tokens, uint64_t n) noexcept {
     for (uint64_t i = 0; i < n; ++i)
         if (!layout.valid_token(tokens[i]))
-            return fail(LARDER_E_INVALID, "tokens", "token %llu is %d, outside the vocabulary", (unsigned long long)i, tokens[i]);
+            return fail(LARDER_E_INVALID, "tokens", "token %llu is %d, outside the vocabulary", (unsigned long long)i,
+                        tokens[i]);
     return LARDER_OK;
 }
 
@@ -62,10 +65,12 @@ void TokenChain::extend_keys(uint32_t block_tokens) {
     if (by_keys || n_full <= keys.size()) return;
     keys.reserve(n_full);
     for (size_t i = keys.size(); i < n_full; ++i)
-        keys.push_back(prefix_block_key(i ? keys[i - 1] : root, tokens.data() + i * block_tokens, block_tokens, i * uint64_t(block_tokens), extras));
+        keys.push_back(prefix_block_key(i ? keys[i - 1] : root, tokens.data() + i * block_tokens, block_tokens,
+                                        i * uint64_t(block_tokens), extras));
 }
 
-larder_status read_query(const larder_kv_query* user, const ChainScope& scope, uint32_t block_tokens, const Allocator& a, QueryPlan& out) {
+larder_status read_query(const larder_kv_query* user, const ChainScope& scope, uint32_t block_tokens,
+                         const Allocator& a, QueryPlan& out) {
     larder_kv_query q;
     if (!user) return fail(LARDER_E_INVALID, "query", "query is NULL");
     LARDER_TRY(read_options(user, q, "larder_kv_query"));
@@ -99,4 +104,4 @@ larder_status read_query(const larder_kv_query* user, const ChainScope& scope, u
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -39,18 +39,20 @@ struct ChainScope {
 };
 
 struct QueryPlan {
-    TokenChain chain;               // tokens and keys up to the limit
-    uint64_t limit = 0;        // tokens that may be matched
+    TokenChain chain;    // tokens and keys up to the limit
+    uint64_t limit = 0;  // tokens that may be matched
     bool peek = false;
     uint64_t deadline_ns = 0;
 };
 
 // Check a caller's query and make its chain; full keys only as far as may be matched.
-larder_status read_query(const larder_kv_query* user, const ChainScope& scope, uint32_t block_tokens, const Allocator& a, QueryPlan& out);
-// The key under which the caller's own key of a block is kept: other roots (layout, tenant, salt, adapter) never share it.
+larder_status read_query(const larder_kv_query* user, const ChainScope& scope, uint32_t block_tokens,
+                         const Allocator& a, QueryPlan& out);
+// The key under which the caller's own key of a block is kept: other roots (layout, tenant, salt, adapter) never share
+// it.
 larder_key scoped_key(const larder_key& root, const larder_key& own) noexcept;
 // A salt or adapter: with data, and not absurdly long.
 larder_status check_span(const larder_span& s, const char* field) noexcept;
 larder_status check_tokens(const larder_layout& layout, const int32_t* tokens, uint64_t n) noexcept;
 
-} // namespace larder
+}  // namespace larder

@@ -24,4 +24,4 @@ class TierDirectory {
     virtual void rank_has(uint32_t rank, const larder_key& key, larder_quality quality) = 0;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -13,7 +13,8 @@ larder_status check_watermarks(uint32_t& low, uint32_t& high) noexcept {
     return check_range(high, low, 1000, "high_watermark");
 }
 
-larder_status read_scope(const larder_layout& layout, larder_span tenant_key, larder_span salt, const Allocator& a, ChainScope& out) {
+larder_status read_scope(const larder_layout& layout, larder_span tenant_key, larder_span salt, const Allocator& a,
+                         ChainScope& out) {
     const auto bytes = [&](larder_span s) {
         const std::byte* p = static_cast<const std::byte*>(s.data);
         return Vec<std::byte>(p, p + (p ? s.n_bytes : 0), a);
@@ -27,36 +28,47 @@ larder_status read_scope(const larder_layout& layout, larder_span tenant_key, la
 
 larder_status read_kv_options(const larder_kv_options* user, const larder_layout& layout, larder_kv_options& o) {
     LARDER_TRY(read_options(user, o, "larder_kv_options"));
-    if (o.flags & ~LARDER_KV_NO_RECLAIM) return fail(LARDER_E_TOO_NEW, "flags", "flags 0x%x has a bit that this library does not know", o.flags);
+    if (o.flags & ~LARDER_KV_NO_RECLAIM)
+        return fail(LARDER_E_TOO_NEW, "flags", "flags 0x%x has a bit that this library does not know", o.flags);
     uint64_t block_bytes = 0;
     for (uint32_t g = 0; g < layout.groups.size(); ++g) {
         larder_group_info i;
         LARDER_TRY(layout.group_info(g, 1, i));
         block_bytes += i.block_bytes;
     }
-    if (o.n_blocks && o.arena_bytes) return fail(LARDER_E_INVALID, "n_blocks", "n_blocks and arena_bytes exclude each other");
+    if (o.n_blocks && o.arena_bytes)
+        return fail(LARDER_E_INVALID, "n_blocks", "n_blocks and arena_bytes exclude each other");
     if (!o.n_blocks) {
         if (!o.arena_bytes) o.arena_bytes = uint64_t(256) << 20;
         o.n_blocks = o.arena_bytes / block_bytes;
-        if (o.n_blocks > Id::max_index) return fail(LARDER_E_RANGE, "arena_bytes", "arena_bytes %llu holds more than %llu blocks of %llu bytes", (unsigned long long)o.arena_bytes, (unsigned long long)Id::max_index, (unsigned long long)block_bytes);
-        if (o.n_blocks < 3) return fail(LARDER_E_RANGE, "arena_bytes", "arena_bytes %llu holds fewer than three blocks of %llu bytes", (unsigned long long)o.arena_bytes, (unsigned long long)block_bytes);
+        if (o.n_blocks > Id::max_index)
+            return fail(LARDER_E_RANGE, "arena_bytes", "arena_bytes %llu holds more than %llu blocks of %llu bytes",
+                        (unsigned long long)o.arena_bytes, (unsigned long long)Id::max_index,
+                        (unsigned long long)block_bytes);
+        if (o.n_blocks < 3)
+            return fail(LARDER_E_RANGE, "arena_bytes", "arena_bytes %llu holds fewer than three blocks of %llu bytes",
+                        (unsigned long long)o.arena_bytes, (unsigned long long)block_bytes);
         --o.n_blocks;  // the null block takes one
     }
     LARDER_TRY(check_range(o.n_blocks, 2, Id::max_index - 1, "n_blocks"));
-    if (o.n_blocks > (uint64_t(1) << 46) / block_bytes) return fail(LARDER_E_RANGE, "n_blocks", "%llu blocks of %llu bytes are more than a machine addresses", (unsigned long long)o.n_blocks, (unsigned long long)block_bytes);
+    if (o.n_blocks > (uint64_t(1) << 46) / block_bytes)
+        return fail(LARDER_E_RANGE, "n_blocks", "%llu blocks of %llu bytes are more than a machine addresses",
+                    (unsigned long long)o.n_blocks, (unsigned long long)block_bytes);
     if (!o.write_policy) o.write_policy = LARDER_KV_WRITE_BACK;
     LARDER_TRY(check_range(uint32_t(o.write_policy), LARDER_KV_WRITE_BACK, LARDER_KV_WRITE_THROUGH, "write_policy"));
     if (!o.max_sequences) o.max_sequences = 1024;
     LARDER_TRY(check_range(o.max_sequences, 1, 65536, "max_sequences"));
-    if ((o.file_bytes || o.segment_bytes) && !o.directory) return fail(LARDER_E_INVALID, "directory", "file_bytes and segment_bytes need a directory");
+    if ((o.file_bytes || o.segment_bytes) && !o.directory)
+        return fail(LARDER_E_INVALID, "directory", "file_bytes and segment_bytes need a directory");
     return check_watermarks(o.low_watermark, o.high_watermark);
 }
 
-} // namespace larder
+}  // namespace larder
 
 using namespace larder;
 
-larder_status larder_kv::open(larder_context& c, larder_layout& layout, const larder_kv_options* user, larder_kv** out) {
+larder_status larder_kv::open(larder_context& c, larder_layout& layout, const larder_kv_options* user,
+                              larder_kv** out) {
     larder_kv_options o;
     LARDER_TRY(read_kv_options(user, layout, o));
     larder_kv* kv = c.make_handle<larder_kv>(c, o);
@@ -114,21 +126,27 @@ larder_kv::~larder_kv() {
     }
 }
 
-larder_status larder_kv::begin(larder_lease lease, const larder_kv_begin_options& o, larder_queue* queue, uint64_t user_data, larder_seq* out_seq, larder_job* out_job) {
+larder_status larder_kv::begin(larder_lease lease, const larder_kv_begin_options& o, larder_queue* queue,
+                               uint64_t user_data, larder_seq* out_seq, larder_job* out_job) {
     for (;;) {
         Plan plan(context->alloc);
         uint64_t deadline_ns = 0;
         const larder_status s = planner->begin(lease, o.max_load_tokens, *out_seq, deadline_ns, plan);
-        if (s != LARDER_RETRY) return s == LARDER_PENDING ? wait_or_spawn(*out_seq, std::move(plan), queue, user_data, out_job, deadline_ns) : s;
+        if (s != LARDER_RETRY)
+            return s == LARDER_PENDING
+                       ? wait_or_spawn(*out_seq, std::move(plan), queue, user_data, out_job, deadline_ns)
+                       : s;
         LARDER_TRY(make_room(std::move(plan)));
     }
 }
 
-larder_status larder_kv::resume(larder_seq seq, const larder_kv_begin_options& o, larder_queue* queue, uint64_t user_data, larder_job* out_job) {
+larder_status larder_kv::resume(larder_seq seq, const larder_kv_begin_options& o, larder_queue* queue,
+                                uint64_t user_data, larder_job* out_job) {
     for (;;) {
         Plan plan(context->alloc);
         const larder_status s = planner->resume(seq, o.max_load_tokens, plan);
-        if (s != LARDER_RETRY) return s == LARDER_PENDING ? wait_or_spawn(seq, std::move(plan), queue, user_data, out_job, 0) : s;
+        if (s != LARDER_RETRY)
+            return s == LARDER_PENDING ? wait_or_spawn(seq, std::move(plan), queue, user_data, out_job, 0) : s;
         LARDER_TRY(make_room(std::move(plan)));
     }
 }
@@ -174,21 +192,24 @@ larder_status larder_kv::compact(larder_seq seq, const uint64_t* src, const uint
     uint32_t from_block = 0, from = 0, to_block = 0, to = 0;
     for (uint64_t i = 0; i < n; ++i) {
         if (dst[i] > src[i] || (i && (src[i] <= src[i - 1] || dst[i] <= dst[i - 1])))
-            return fail(LARDER_E_INVALID, "src", "position %llu: src and dst must ascend, and dst must not be above src", (unsigned long long)i);
+            return fail(LARDER_E_INVALID, "src",
+                        "position %llu: src and dst must ascend, and dst must not be above src", (unsigned long long)i);
         LARDER_TRY(planner->locate(seq, src[i], from_block, from));
         LARDER_TRY(planner->locate(seq, dst[i], to_block, to));
     }
-    const uint64_t n_runs = for_each_copy_run({dst, size_t(n)}, {src, size_t(n)}, planner->block_tokens(), [&](CopyRun r) {
-        // Located once already: these cannot fail.
-        planner->locate(seq, r.src, from_block, from);
-        planner->locate(seq, r.dst, to_block, to);
-        worker->copy_rows(to_block, to, from_block, from, uint32_t(r.n));
-    });
+    const uint64_t n_runs =
+        for_each_copy_run({dst, size_t(n)}, {src, size_t(n)}, planner->block_tokens(), [&](CopyRun r) {
+            // Located once already: these cannot fail.
+            planner->locate(seq, r.src, from_block, from);
+            planner->locate(seq, r.dst, to_block, to);
+            worker->copy_rows(to_block, to, from_block, from, uint32_t(r.n));
+        });
     context->stats.add(Stat::transfer_runs, n_runs);
     return LARDER_OK;
 }
 
-larder_status larder_kv::suspend(larder_seq seq, larder_kv_suspend_mode mode, larder_queue* queue, uint64_t user_data, larder_job* out_job) {
+larder_status larder_kv::suspend(larder_seq seq, larder_kv_suspend_mode mode, larder_queue* queue, uint64_t user_data,
+                                 larder_job* out_job) {
     Plan plan(context->alloc);
     const larder_status s = planner->suspend(seq, mode == LARDER_KV_SUSPEND_OFFLOAD, plan);
     return s == LARDER_PENDING ? wait_or_spawn(seq, std::move(plan), queue, user_data, out_job, 0) : s;

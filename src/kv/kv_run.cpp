@@ -16,7 +16,7 @@ struct larder_kv::PlanTask final : PathTask {
     bool report_layers = false;
     bool job_is_plans = false;  // the job is about the plan, not about a sequence that waits for it
     bool writes_back = false;
-    uint64_t deadline = 0;      // 0: none
+    uint64_t deadline = 0;  // 0: none
     uint32_t n_failed = 0;
 
     PlanWatch watch() noexcept;
@@ -133,7 +133,8 @@ larder_status larder_kv::run_now(Plan plan) noexcept {
     return status;
 }
 
-void larder_kv::spawn(Plan plan, JobRef job, Priority priority, bool report_layers, bool job_is_plans, uint64_t deadline_ns) noexcept {
+void larder_kv::spawn(Plan plan, JobRef job, Priority priority, bool report_layers, bool job_is_plans,
+                      uint64_t deadline_ns) noexcept {
     PlanTask* t = nullptr;
     try {
         t = context->alloc.create<PlanTask>(*this, plan);
@@ -211,7 +212,8 @@ larder_status larder_kv::make_room(Plan plan) noexcept {
 }
 
 // The sequence waits for its plan, or for plans of others, or for both.
-larder_status larder_kv::wait_or_spawn(larder_seq seq, Plan plan, larder_queue* queue, uint64_t user_data, larder_job* out_job, uint64_t deadline_ns) noexcept {
+larder_status larder_kv::wait_or_spawn(larder_seq seq, Plan plan, larder_queue* queue, uint64_t user_data,
+                                       larder_job* out_job, uint64_t deadline_ns) noexcept {
     bool loads = false;
     for (const PlanOp& op : plan.ops) loads |= op.kind == PlanOpKind::load || op.kind == PlanOpKind::store;
     if (plan.id && !loads) {
@@ -229,7 +231,8 @@ larder_status larder_kv::wait_or_spawn(larder_seq seq, Plan plan, larder_queue* 
         if (out_job) *out_job = *job;
         uint32_t n_plans = 0;
         if (!planner->attach_job(seq, {queue, *job}, n_plans)) queue->finish(*job, LARDER_OK);
-        // What others are loading for this sequence may still fail: layers are only reported when there is nothing of the kind.
+        // What others are loading for this sequence may still fail: layers are only reported when there is nothing of
+        // the kind.
         if (plan.id) spawn(std::move(plan), {queue, *job}, Priority::demand, n_plans == 1, false, deadline_ns);
         return LARDER_PENDING;
     }

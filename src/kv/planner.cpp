@@ -6,8 +6,9 @@ namespace larder {
 
 Planner::Planner(larder_context& c, larder_layout& layout, PlannerConfig config, ChainScope scope, TierDirectory* below)
     : context_(c), layout_(layout), config_(config), scope_(std::move(scope)), below_(below),
-      block_tokens_(layout.groups[0].info.block_tokens), blocks_(c, config.n_blocks + 1, below != nullptr), slots_(c.alloc), free_slots_(c.alloc),
-      leases_(c.alloc, c.random_generation()), plans_(c.alloc, IdKind::plan, c.random_generation()), unstored_(c.alloc), gone_(n_gone, Gone{}, c.alloc) {}
+      block_tokens_(layout.groups[0].info.block_tokens), blocks_(c, config.n_blocks + 1, below != nullptr),
+      slots_(c.alloc), free_slots_(c.alloc), leases_(c.alloc, c.random_generation()),
+      plans_(c.alloc, IdKind::plan, c.random_generation()), unstored_(c.alloc), gone_(n_gone, Gone{}, c.alloc) {}
 
 larder_status Planner::init() {
     context_.stats.attach(*this);
@@ -47,21 +48,25 @@ Result<Sequence*> Planner::find_seq(larder_seq seq) noexcept {
 
 Result<Sequence*> Planner::find_active(larder_seq seq) noexcept {
     LARDER_ASSIGN(Sequence * s, find_seq(seq));
-    if (s->epoch != epoch_.load(acquire)) return fail(LARDER_E_PEER_DEAD, "seq", "a rank has died since the sequence began; end it");
+    if (s->epoch != epoch_.load(acquire))
+        return fail(LARDER_E_PEER_DEAD, "seq", "a rank has died since the sequence began; end it");
     const int32_t state = s->state.load(acquire);
     if (state == LARDER_KV_SEQ_LOADING) return fail(LARDER_E_STATE, "seq", "the sequence is still being loaded");
     if (state == LARDER_KV_SEQ_SUSPENDED) return fail(LARDER_E_STATE, "seq", "the sequence is suspended");
     return s;
 }
 
-larder_status Planner::check_active(larder_seq seq) noexcept { return find_active(seq).status(); }
+larder_status Planner::check_active(larder_seq seq) noexcept {
+    return find_active(seq).status();
+}
 
 larder_status Planner::check_alive() const noexcept {
     return dead_ranks_ ? fail(LARDER_E_PEER_DEAD, "planner", "a rank is dead and was not replaced") : LARDER_OK;
 }
 
 Result<larder_seq> Planner::new_seq(Owned<Sequence> s) {
-    if (free_slots_.empty()) return fail(LARDER_E_BUSY, "max_sequences", "%u sequences are open", config_.max_sequences);
+    if (free_slots_.empty())
+        return fail(LARDER_E_BUSY, "max_sequences", "%u sequences are open", config_.max_sequences);
     const uint32_t i = free_slots_.back();
     free_slots_.pop_back();
     SeqSlot& slot = slots_[i];
@@ -161,7 +166,8 @@ void Planner::wait_for(larder_id plan, Ticket* t) {
 larder_status Planner::seq_info(larder_seq seq, larder_kv_seq_info& out) {
     LARDER_ASSIGN(Sequence * s, find_seq(seq));
     std::lock_guard lock(mutex_);
-    if (s->epoch != epoch_.load(relaxed)) return fail(LARDER_E_PEER_DEAD, "seq", "a rank has died since the sequence began; end it");
+    if (s->epoch != epoch_.load(relaxed))
+        return fail(LARDER_E_PEER_DEAD, "seq", "a rank has died since the sequence began; end it");
     out = LARDER_KV_SEQ_INFO_INIT;
     out.state = s->state.load(relaxed);
     out.n_reserved = s->n_reserved;
@@ -185,7 +191,8 @@ void Planner::info(larder_kv_info& out) {
     out.n_evictable = blocks_.n_clean() + blocks_.n_dirty_unused();
     out.n_in_use = out.n_blocks - out.n_free - out.n_evictable;
     out.n_published = blocks_.n_published();
-    for (uint32_t b = 1; below_ && b <= config_.n_blocks; ++b) out.n_dirty += blocks_[b].entry && !blocks_[b].loading && !blocks_.clean(b);
+    for (uint32_t b = 1; below_ && b <= config_.n_blocks; ++b)
+        out.n_dirty += blocks_[b].entry && !blocks_[b].loading && !blocks_.clean(b);
     out.n_sequences = slots_.size() - free_slots_.size();
     out.n_leases = leases_.size();
 }
@@ -206,4 +213,4 @@ larder_status Planner::view(const larder_seq* seqs, uint32_t n, const larder_kv_
     return view_rows(seqs, n, o);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,4 +1,5 @@
-// The planner: which block holds what, who uses it, what is loaded, stored and given up. Decides everything, touches no tensor.
+// The planner: which block holds what, who uses it, what is loaded, stored and given up. Decides everything, touches no
+// tensor.
 #pragma once
 
 #include <mutex>
@@ -15,13 +16,13 @@
 namespace larder {
 
 struct PlannerConfig {
-    uint32_t n_blocks = 0;         // without the null block
+    uint32_t n_blocks = 0;  // without the null block
     uint32_t n_ranks = 1;
     uint32_t max_sequences = 1024;
     uint32_t low_watermark = 100, high_watermark = 200;  // per mille
     larder_kv_write_policy write_policy = LARDER_KV_WRITE_BACK;
-    larder_quality store_quality = LARDER_QUALITY_EXACT; // the best that the codec below leaves
-    bool publish_at_commit = true; // false: when all ranks have reported the seal
+    larder_quality store_quality = LARDER_QUALITY_EXACT;  // the best that the codec below leaves
+    bool publish_at_commit = true;                        // false: when all ranks have reported the seal
 };
 
 // Whom to tell when everything that a sequence waits for is there. queue may be NULL.
@@ -33,11 +34,12 @@ struct JobRef {
 // One wait of one sequence for one or several plans.
 struct Ticket {
     JobRef job;
-    larder_seq seq = 0;            // 0: the sequence has ended meanwhile
-    uint32_t n_pending = 0;        // plans that are out
+    larder_seq seq = 0;      // 0: the sequence has ended meanwhile
+    uint32_t n_pending = 0;  // plans that are out
     uint32_t n_failed = 0;
     larder_status first_failure = LARDER_OK;
-    Ticket* prev = nullptr;        // in the planner's list while plans are out; then `next` links those that a report completed
+    Ticket* prev =
+        nullptr;  // in the planner's list while plans are out; then `next` links those that a report completed
     Ticket* next = nullptr;
 };
 
@@ -46,13 +48,14 @@ struct Sequence {
     TokenChain chain;
     Vec<uint32_t> blocks;
     uint64_t n_reserved = 0, n_computed = 0;
-    size_t n_sealed = 0;           // leading blocks that are complete and have a key
-    size_t n_published = 0;        // leading blocks that the index has
-    // The block that the next token goes to may be written by this sequence alone. False after sharing it; reserve() copies.
+    size_t n_sealed = 0;     // leading blocks that are complete and have a key
+    size_t n_published = 0;  // leading blocks that the index has
+    // The block that the next token goes to may be written by this sequence alone. False after sharing it; reserve()
+    // copies.
     bool tail_owned = false;
     atomic<int32_t> state{LARDER_KV_SEQ_ACTIVE};
-    Ticket* ticket = nullptr;      // while LOADING, or suspending
-    larder_key tail_key{};         // suspended with an unsealed block stored under this key
+    Ticket* ticket = nullptr;  // while LOADING, or suspending
+    larder_key tail_key{};     // suspended with an unsealed block stored under this key
     uint32_t n_tail_tokens = 0;
     uint32_t epoch = 0;
 };
@@ -62,7 +65,7 @@ struct LeaseState {
     LeaseState() = default;
     explicit LeaseState(const Allocator& a) : chain(a), blocks(a) {}
     TokenChain chain;
-    Vec<uint32_t> blocks;          // of each matched full block; 0: in a tier below
+    Vec<uint32_t> blocks;  // of each matched full block; 0: in a tier below
     uint32_t partial_block = 0;
     uint32_t n_partial = 0;
     uint64_t deadline_ns = 0;
@@ -74,11 +77,11 @@ struct OutPlan {
     OutPlan() = default;
     explicit OutPlan(const Allocator& a) : ops(a), worst(a), waiters(a) {}
     Vec<PlanOp> ops;
-    Vec<larder_status> worst;      // over the ranks that have reported
+    Vec<larder_status> worst;  // over the ranks that have reported
     Vec<Ticket*> waiters;
-    uint64_t reported = 0;         // a bit per rank
-    larder_seq seq = 0;            // whose blocks it seals
-    Owned<Sequence> ended;         // the same, when it ended before the ranks reported: what to publish then
+    uint64_t reported = 0;  // a bit per rank
+    larder_seq seq = 0;     // whose blocks it seals
+    Owned<Sequence> ended;  // the same, when it ended before the ranks reported: what to publish then
 };
 
 class Planner final : StatSource {
@@ -91,8 +94,10 @@ class Planner final : StatSource {
     // --- as in larder/plan.h. `out` receives a plan with id 0 when there is nothing to do --------------------
     larder_status match(const larder_kv_query* query, larder_kv_match_info& out);
     larder_status release_lease(larder_lease lease);
-    // LARDER_PENDING: the sequence waits for `out` or for plans of others. LARDER_RETRY: run `out`, or wait for a report, then ask again.
-    larder_status begin(larder_lease lease, uint64_t max_load_tokens, larder_seq& out_seq, uint64_t& out_deadline_ns, Plan& out);
+    // LARDER_PENDING: the sequence waits for `out` or for plans of others. LARDER_RETRY: run `out`, or wait for a
+    // report, then ask again.
+    larder_status begin(larder_lease lease, uint64_t max_load_tokens, larder_seq& out_seq, uint64_t& out_deadline_ns,
+                        Plan& out);
     larder_status reserve(larder_seq seq, uint64_t n_tokens, uint64_t n_lookahead, Plan& out);
     larder_status commit(larder_seq seq, const int32_t* tokens, uint64_t n, Plan& out);
     larder_status append_keys(larder_seq seq, const larder_key* keys, uint64_t n);
@@ -102,7 +107,8 @@ class Planner final : StatSource {
     larder_status suspend(larder_seq seq, bool offload, Plan& out);
     larder_status resume(larder_seq seq, uint64_t max_load_tokens, Plan& out);
     larder_status end(larder_seq seq);
-    // Who is told when a waiting sequence has everything. False: it has already. out_n_plans: for how many plans it waits.
+    // Who is told when a waiting sequence has everything. False: it has already. out_n_plans: for how many plans it
+    // waits.
     bool attach_job(larder_seq seq, JobRef job, uint32_t& out_n_plans) noexcept;
     bool waiting(larder_seq seq) noexcept;
     larder_status check_active(larder_seq seq) noexcept;
@@ -121,14 +127,14 @@ class Planner final : StatSource {
     // done receives the tickets that this report completed, linked by next; to be given to free_tickets().
     larder_status report(larder_plan_id plan, uint32_t rank, std::span<const larder_status> statuses, Ticket*& done);
     void free_tickets(Ticket* list) noexcept;
-    // A plan that cannot be run for want of memory: its copies have been made, everything else has not happened. One rank only.
+    // A plan that cannot be run for want of memory: its copies have been made, everything else has not happened. One
+    // rank only.
     void abandon(larder_plan_id plan, Ticket*& done) noexcept;
     // What a load will come to is known before its layers arrive: cuts the sequences that wait for it.
     void loads_checked(larder_plan_id plan, std::span<const larder_status> statuses);
     larder_status rank_dead(uint32_t rank, Ticket*& done);
     larder_status rank_alive(uint32_t rank);
-    template <class F>
-    larder_status with_directory(F f) {
+    template <class F> larder_status with_directory(F f) {
         std::lock_guard lock(mutex_);
         return f(*below_);
     }
@@ -142,26 +148,26 @@ class Planner final : StatSource {
 
   private:
     struct SeqSlot {
-        atomic<uint64_t> id{0};    // 0: free
+        atomic<uint64_t> id{0};  // 0: free
         Owned<Sequence> seq;
         uint32_t generation = 0, uses = 0;
     };
-    struct Found {                 // a chain as far as it is there; holds nothing
+    struct Found {  // a chain as far as it is there; holds nothing
         explicit Found(const Allocator& a) : blocks(a), tiers(a) {}
-        Vec<uint32_t> blocks;      // 0: below
-        Vec<uint32_t> tiers;       // LARDER_KV_IN_* bits
+        Vec<uint32_t> blocks;  // 0: below
+        Vec<uint32_t> tiers;   // LARDER_KV_IN_* bits
         larder_quality quality = LARDER_QUALITY_EXACT;
         uint32_t partial_block = 0, n_partial = 0;
     };
-    struct Gathered {              // the same, held, until it is made a sequence's
+    struct Gathered {  // the same, held, until it is made a sequence's
         Gathered(const Allocator& a, BlockCache& c) : cache(c), blocks(a), qualities(a) {}
         ~Gathered();
         BlockCache& cache;
-        Vec<uint32_t> blocks;      // 0: to be loaded
+        Vec<uint32_t> blocks;  // 0: to be loaded
         Vec<uint8_t> qualities;
         size_t n_loads = 0;
         uint32_t partial_block = 0, n_partial = 0;
-        larder_key tail_key{};     // a private record to be loaded behind the last block
+        larder_key tail_key{};  // a private record to be loaded behind the last block
         uint32_t n_tail = 0;
         size_t n_fresh() const noexcept { return n_loads + (n_partial || n_tail); }
         void cut(size_t n_blocks) noexcept;
@@ -174,8 +180,11 @@ class Planner final : StatSource {
     larder_status check_alive() const noexcept;
     Result<larder_seq> new_seq(Owned<Sequence> s);
     void free_seq(larder_seq seq) noexcept;
-    size_t blocks_for(uint64_t n_tokens) const noexcept { return size_t((n_tokens + block_tokens_ - 1) / block_tokens_); }
-    // Enter a plan into the table of those that are out; every block that it names is held until all ranks have reported.
+    size_t blocks_for(uint64_t n_tokens) const noexcept {
+        return size_t((n_tokens + block_tokens_ - 1) / block_tokens_);
+    }
+    // Enter a plan into the table of those that are out; every block that it names is held until all ranks have
+    // reported.
     void send(Plan& plan, larder_seq seals_for = 0);
     Ticket* make_ticket(larder_seq seq);
     void unlink_ticket(Ticket* t) noexcept;
@@ -229,29 +238,29 @@ class Planner final : StatSource {
     larder_layout& layout_;
     const PlannerConfig config_;
     const ChainScope scope_;
-    TierDirectory* const below_;   // NULL: nothing is below
+    TierDirectory* const below_;  // NULL: nothing is below
     const uint32_t block_tokens_;
 
     std::mutex mutex_;
     BlockCache blocks_;
     Owned<PrefixIndex> index_;
-    Deque<SeqSlot> slots_;         // max_sequences of them; found without a lock
+    Deque<SeqSlot> slots_;  // max_sequences of them; found without a lock
     Vec<uint32_t> free_slots_;
     LeaseTable<LeaseState> leases_;
     IdTable<OutPlan> plans_;
     Ticket* tickets_ = nullptr;
-    atomic<bool> due_{false};      // write_back() has something to do
-    uint32_t n_store_plans_ = 0;   // plans out that store blocks
+    atomic<bool> due_{false};     // write_back() has something to do
+    uint32_t n_store_plans_ = 0;  // plans out that store blocks
     uint64_t n_storing_ = 0;
-    Vec<uint32_t> unstored_;       // WRITE_THROUGH: blocks that sealed since the last write_back()
+    Vec<uint32_t> unstored_;  // WRITE_THROUGH: blocks that sealed since the last write_back()
     uint64_t dead_ranks_ = 0;
-    atomic<uint32_t> epoch_{0};    // rises when a rank dies
+    atomic<uint32_t> epoch_{0};  // rises when a rank dies
     struct Gone {
         larder_key key{};
         larder_kv_reason why = 0;
     };
     static constexpr size_t n_gone = 4096;
-    Vec<Gone> gone_;               // ring, by hash of the key: what left all tiers not long ago
+    Vec<Gone> gone_;  // ring, by hash of the key: what left all tiers not long ago
 };
 
-} // namespace larder
+}  // namespace larder

@@ -5,14 +5,17 @@
 
 namespace larder {
 
-void Planner::remember(const larder_key& key, larder_kv_reason why) noexcept { gone_[KeyHash{}(key) % n_gone] = {key, why}; }
+void Planner::remember(const larder_key& key, larder_kv_reason why) noexcept {
+    gone_[KeyHash{}(key) % n_gone] = {key, why};
+}
 
 larder_kv_reason Planner::remembered(const larder_key& key) const noexcept {
     const Gone& g = gone_[KeyHash{}(key) % n_gone];
     return g.why && g.key == key ? g.why : LARDER_KV_REASON_NEVER_SEEN;
 }
 
-// Takes a block out of the index. Entries that follow it stay: what they hold becomes reachable again when the block does.
+// Takes a block out of the index. Entries that follow it stay: what they hold becomes reachable again when the block
+// does.
 void Planner::unpublish(uint32_t b) noexcept {
     const uint64_t entry = blocks_[b].entry;
     if (!entry) return;
@@ -76,7 +79,8 @@ void Planner::collect_dirty(Plan& out, size_t n_max) {
     blocks_.put_all(taken);
 }
 
-// OK: n_blocks are free. RETRY: they will be once `out`, or a plan that is out already, was reported. NOSPACE: all others are in use.
+// OK: n_blocks are free. RETRY: they will be once `out`, or a plan that is out already, was reported. NOSPACE: all
+// others are in use.
 larder_status Planner::make_room(size_t n_blocks, Plan& out) {
     while (blocks_.n_free() < n_blocks) {
         const uint32_t b = blocks_.coldest();
@@ -92,7 +96,8 @@ larder_status Planner::make_room(size_t n_blocks, Plan& out) {
     if (blocks_.n_free() >= n_blocks) return LARDER_OK;
     context_.stats.add(Stat::arena_alloc_failures);
     if (n_store_plans_ && blocks_.n_free() + n_storing_ >= n_blocks) return LARDER_RETRY;
-    return fail(LARDER_E_NOSPACE, "arena", "%zu blocks are needed; all but %llu are in use", n_blocks, (unsigned long long)blocks_.n_free());
+    return fail(LARDER_E_NOSPACE, "arena", "%zu blocks are needed; all but %llu are in use", n_blocks,
+                (unsigned long long)blocks_.n_free());
 }
 
 larder_status Planner::evict(uint64_t n_blocks, uint64_t& out_n_free, Plan& out) {
@@ -127,7 +132,8 @@ void Planner::write_back(Plan& out) {
         return;
     }
     const uint64_t ready = blocks_.n_free() + blocks_.n_clean() + n_storing_;
-    const uint64_t low = uint64_t(config_.n_blocks) * config_.low_watermark / 1000, high = uint64_t(config_.n_blocks) * config_.high_watermark / 1000;
+    const uint64_t low = uint64_t(config_.n_blocks) * config_.low_watermark / 1000,
+                   high = uint64_t(config_.n_blocks) * config_.high_watermark / 1000;
     if (ready >= low || !blocks_.n_dirty_unused()) return;
     collect_dirty(out, std::min<uint64_t>(std::max<uint64_t>(high - ready, 1), n_at_once));
 }
@@ -143,4 +149,4 @@ void Planner::flush(Plan& out) {
     send(out);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -57,7 +57,8 @@ larder_status Planner::find_chain(const TokenChain& c, uint64_t limit, Found& ou
     larder_prefix_match_info info = LARDER_PREFIX_MATCH_INFO_INIT;
     LARDER_TRY(index_->match(q, hits, info));
     for (size_t i = 0; i < n_full; ++i) {
-        const uint32_t b = i < info.n_blocks && hits[i].residency & LARDER_PREFIX_IN_ARENA ? uint32_t(hits[i].location[0]) : 0;
+        const uint32_t b =
+            i < info.n_blocks && hits[i].residency & LARDER_PREFIX_IN_ARENA ? uint32_t(hits[i].location[0]) : 0;
         if (b && usable(b, c.min_quality)) {
             out.blocks.push_back(b);
             out.tiers.push_back(LARDER_KV_IN_ARENA);
@@ -95,9 +96,12 @@ larder_status Planner::match(const larder_kv_query* query, larder_kv_match_info&
     out.quality = f.quality;
     out.n_tokens_arena = f.n_partial;
     for (uint32_t t : f.tiers)
-        (t & LARDER_KV_IN_ARENA ? out.n_tokens_arena : t & LARDER_KV_IN_HOST ? out.n_tokens_host : out.n_tokens_file) += block_tokens_;
+        (t & LARDER_KV_IN_ARENA  ? out.n_tokens_arena
+         : t & LARDER_KV_IN_HOST ? out.n_tokens_host
+                                 : out.n_tokens_file) += block_tokens_;
     if (q.peek) return LARDER_OK;
-    if (leases_.size() >= config_.max_sequences) return fail(LARDER_E_BUSY, "max_sequences", "%u leases are out", config_.max_sequences);
+    if (leases_.size() >= config_.max_sequences)
+        return fail(LARDER_E_BUSY, "max_sequences", "%u leases are out", config_.max_sequences);
 
     LeaseState l(context_.alloc);
     l.chain = std::move(q.chain);
@@ -140,14 +144,17 @@ larder_status Planner::release_lease(larder_lease lease) {
     return LARDER_OK;
 }
 
-// Holds what is there now: what a lease held, what came into the arena since, and (not yet anywhere) what the tiers below have.
-void Planner::gather(const TokenChain& c, const LeaseState* lease, size_t n_blocks, uint64_t max_load_tokens, Gathered& out) {
+// Holds what is there now: what a lease held, what came into the arena since, and (not yet anywhere) what the tiers
+// below have.
+void Planner::gather(const TokenChain& c, const LeaseState* lease, size_t n_blocks, uint64_t max_load_tokens,
+                     Gathered& out) {
     out.blocks.reserve(n_blocks);
     out.qualities.reserve(n_blocks);
     for (size_t i = 0; i < n_blocks; ++i) {
         uint32_t b = lease ? lease->blocks[i] : 0;
         PrefixBlock hit;
-        if (!b && index_->lookup(c.keys[i], hit) == LARDER_OK && hit.residency & LARDER_PREFIX_IN_ARENA) b = uint32_t(hit.location[0]);
+        if (!b && index_->lookup(c.keys[i], hit) == LARDER_OK && hit.residency & LARDER_PREFIX_IN_ARENA)
+            b = uint32_t(hit.location[0]);
         if (b && usable(b, c.min_quality)) {
             blocks_.get(b);
             out.blocks.push_back(b);
@@ -261,12 +268,15 @@ larder_status Planner::attach(Sequence& s, larder_seq id, Gathered& g, Plan& out
     return LARDER_OK;
 }
 
-larder_status Planner::begin(larder_lease lease, uint64_t max_load_tokens, larder_seq& out_seq, uint64_t& out_deadline_ns, Plan& out) {
+larder_status Planner::begin(larder_lease lease, uint64_t max_load_tokens, larder_seq& out_seq,
+                             uint64_t& out_deadline_ns, Plan& out) {
     std::lock_guard lock(mutex_);
     LARDER_TRY(check_alive());
     LeaseState* l = leases_.find(lease);
-    if (!l || l->epoch != epoch_.load(relaxed)) return fail(LARDER_E_STALE, "lease", "the lease was used, released or never given");
-    if (free_slots_.empty()) return fail(LARDER_E_BUSY, "max_sequences", "%u sequences are open", config_.max_sequences);
+    if (!l || l->epoch != epoch_.load(relaxed))
+        return fail(LARDER_E_STALE, "lease", "the lease was used, released or never given");
+    if (free_slots_.empty())
+        return fail(LARDER_E_BUSY, "max_sequences", "%u sequences are open", config_.max_sequences);
     Gathered g(context_.alloc, blocks_);
     gather(l->chain, l, l->blocks.size(), max_load_tokens, g);
     const larder_status room = fit(g, out);
@@ -322,4 +332,4 @@ larder_status Planner::explain(const larder_kv_query* query, void* out, uint32_t
     return out_n > n ? LARDER_PARTIAL : LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

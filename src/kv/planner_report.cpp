@@ -6,14 +6,16 @@
 
 namespace larder {
 
-larder_status Planner::report(larder_plan_id plan, uint32_t rank, std::span<const larder_status> statuses, Ticket*& done) {
+larder_status Planner::report(larder_plan_id plan, uint32_t rank, std::span<const larder_status> statuses,
+                              Ticket*& done) {
     std::lock_guard lock(mutex_);
     LARDER_TRY(check_range(rank, 0, config_.n_ranks - 1, "rank"));
     OutPlan* p = plans_.find(plan);
     if (!p) return fail(LARDER_E_STALE, "plan", "no such plan is out");
     if (p->reported >> rank & 1) return fail(LARDER_E_EXISTS, "rank", "rank %u has reported this plan already", rank);
     if (statuses.size() != p->ops.size())
-        return fail(LARDER_E_RANGE, "n", "the plan has %zu operations; %zu statuses were given", p->ops.size(), statuses.size());
+        return fail(LARDER_E_RANGE, "n", "the plan has %zu operations; %zu statuses were given", p->ops.size(),
+                    statuses.size());
     for (size_t i = 0; i < statuses.size(); ++i)
         if (statuses[i] != LARDER_OK && p->worst[i] == LARDER_OK) p->worst[i] = statuses[i];
     p->reported |= uint64_t(1) << rank;
@@ -25,7 +27,8 @@ larder_status Planner::report(larder_plan_id plan, uint32_t rank, std::span<cons
 void Planner::abandon(larder_plan_id plan, Ticket*& done) noexcept {
     std::lock_guard lock(mutex_);
     OutPlan* p = plans_.find(plan);
-    for (size_t i = 0; i < p->ops.size(); ++i) p->worst[i] = p->ops[i].kind == PlanOpKind::copy ? LARDER_OK : LARDER_E_CANCELLED;
+    for (size_t i = 0; i < p->ops.size(); ++i)
+        p->worst[i] = p->ops[i].kind == PlanOpKind::copy ? LARDER_OK : LARDER_E_CANCELLED;
     complete(plan, done);
 }
 
@@ -37,7 +40,9 @@ void Planner::complete(larder_plan_id id, Ticket*& done) noexcept {
         stores |= p.ops[i].kind == PlanOpKind::store;
     }
     n_store_plans_ -= stores;
-    if (auto s = p.seq ? find_seq(p.seq) : Result<Sequence*>(LARDER_E_STALE); s.ok() && (*s)->epoch == epoch_.load(relaxed)) publish_ready(**s);
+    if (auto s = p.seq ? find_seq(p.seq) : Result<Sequence*>(LARDER_E_STALE);
+        s.ok() && (*s)->epoch == epoch_.load(relaxed))
+        publish_ready(**s);
     if (p.ended) {
         if (!dead_ranks_) publish_ready(*p.ended);
         keep_blocks(*p.ended, 0);
@@ -51,21 +56,24 @@ void Planner::finish_op(OutPlan& p, const PlanOp& op, larder_status s) noexcept 
     switch (op.kind) {
     case PlanOpKind::load:
     case PlanOpKind::copy:
-        if (s != LARDER_OK)
-            load_failed(p, op, s);
+        if (s != LARDER_OK) load_failed(p, op, s);
         if (op.kind == PlanOpKind::load) blocks_[op.block].loading = 0;
         break;
     case PlanOpKind::store:
         --blocks_[op.block].n_storing;
         --n_storing_;
-        // The key tells a block that was stored from one that holds something else by now, and a sequence's unsealed last block.
-        if (blocks_[op.block].key == op.key && !blocks_[op.block].stored) blocks_.set_stored(op.block, s == LARDER_OK, s != LARDER_OK && s != LARDER_E_CANCELLED);
+        // The key tells a block that was stored from one that holds something else by now, and a sequence's unsealed
+        // last block.
+        if (blocks_[op.block].key == op.key && !blocks_[op.block].stored)
+            blocks_.set_stored(op.block, s == LARDER_OK, s != LARDER_OK && s != LARDER_E_CANCELLED);
         if (s == LARDER_OK) note_stored(op);
         break;
     case PlanOpKind::seal:
         if (blocks_[op.block].key == op.key) blocks_[op.block].confirmed = s == LARDER_OK;
         break;
-    case PlanOpKind::drop: below_->lost(op.key); break;
+    case PlanOpKind::drop:
+        below_->lost(op.key);
+        break;
     case PlanOpKind::flush:
         if (s != LARDER_OK)
             for (Ticket* t : p.waiters)
@@ -89,7 +97,8 @@ void Planner::load_failed(OutPlan& p, const PlanOp& op, larder_status why) noexc
     BlockInfo& info = blocks_[op.block];
     if (!info.bad && op.kind == PlanOpKind::load && why != LARDER_E_CANCELLED && why != LARDER_E_TIMEOUT) {
         below_->lost(op.key);
-        remember(op.key, why == LARDER_E_CORRUPT || why == LARDER_E_IDENTITY ? LARDER_KV_REASON_CORRUPT : LARDER_KV_REASON_EVICTED);
+        remember(op.key, why == LARDER_E_CORRUPT || why == LARDER_E_IDENTITY ? LARDER_KV_REASON_CORRUPT
+                                                                             : LARDER_KV_REASON_EVICTED);
     }
     info.bad = true;
     unpublish(op.block);
@@ -165,4 +174,4 @@ larder_status Planner::rank_alive(uint32_t rank) {
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

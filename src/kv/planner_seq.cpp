@@ -12,7 +12,8 @@ void Planner::keep_blocks(Sequence& s, size_t n_keep) noexcept {
     s.blocks.resize(n_keep);
 }
 
-// Forget tokens, keys and counts beyond n_tokens. The caller's own keys stay: they speak of the prompt, not of what is computed.
+// Forget tokens, keys and counts beyond n_tokens. The caller's own keys stay: they speak of the prompt, not of what is
+// computed.
 void Planner::cut_chain(Sequence& s, uint64_t n_tokens) noexcept {
     const size_t n_full = size_t(n_tokens / block_tokens_);
     if (!s.chain.by_keys) {
@@ -48,7 +49,8 @@ larder_status Planner::grow(Sequence& s, uint64_t n_total, Plan& out) {
         copy = false;
     }
     // Everything that can fail comes first. Room for tokens and keys as well, so that commit allocates nothing.
-    if (!s.chain.by_keys && s.chain.tokens.capacity() < n_total) s.chain.tokens.reserve(std::max<size_t>(n_total, 2 * s.chain.tokens.capacity()));
+    if (!s.chain.by_keys && s.chain.tokens.capacity() < n_total)
+        s.chain.tokens.reserve(std::max<size_t>(n_total, 2 * s.chain.tokens.capacity()));
     if (!s.chain.by_keys) s.chain.keys.reserve(s.chain.tokens.capacity() / block_tokens_ + 1);
     s.blocks.reserve(std::max(s.blocks.size() + n_new, s.chain.keys.capacity()));
     Vec<uint32_t> fresh(n_new + copy, 0, context_.alloc);
@@ -84,10 +86,11 @@ larder_status Planner::commit(larder_seq seq, const int32_t* tokens, uint64_t n,
     LARDER_ASSIGN(Sequence * s, find_active(seq));
     if (!s->chain.by_keys && n && !tokens) return fail(LARDER_E_INVALID, "tokens", "tokens is NULL");
     if (n > s->n_reserved - s->n_computed)
-        return fail(LARDER_E_RANGE, "n_tokens", "%llu tokens are committed, %llu slots are reserved", (unsigned long long)n,
-                    (unsigned long long)(s->n_reserved - s->n_computed));
+        return fail(LARDER_E_RANGE, "n_tokens", "%llu tokens are committed, %llu slots are reserved",
+                    (unsigned long long)n, (unsigned long long)(s->n_reserved - s->n_computed));
     if (!s->chain.by_keys) LARDER_TRY(check_tokens(layout_, tokens, n));
-    const size_t n_full = size_t((s->n_computed + n) / block_tokens_), n_tokens = s->chain.tokens.size(), n_keys = s->chain.keys.size();
+    const size_t n_full = size_t((s->n_computed + n) / block_tokens_), n_tokens = s->chain.tokens.size(),
+                 n_keys = s->chain.keys.size();
     try {
         if (!s->chain.by_keys) s->chain.tokens.insert(s->chain.tokens.end(), tokens, tokens + n);
         if (n_full > s->n_sealed) seal_up_to(seq, *s, n_full, out);
@@ -225,7 +228,8 @@ uint64_t Planner::publish_block(const TokenChain& c, size_t i, uint32_t block, u
 larder_status Planner::append_keys(larder_seq seq, const larder_key* keys, uint64_t n) {
     LARDER_ASSIGN(Sequence * s, find_seq(seq));
     std::lock_guard lock(mutex_);
-    if (!s->chain.by_keys) return fail(LARDER_E_STATE, "seq", "the sequence was begun with tokens: its keys follow from them");
+    if (!s->chain.by_keys)
+        return fail(LARDER_E_STATE, "seq", "the sequence was begun with tokens: its keys follow from them");
     LARDER_TRY(check_range(n, 0, uint64_t(1) << 27, "n_keys"));
     s->chain.keys.reserve(s->chain.keys.size() + n);
     for (uint64_t i = 0; i < n; ++i) s->chain.keys.push_back(scoped_key(s->chain.root, keys[i]));
@@ -237,7 +241,8 @@ larder_status Planner::append_extra(larder_seq seq, const larder_kv_extra& e) {
     std::lock_guard lock(mutex_);
     Vec<larder_prefix_extra>& x = s->chain.extras;
     if (!e.n || e.first < s->n_computed || (!x.empty() && e.first < x.back().first + x.back().n))
-        return fail(LARDER_E_RANGE, "extra", "an extra covers positions that are not committed and lies behind the others");
+        return fail(LARDER_E_RANGE, "extra",
+                    "an extra covers positions that are not committed and lies behind the others");
     larder_prefix_extra copy{e.first, e.n, {}};
     std::memcpy(copy.digest, e.digest, sizeof copy.digest);
     x.push_back(copy);
@@ -247,7 +252,8 @@ larder_status Planner::append_extra(larder_seq seq, const larder_kv_extra& e) {
 larder_status Planner::truncate(larder_seq seq, uint64_t n_tokens) {
     LARDER_ASSIGN(Sequence * s, find_active(seq));
     if (n_tokens > s->n_computed)
-        return fail(LARDER_E_RANGE, "n_tokens", "the sequence has %llu computed tokens, not %llu", (unsigned long long)s->n_computed, (unsigned long long)n_tokens);
+        return fail(LARDER_E_RANGE, "n_tokens", "the sequence has %llu computed tokens, not %llu",
+                    (unsigned long long)s->n_computed, (unsigned long long)n_tokens);
     std::lock_guard lock(mutex_);
     const size_t tail = size_t(n_tokens / block_tokens_);
     const bool same_tail = tail == s->n_computed / block_tokens_;
@@ -266,9 +272,11 @@ larder_status Planner::truncate(larder_seq seq, uint64_t n_tokens) {
 larder_status Planner::fork(larder_seq seq, uint64_t n_tokens, std::span<larder_seq> out) {
     LARDER_ASSIGN(Sequence * s, find_active(seq));
     if (n_tokens > s->n_computed)
-        return fail(LARDER_E_RANGE, "n_tokens", "the sequence has %llu computed tokens, not %llu", (unsigned long long)s->n_computed, (unsigned long long)n_tokens);
+        return fail(LARDER_E_RANGE, "n_tokens", "the sequence has %llu computed tokens, not %llu",
+                    (unsigned long long)s->n_computed, (unsigned long long)n_tokens);
     std::lock_guard lock(mutex_);
-    if (free_slots_.size() < out.size()) return fail(LARDER_E_BUSY, "max_sequences", "%u sequences are open", config_.max_sequences);
+    if (free_slots_.size() < out.size())
+        return fail(LARDER_E_BUSY, "max_sequences", "%u sequences are open", config_.max_sequences);
     const size_t n_blocks = blocks_for(n_tokens), n_full = size_t(n_tokens / block_tokens_);
     Vec<Owned<Sequence>> made(context_.alloc);
     made.reserve(out.size());
@@ -295,14 +303,16 @@ larder_status Planner::suspend(larder_seq seq, bool offload, Plan& out) {
     LARDER_ASSIGN(Sequence * s, find_active(seq));
     std::lock_guard lock(mutex_);
     // An exact sequence gains nothing from an approximate copy of its last block.
-    const bool keep_tail = offload && below_ && s->n_computed % block_tokens_ && std::max(s->chain.quality, config_.store_quality) <= s->chain.min_quality;
+    const bool keep_tail = offload && below_ && s->n_computed % block_tokens_ &&
+                           std::max(s->chain.quality, config_.store_quality) <= s->chain.min_quality;
     Ticket* ticket = nullptr;
     if (offload && below_) {
         publish_ready(*s);
         out.ops.reserve(s->n_sealed + 1);
         for (size_t i = 0; i < s->n_sealed; ++i) {
             PrefixBlock hit;
-            if (index_->lookup(s->chain.keys[i], hit) == LARDER_OK && hit.residency & LARDER_PREFIX_IN_ARENA) add_store(out, uint32_t(hit.location[0]));
+            if (index_->lookup(s->chain.keys[i], hit) == LARDER_OK && hit.residency & LARDER_PREFIX_IN_ARENA)
+                add_store(out, uint32_t(hit.location[0]));
         }
         if (keep_tail) {
             PlanOp op;
@@ -337,11 +347,14 @@ larder_status Planner::resume(larder_seq seq, uint64_t max_load_tokens, Plan& ou
     LARDER_ASSIGN(Sequence * s, find_seq(seq));
     std::lock_guard lock(mutex_);
     LARDER_TRY(check_alive());
-    if (s->epoch != epoch_.load(relaxed)) return fail(LARDER_E_PEER_DEAD, "seq", "a rank has died since the sequence began; end it");
-    if (s->state.load(relaxed) != LARDER_KV_SEQ_SUSPENDED || s->ticket) return fail(LARDER_E_STATE, "seq", "the sequence is not suspended, or is being suspended");
+    if (s->epoch != epoch_.load(relaxed))
+        return fail(LARDER_E_PEER_DEAD, "seq", "a rank has died since the sequence began; end it");
+    if (s->state.load(relaxed) != LARDER_KV_SEQ_SUSPENDED || s->ticket)
+        return fail(LARDER_E_STATE, "seq", "the sequence is not suspended, or is being suspended");
     Gathered g(context_.alloc, blocks_);
     gather(s->chain, nullptr, s->n_sealed, max_load_tokens, g);
-    if (g.blocks.size() == s->n_computed / block_tokens_ && s->n_tail_tokens && below_->find(s->tail_key, s->chain.min_quality).tiers) {
+    if (g.blocks.size() == s->n_computed / block_tokens_ && s->n_tail_tokens &&
+        below_->find(s->tail_key, s->chain.min_quality).tiers) {
         g.tail_key = s->tail_key;
         g.n_tail = s->n_tail_tokens;
     }
@@ -380,10 +393,11 @@ larder_status Planner::end(larder_seq seq) {
 larder_status Planner::locate(larder_seq seq, uint64_t position, uint32_t& block, uint32_t& offset) {
     LARDER_ASSIGN(Sequence * s, find_active(seq));
     if (position < s->n_computed || position >= s->n_reserved)
-        return fail(LARDER_E_RANGE, "position", "position %llu is not reserved and uncommitted", (unsigned long long)position);
+        return fail(LARDER_E_RANGE, "position", "position %llu is not reserved and uncommitted",
+                    (unsigned long long)position);
     block = s->blocks[size_t(position / block_tokens_)];
     offset = uint32_t(position % block_tokens_);
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

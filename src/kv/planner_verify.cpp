@@ -4,9 +4,11 @@
 namespace larder {
 namespace {
 
-larder_status broken(const char* what, uint32_t block) noexcept { return fail(LARDER_E_INTERNAL, "planner", "block %u: %s", block, what); }
+larder_status broken(const char* what, uint32_t block) noexcept {
+    return fail(LARDER_E_INTERNAL, "planner", "block %u: %s", block, what);
+}
 
-} // namespace
+}  // namespace
 
 larder_status Planner::verify() {
     std::lock_guard lock(mutex_);
@@ -19,8 +21,10 @@ larder_status Planner::verify() {
         const bool suspended = s.state.load(relaxed) == LARDER_KV_SEQ_SUSPENDED;
         if (s.n_computed > s.n_reserved || s.n_sealed * block_tokens_ > s.n_computed || s.n_published > s.n_sealed)
             return fail(LARDER_E_INTERNAL, "planner", "a sequence breaks reserved >= computed >= sealed >= published");
-        if (!suspended && blocks_for(s.n_reserved) > s.blocks.size()) return fail(LARDER_E_INTERNAL, "planner", "a sequence has fewer blocks than it reserved");
-        if (!s.chain.by_keys && s.chain.tokens.size() != s.n_computed) return fail(LARDER_E_INTERNAL, "planner", "a sequence's tokens are not those it computed");
+        if (!suspended && blocks_for(s.n_reserved) > s.blocks.size())
+            return fail(LARDER_E_INTERNAL, "planner", "a sequence has fewer blocks than it reserved");
+        if (!s.chain.by_keys && s.chain.tokens.size() != s.n_computed)
+            return fail(LARDER_E_INTERNAL, "planner", "a sequence's tokens are not those it computed");
     }
     leases_.for_each([&](larder_lease, LeaseState& l) {
         for (uint32_t b : l.blocks) refs[b] += b != 0;
@@ -35,20 +39,26 @@ larder_status Planner::verify() {
             n_storing += op.kind == PlanOpKind::store;
         }
     });
-    if (n_storing != n_storing_) return fail(LARDER_E_INTERNAL, "planner", "%llu blocks are being stored, not %llu", (unsigned long long)n_storing, (unsigned long long)n_storing_);
+    if (n_storing != n_storing_)
+        return fail(LARDER_E_INTERNAL, "planner", "%llu blocks are being stored, not %llu",
+                    (unsigned long long)n_storing, (unsigned long long)n_storing_);
     for (uint32_t b = 1; b <= config_.n_blocks; ++b) {
         const BlockInfo& i = blocks_[b];
         const uint32_t published = i.entry != 0;
         if (blocks_.refs(b) != refs[b] + published) return broken("its references are not those of its holders", b);
-        if ((i.list != 0) != (published && refs[b] == 0)) return broken("it is in a list of unused blocks, or it is not, wrongly", b);
+        if ((i.list != 0) != (published && refs[b] == 0))
+            return broken("it is in a list of unused blocks, or it is not, wrongly", b);
         if (i.list && (i.list == 1) != blocks_.clean(b)) return broken("it is in the other list of unused blocks", b);
         if (!published) continue;
         PrefixBlock hit;
-        if (index_->lookup(i.key, hit) != LARDER_OK || hit.entry != i.entry) return broken("the index does not have its key", b);
-        if (!(hit.residency & LARDER_PREFIX_IN_ARENA) || hit.location[0] != b) return broken("the index says that it lies elsewhere", b);
-        if (hit.residency & LARDER_PREFIX_IN_HOST) return broken("it is marked as lying below although it is in the arena", b);
+        if (index_->lookup(i.key, hit) != LARDER_OK || hit.entry != i.entry)
+            return broken("the index does not have its key", b);
+        if (!(hit.residency & LARDER_PREFIX_IN_ARENA) || hit.location[0] != b)
+            return broken("the index says that it lies elsewhere", b);
+        if (hit.residency & LARDER_PREFIX_IN_HOST)
+            return broken("it is marked as lying below although it is in the arena", b);
     }
     return index_->verify();
 }
 
-} // namespace larder
+}  // namespace larder

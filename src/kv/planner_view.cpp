@@ -5,7 +5,8 @@ namespace larder {
 namespace {
 
 larder_status too_small(const char* field, uint64_t needed) noexcept {
-    return fail(LARDER_E_BUFFER_TOO_SMALL, field, "%s is too small: %llu elements are needed", field, (unsigned long long)needed);
+    return fail(LARDER_E_BUFFER_TOO_SMALL, field, "%s is too small: %llu elements are needed", field,
+                (unsigned long long)needed);
 }
 
 larder_status table_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row) noexcept {
@@ -17,12 +18,15 @@ larder_status table_row(const Sequence* s, const larder_kv_view_options& o, uint
     return LARDER_OK;
 }
 
-larder_status slot_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row, uint32_t n_given, uint32_t block_tokens) noexcept {
+larder_status slot_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row, uint32_t n_given,
+                       uint32_t block_tokens) noexcept {
     int64_t* dst = static_cast<int64_t*>(o.dst) + uint64_t(row) * o.dst_stride;
     uint64_t n = 0;
     if (s) {
         const uint64_t first = o.first_token && row < n_given ? o.first_token[row] : s->n_computed;
-        if (first > s->n_reserved) return fail(LARDER_E_RANGE, "first_token", "row %u begins at token %llu of %llu", row, (unsigned long long)first, (unsigned long long)s->n_reserved);
+        if (first > s->n_reserved)
+            return fail(LARDER_E_RANGE, "first_token", "row %u begins at token %llu of %llu", row,
+                        (unsigned long long)first, (unsigned long long)s->n_reserved);
         n = s->n_reserved - first;
         if (n > o.dst_stride) return too_small("dst_stride", n);
         for (uint64_t i = 0; i < n; ++i) {
@@ -34,7 +38,8 @@ larder_status slot_row(const Sequence* s, const larder_kv_view_options& o, uint3
     return LARDER_OK;
 }
 
-larder_status csr_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row, uint32_t block_tokens) noexcept {
+larder_status csr_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row,
+                      uint32_t block_tokens) noexcept {
     const uint64_t n_tokens = !s ? 0 : o.include_reserved ? s->n_reserved : s->n_computed;
     const uint64_t n = (n_tokens + block_tokens - 1) / block_tokens, at = uint64_t(o.indptr[row]);
     if (at + n > o.dst_stride) return too_small("dst_stride", at + n);
@@ -44,7 +49,7 @@ larder_status csr_row(const Sequence* s, const larder_kv_view_options& o, uint32
     return LARDER_OK;
 }
 
-} // namespace
+}  // namespace
 
 larder_status Planner::view_rows(const larder_seq* seqs, uint32_t n, const larder_kv_view_options& o) {
     const uint32_t rows = o.pad_rows ? o.pad_rows : n;
@@ -56,16 +61,23 @@ larder_status Planner::view_rows(const larder_seq* seqs, uint32_t n, const larde
         const Sequence* s = nullptr;
         if (row < n && seqs[row]) {
             LARDER_ASSIGN(Sequence * found, find_seq(seqs[row]));
-            if (found->state.load(acquire) == LARDER_KV_SEQ_SUSPENDED) return fail(LARDER_E_STATE, "seqs", "the sequence of row %u is suspended", row);
+            if (found->state.load(acquire) == LARDER_KV_SEQ_SUSPENDED)
+                return fail(LARDER_E_STATE, "seqs", "the sequence of row %u is suspended", row);
             s = found;
         }
         switch (o.format) {
-        case LARDER_KV_VIEW_SLOT_MAPPING: LARDER_TRY(slot_row(s, o, row, n, block_tokens_)); break;
-        case LARDER_KV_VIEW_CSR: LARDER_TRY(csr_row(s, o, row, block_tokens_)); break;
-        default: LARDER_TRY(table_row(s, o, row)); break;
+        case LARDER_KV_VIEW_SLOT_MAPPING:
+            LARDER_TRY(slot_row(s, o, row, n, block_tokens_));
+            break;
+        case LARDER_KV_VIEW_CSR:
+            LARDER_TRY(csr_row(s, o, row, block_tokens_));
+            break;
+        default:
+            LARDER_TRY(table_row(s, o, row));
+            break;
         }
     }
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -11,9 +11,13 @@ StoredAt ReportedDirectory::find(const larder_key& key, larder_quality min_quali
     return {it->second.quality <= min_quality ? LARDER_KV_IN_HOST : 0, it->second.quality};
 }
 
-void ReportedDirectory::stored(const larder_key& key, larder_quality quality) { known_[key] = {all_, quality}; }
+void ReportedDirectory::stored(const larder_key& key, larder_quality quality) {
+    known_[key] = {all_, quality};
+}
 
-void ReportedDirectory::lost(const larder_key& key) noexcept { known_.erase(key); }
+void ReportedDirectory::lost(const larder_key& key) noexcept {
+    known_.erase(key);
+}
 
 void ReportedDirectory::rank_lost(uint32_t rank) noexcept {
     for (auto it = known_.begin(); it != known_.end();) {
@@ -34,9 +38,11 @@ constexpr uint32_t inventory_magic = 0x564e494c;  // "LINV"
 constexpr uint16_t inventory_version = 1;
 constexpr size_t at_crc = 8, after_crc = 12;
 
-uint32_t checksum(ByteSpan b) noexcept { return crc32c(crc32c(0, b.data(), at_crc), b.data() + after_crc, b.size() - after_crc); }
+uint32_t checksum(ByteSpan b) noexcept {
+    return crc32c(crc32c(0, b.data(), at_crc), b.data() + after_crc, b.size() - after_crc);
+}
 
-} // namespace
+}  // namespace
 
 void inventory_write(const larder_key& layout, std::span<const InventoryEntry> entries, MutByteSpan out) noexcept {
     std::memset(out.data(), 0, out.size());
@@ -59,20 +65,28 @@ void inventory_write(const larder_key& layout, std::span<const InventoryEntry> e
 
 larder_status inventory_check(ByteSpan b, const larder_key& layout, uint64_t& out_n) noexcept {
     const std::byte* p = b.data();
-    if (b.size() < inventory_header_bytes) return fail(LARDER_E_TRUNCATED, "inventory", "an inventory has at least %zu bytes", inventory_header_bytes);
-    if (load_le<uint32_t>(p) != inventory_magic) return fail(LARDER_E_FORMAT, "inventory.magic", "these bytes are not an inventory");
-    if (load_le<uint16_t>(p + 4) > inventory_version) return fail(LARDER_E_VERSION, "inventory.version", "the inventory has version %u", load_le<uint16_t>(p + 4));
+    if (b.size() < inventory_header_bytes)
+        return fail(LARDER_E_TRUNCATED, "inventory", "an inventory has at least %zu bytes", inventory_header_bytes);
+    if (load_le<uint32_t>(p) != inventory_magic)
+        return fail(LARDER_E_FORMAT, "inventory.magic", "these bytes are not an inventory");
+    if (load_le<uint16_t>(p + 4) > inventory_version)
+        return fail(LARDER_E_VERSION, "inventory.version", "the inventory has version %u", load_le<uint16_t>(p + 4));
     if (load_le<uint16_t>(p + 4) != inventory_version || load_le<uint16_t>(p + 6) != inventory_header_bytes)
-        return fail(LARDER_E_FORMAT, "inventory.header", "the inventory's header is not that of version %u", inventory_version);
+        return fail(LARDER_E_FORMAT, "inventory.header", "the inventory's header is not that of version %u",
+                    inventory_version);
     out_n = load_le<uint64_t>(p + 16);
     const uint64_t room = (b.size() - inventory_header_bytes) / inventory_entry_bytes;
     if (out_n > room) return fail(LARDER_E_TRUNCATED, "inventory", "the inventory ends before its last entry");
-    if (b.size() != inventory_header_bytes + out_n * inventory_entry_bytes) return fail(LARDER_E_FORMAT, "inventory", "there are bytes behind the inventory");
-    if (load_le<uint32_t>(p + at_crc) != checksum(b)) return fail(LARDER_E_CORRUPT, "inventory.crc", "the inventory's checksum does not hold");
-    if (std::memcmp(p + 24, layout.bytes, sizeof layout.bytes)) return fail(LARDER_E_IDENTITY, "inventory.layout", "the inventory is for another layout");
+    if (b.size() != inventory_header_bytes + out_n * inventory_entry_bytes)
+        return fail(LARDER_E_FORMAT, "inventory", "there are bytes behind the inventory");
+    if (load_le<uint32_t>(p + at_crc) != checksum(b))
+        return fail(LARDER_E_CORRUPT, "inventory.crc", "the inventory's checksum does not hold");
+    if (std::memcmp(p + 24, layout.bytes, sizeof layout.bytes))
+        return fail(LARDER_E_IDENTITY, "inventory.layout", "the inventory is for another layout");
     for (uint64_t i = 0; i < out_n; ++i) {
         const larder_quality q = inventory_at(b, i).quality;
-        if (q < LARDER_QUALITY_EXACT || q > LARDER_QUALITY_APPROXIMATE) return fail(LARDER_E_FORMAT, "inventory.entries", "entry %llu is not valid", (unsigned long long)i);
+        if (q < LARDER_QUALITY_EXACT || q > LARDER_QUALITY_APPROXIMATE)
+            return fail(LARDER_E_FORMAT, "inventory.entries", "entry %llu is not valid", (unsigned long long)i);
     }
     return LARDER_OK;
 }
@@ -90,8 +104,7 @@ InventoryEntry inventory_at(ByteSpan b, uint64_t i) noexcept {
 namespace {
 
 // Sets up a handle made by make_handle, or drops it; the error that led to it is kept.
-template <class T, class F>
-larder_status finish_handle(larder_context& c, T* h, T** out, F set_up) {
+template <class T, class F> larder_status finish_handle(larder_context& c, T* h, T** out, F set_up) {
     larder_status s;
     try {
         s = set_up(*h);
@@ -129,8 +142,8 @@ larder_status read_planner_options(const larder_planner_options* user, larder_pl
     return check_watermarks(o.low_watermark, o.high_watermark);
 }
 
-} // namespace
-} // namespace larder
+}  // namespace
+}  // namespace larder
 
 using namespace larder;
 
@@ -139,7 +152,8 @@ larder_planner::~larder_planner() {
     if (layout) layout->unref();
 }
 
-larder_status larder_planner::create(larder_context& c, larder_layout& layout, const larder_planner_options* user, larder_planner** out) {
+larder_status larder_planner::create(larder_context& c, larder_layout& layout, const larder_planner_options* user,
+                                     larder_planner** out) {
     larder_planner_options o;
     LARDER_TRY(read_planner_options(user, o));
     LARDER_TRY(check_groups(layout, o.n_tp));
@@ -177,7 +191,8 @@ larder_status larder_planner::import_inventory(uint32_t rank, ByteSpan bytes) {
 }
 
 struct larder_worker::PlanTask final : Task {
-    PlanTask(larder_worker& w, const Plan& p) : worker(w), plan(p), statuses(p.ops.size(), LARDER_OK, w.context->alloc) {}
+    PlanTask(larder_worker& w, const Plan& p)
+        : worker(w), plan(p), statuses(p.ops.size(), LARDER_OK, w.context->alloc) {}
     larder_worker& worker;
     Plan plan;
     Vec<larder_status> statuses;
@@ -212,21 +227,25 @@ larder_worker::~larder_worker() {
     }
 }
 
-larder_status larder_worker::create(larder_context& c, larder_layout& layout, const larder_worker_options* user, larder_worker** out) {
+larder_status larder_worker::create(larder_context& c, larder_layout& layout, const larder_worker_options* user,
+                                    larder_worker** out) {
     larder_worker_options o;
     LARDER_TRY(read_options(user, o, "larder_worker_options"));
     LARDER_TRY(check_reserved(o.flags, "flags"));
     LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     for (uint32_t* n : {&o.n_tp, &o.n_pp, &o.n_cp, &o.n_dp})
         if (!*n) *n = 1;
-    if (o.n_pp > 1 || o.n_cp > 1) return fail(LARDER_E_UNSUPPORTED, o.n_pp > 1 ? "n_pp" : "n_cp", "pipeline stages have layouts of their own; context parallelism is not built");
+    if (o.n_pp > 1 || o.n_cp > 1)
+        return fail(LARDER_E_UNSUPPORTED, o.n_pp > 1 ? "n_pp" : "n_cp",
+                    "pipeline stages have layouts of their own; context parallelism is not built");
     LARDER_TRY(check_range(o.tp, 0, o.n_tp - 1, "tp"));
     LARDER_TRY(check_range(o.pp, 0, o.n_pp - 1, "pp"));
     LARDER_TRY(check_range(o.cp, 0, o.n_cp - 1, "cp"));
     LARDER_TRY(check_range(o.dp, 0, o.n_dp - 1, "dp"));
     LARDER_TRY(check_range(o.n_blocks, 2, Id::max_index - 1, "n_blocks"));
     LARDER_TRY(check_range(o.engine_memory, 0, 1, "engine_memory"));
-    if ((o.file_bytes || o.segment_bytes) && !o.directory) return fail(LARDER_E_INVALID, "directory", "file_bytes and segment_bytes need a directory");
+    if ((o.file_bytes || o.segment_bytes) && !o.directory)
+        return fail(LARDER_E_INVALID, "directory", "file_bytes and segment_bytes need a directory");
     LARDER_TRY(check_groups(layout, o.n_tp));
     WorkerConfig w;
     w.n_blocks = uint32_t(o.n_blocks);
@@ -281,7 +300,8 @@ larder_status larder_worker::submit(const Plan& plan, larder_queue* queue, uint6
     Owned<PlanTask> owner(t, AllocDelete<PlanTask>(context->alloc));
     {
         std::lock_guard lock(mutex_);
-        if (!reports_.try_emplace(plan.id, context->alloc).second) return fail(LARDER_E_EXISTS, "plan", "this plan was submitted already and its report not taken");
+        if (!reports_.try_emplace(plan.id, context->alloc).second)
+            return fail(LARDER_E_EXISTS, "plan", "this plan was submitted already and its report not taken");
     }
     if (!queue) {
         run_task(*t);
@@ -314,7 +334,8 @@ larder_status larder_worker::take_report(larder_plan_id plan, larder_status* sta
     if (it == reports_.end()) return fail(LARDER_E_STALE, "plan", "no such plan, or its report was taken already");
     if (!it->second.done) return LARDER_PENDING;
     out_n = it->second.statuses.size();
-    if (n < out_n) return fail(LARDER_E_BUFFER_TOO_SMALL, "n", "the plan has %llu operations", (unsigned long long)out_n);
+    if (n < out_n)
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "n", "the plan has %llu operations", (unsigned long long)out_n);
     std::copy(it->second.statuses.begin(), it->second.statuses.end(), statuses);
     reports_.erase(it);
     return LARDER_OK;
@@ -324,7 +345,9 @@ larder_status larder_worker::inventory(void* buffer, uint64_t capacity, uint64_t
     Vec<InventoryEntry> entries(context->alloc);
     if (worker->store()) LARDER_TRY(worker->inventory(entries));
     out_n_bytes = inventory_header_bytes + entries.size() * inventory_entry_bytes;
-    if (capacity < out_n_bytes) return fail(LARDER_E_BUFFER_TOO_SMALL, "buffer", "the inventory has %llu bytes", (unsigned long long)out_n_bytes);
+    if (capacity < out_n_bytes)
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "buffer", "the inventory has %llu bytes",
+                    (unsigned long long)out_n_bytes);
     inventory_write(worker->layout().identity, entries, {static_cast<std::byte*>(buffer), size_t(out_n_bytes)});
     return LARDER_OK;
 }

@@ -13,7 +13,8 @@ namespace larder {
 // What all ranks have said that their tiers hold. Guarded by the planner's mutex.
 class ReportedDirectory final : public TierDirectory {
   public:
-    ReportedDirectory(const Allocator& a, uint32_t n_ranks) : all_(n_ranks == 64 ? ~uint64_t(0) : (uint64_t(1) << n_ranks) - 1), known_(a) {}
+    ReportedDirectory(const Allocator& a, uint32_t n_ranks)
+        : all_(n_ranks == 64 ? ~uint64_t(0) : (uint64_t(1) << n_ranks) - 1), known_(a) {}
     StoredAt find(const larder_key& key, larder_quality min_quality) noexcept override;
     void stored(const larder_key& key, larder_quality quality) override;
     void lost(const larder_key& key) noexcept override;
@@ -36,15 +37,16 @@ void inventory_write(const larder_key& layout, std::span<const InventoryEntry> e
 larder_status inventory_check(ByteSpan bytes, const larder_key& layout, uint64_t& out_n) noexcept;
 InventoryEntry inventory_at(ByteSpan bytes, uint64_t i) noexcept;
 
-} // namespace larder
+}  // namespace larder
 
 struct larder_planner final : larder::Handle {
     explicit larder_planner(larder_context& c) : Handle(larder::HandleType::planner, c) {}
     ~larder_planner();
-    static larder_status create(larder_context& c, larder_layout& layout, const larder_planner_options* options, larder_planner** out);
-    // Run what may make a plan; one with operations becomes the caller's handle. The handle is there first: a plan that is out and that nobody holds would keep its blocks for ever.
-    template <class Make>
-    larder_status hand_out(larder_plan** out, Make make) {
+    static larder_status create(larder_context& c, larder_layout& layout, const larder_planner_options* options,
+                                larder_planner** out);
+    // Run what may make a plan; one with operations becomes the caller's handle. The handle is there first: a plan that
+    // is out and that nobody holds would keep its blocks for ever.
+    template <class Make> larder_status hand_out(larder_plan** out, Make make) {
         auto handle = larder::make_owned<larder_plan>(context->alloc, *context, larder::Plan(context->alloc));
         const larder_status s = make(handle->plan);
         if (handle->plan.id) *out = context->adopt_handle(handle.release());
@@ -60,7 +62,8 @@ struct larder_planner final : larder::Handle {
 struct larder_worker final : larder::Handle {
     explicit larder_worker(larder_context& c) : Handle(larder::HandleType::worker, c), reports_(c.alloc) {}
     ~larder_worker();
-    static larder_status create(larder_context& c, larder_layout& layout, const larder_worker_options* options, larder_worker** out);
+    static larder_status create(larder_context& c, larder_layout& layout, const larder_worker_options* options,
+                                larder_worker** out);
 
     larder_status submit(const larder::Plan& plan, larder_queue* queue, uint64_t user_data, larder_job* out_job);
     larder_status take_report(larder_plan_id plan, larder_status* statuses, uint64_t n, uint64_t& out_n);

@@ -13,10 +13,16 @@ namespace {
 larder_key shard_identity(const larder_layout& layout, uint32_t tp, uint32_t n_tp) noexcept {
     if (n_tp == 1) return layout.identity;
     static constexpr char domain[] = "larder shard 1";
-    return Blake2b().add(domain, sizeof domain).add(layout.identity.bytes, sizeof layout.identity.bytes).add_le(tp).add_le(n_tp).finish();
+    return Blake2b()
+        .add(domain, sizeof domain)
+        .add(layout.identity.bytes, sizeof layout.identity.bytes)
+        .add_le(tp)
+        .add_le(n_tp)
+        .finish();
 }
 
-larder_kv_layer_view view_of(const GroupShape& shape, const ArenaStorage& storage, uint32_t group, uint32_t layer) noexcept {
+larder_kv_layer_view view_of(const GroupShape& shape, const ArenaStorage& storage, uint32_t group,
+                             uint32_t layer) noexcept {
     larder_kv_layer_view v = LARDER_KV_LAYER_VIEW_INIT;
     v.block_tokens = shape.block_tokens;
     v.n_kv_heads = shape.n_kv_heads;
@@ -36,13 +42,15 @@ larder_kv_layer_view view_of(const GroupShape& shape, const ArenaStorage& storag
     return v;
 }
 
-} // namespace
+}  // namespace
 
 larder_status check_groups(const larder_layout& layout, uint32_t n_tp) noexcept {
     for (uint32_t g = 0; g < layout.groups.size(); ++g) {
         const larder_layer_group& info = layout.groups[g].info;
-        if (info.kind == LARDER_GROUP_RECURRENT) return fail(LARDER_E_UNSUPPORTED, "layout", "group %u is recurrent: state slots are not built", g);
-        if (info.block_tokens != layout.groups[0].info.block_tokens) return fail(LARDER_E_UNSUPPORTED, "layout", "groups 0 and %u differ in block_tokens", g);
+        if (info.kind == LARDER_GROUP_RECURRENT)
+            return fail(LARDER_E_UNSUPPORTED, "layout", "group %u is recurrent: state slots are not built", g);
+        if (info.block_tokens != layout.groups[0].info.block_tokens)
+            return fail(LARDER_E_UNSUPPORTED, "layout", "groups 0 and %u differ in block_tokens", g);
         larder_group_info i;
         LARDER_TRY(layout.group_info(g, n_tp, i));
     }
@@ -50,7 +58,8 @@ larder_status check_groups(const larder_layout& layout, uint32_t n_tp) noexcept 
 }
 
 Worker::Worker(larder_context& c, larder_layout& layout, const WorkerConfig& config)
-    : context_(c), layout_(layout), n_blocks_(config.n_blocks), n_tp_(config.n_tp), engine_memory_(config.engine_memory), groups_(c.alloc),
+    : context_(c), layout_(layout), n_blocks_(config.n_blocks), n_tp_(config.n_tp),
+      engine_memory_(config.engine_memory), groups_(c.alloc),
       identity_(shard_identity(layout, config.tp, config.n_tp)) {
     layout.ref();
 }
@@ -94,7 +103,8 @@ larder_status Worker::init_groups() {
     storage_ = make_owned<ArenaStorage>(context_.alloc, context_, std::move(shapes));
     LARDER_TRY(storage_->map(LARDER_ARENA_ANON, LARDER_ARENA_LAYER_FIRST, false));
     for (uint32_t g = 0; g < groups_.size(); ++g)
-        for (uint32_t l = 0; l < groups_[g].views.size(); ++l) groups_[g].views[l] = view_of(groups_[g].shape, *storage_, g, l);
+        for (uint32_t l = 0; l < groups_[g].views.size(); ++l)
+            groups_[g].views[l] = view_of(groups_[g].shape, *storage_, g, l);
     return LARDER_OK;
 }
 
@@ -109,7 +119,9 @@ larder_status Worker::init_codec(const WorkerConfig& config) {
         set_last_error(why);
         return made;
     }
-    if (codec_->chain.salient_percent) return fail(LARDER_E_UNSUPPORTED, "codec", "the codec needs the saliency of tokens, which a KV manager does not have");
+    if (codec_->chain.salient_percent)
+        return fail(LARDER_E_UNSUPPORTED, "codec",
+                    "the codec needs the saliency of tokens, which a KV manager does not have");
     record_bound_ = record_header_bytes();
     for (const Group& g : groups_) {
         uint64_t bound = 0, workspace = 0;
@@ -130,34 +142,47 @@ larder_status Worker::init_store(const WorkerConfig& config) {
     LARDER_TRY(larder_store::open(context_, o, &store_));
     const uint64_t max = store_->info().max_object_bytes;
     if (record_bound_ > max)
-        return fail(LARDER_E_RANGE, has_file_ ? "segment_bytes" : "host_bytes", "an encoded block may have %llu bytes; the tiers take at most %llu",
+        return fail(LARDER_E_RANGE, has_file_ ? "segment_bytes" : "host_bytes",
+                    "an encoded block may have %llu bytes; the tiers take at most %llu",
                     (unsigned long long)record_bound_, (unsigned long long)max);
     return LARDER_OK;
 }
 
 larder_status Worker::layer_view(uint32_t group, uint32_t layer, larder_kv_layer_view& out) const noexcept {
-    if (group >= groups_.size()) return fail(LARDER_E_RANGE, "group", "group is %u; the layout has %zu", group, groups_.size());
-    if (layer >= groups_[group].views.size()) return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %zu", layer, group, groups_[group].views.size());
+    if (group >= groups_.size())
+        return fail(LARDER_E_RANGE, "group", "group is %u; the layout has %zu", group, groups_.size());
+    if (layer >= groups_[group].views.size())
+        return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %zu", layer, group,
+                    groups_[group].views.size());
     out = groups_[group].views[layer];
     return out.k ? LARDER_OK : fail(LARDER_E_STATE, "worker", "the engine has not registered this layer's tensors");
 }
 
 larder_status Worker::add_tensor(const larder_worker_tensor& t) {
     if (!engine_memory_) return fail(LARDER_E_STATE, "worker", "the worker has an arena of its own");
-    if (t.device != -1) return fail(LARDER_E_NO_DEVICE, "device", "tensors of device %d cannot be registered", t.device);
-    if (t.group >= groups_.size()) return fail(LARDER_E_RANGE, "group", "group is %u; the layout has %zu", t.group, groups_.size());
+    if (t.device != -1)
+        return fail(LARDER_E_NO_DEVICE, "device", "tensors of device %d cannot be registered", t.device);
+    if (t.group >= groups_.size())
+        return fail(LARDER_E_RANGE, "group", "group is %u; the layout has %zu", t.group, groups_.size());
     Group& g = groups_[t.group];
-    if (t.layer >= g.views.size()) return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %zu", t.layer, t.group, g.views.size());
+    if (t.layer >= g.views.size())
+        return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %zu", t.layer, t.group, g.views.size());
     larder_kv_layer_view v = t.view;
     const auto& planes = g.shape.planes;
     const auto fits = [&](const void* base, uint64_t token_bytes, uint64_t token_stride, uint64_t block_stride) {
-        return !token_bytes || (base && token_stride >= token_bytes && block_stride >= token_stride * (g.info.block_tokens - 1) + token_bytes);
+        return !token_bytes || (base && token_stride >= token_bytes &&
+                                block_stride >= token_stride * (g.info.block_tokens - 1) + token_bytes);
     };
-    if (!fits(v.k, planes[0].token_bytes, v.k_token_stride_bytes, v.k_block_stride_bytes) || !fits(v.v, planes[1].token_bytes, v.v_token_stride_bytes, v.v_block_stride_bytes) ||
+    if (!fits(v.k, planes[0].token_bytes, v.k_token_stride_bytes, v.k_block_stride_bytes) ||
+        !fits(v.v, planes[1].token_bytes, v.v_token_stride_bytes, v.v_block_stride_bytes) ||
         !fits(v.scales, planes[2].token_bytes, v.scale_token_stride_bytes, v.scale_block_stride_bytes))
-        return fail(LARDER_E_INVALID, "view", "a base is NULL or a stride too small for group %u, layer %u", t.group, t.layer);
-    if (v.n_blocks <= n_blocks_) return fail(LARDER_E_RANGE, "view.n_blocks", "the tensor has %llu blocks; %u are needed", (unsigned long long)v.n_blocks, n_blocks_ + 1);
-    if (g.views[t.layer].k) return fail(LARDER_E_EXISTS, "layer", "layer %u of group %u is registered already", t.layer, t.group);
+        return fail(LARDER_E_INVALID, "view", "a base is NULL or a stride too small for group %u, layer %u", t.group,
+                    t.layer);
+    if (v.n_blocks <= n_blocks_)
+        return fail(LARDER_E_RANGE, "view.n_blocks", "the tensor has %llu blocks; %u are needed",
+                    (unsigned long long)v.n_blocks, n_blocks_ + 1);
+    if (g.views[t.layer].k)
+        return fail(LARDER_E_EXISTS, "layer", "layer %u of group %u is registered already", t.layer, t.group);
     v.struct_size = sizeof v;
     v.block_tokens = g.info.block_tokens;
     v.n_kv_heads = g.info.n_kv_heads;
@@ -173,10 +198,13 @@ larder_status Worker::check_ready() const noexcept {
 }
 
 larder_status Worker::check(const Plan& plan) const noexcept {
-    if (!(plan.layout == layout_.identity)) return fail(LARDER_E_IDENTITY, "plan.layout", "the plan is for another layout");
+    if (!(plan.layout == layout_.identity))
+        return fail(LARDER_E_IDENTITY, "plan.layout", "the plan is for another layout");
     for (size_t i = 0; i < plan.ops.size(); ++i)
-        if (plan.ops[i].block > n_blocks_ || plan.ops[i].source > n_blocks_ || plan.ops[i].n_tokens > groups_[0].info.block_tokens)
-            return fail(LARDER_E_RANGE, "plan.ops", "operation %zu names a block or tokens that this worker does not have", i);
+        if (plan.ops[i].block > n_blocks_ || plan.ops[i].source > n_blocks_ ||
+            plan.ops[i].n_tokens > groups_[0].info.block_tokens)
+            return fail(LARDER_E_RANGE, "plan.ops",
+                        "operation %zu names a block or tokens that this worker does not have", i);
     return check_ready();
 }
 
@@ -191,7 +219,8 @@ larder_status Worker::inventory(Vec<InventoryEntry>& out) {
             auto& w = *static_cast<Walk*>(ctx);
             if (!(i->meta.layout == w.identity)) return 0;
             try {
-                w.out.push_back({i->key, i->meta.parent, i->meta.n_tokens, i->meta.quality ? i->meta.quality : LARDER_QUALITY_EXACT});
+                w.out.push_back({i->key, i->meta.parent, i->meta.n_tokens,
+                                 i->meta.quality ? i->meta.quality : LARDER_QUALITY_EXACT});
             } catch (const std::bad_alloc&) {
                 w.no_memory = true;
             }
@@ -214,4 +243,4 @@ StoredAt StoreDirectory::find(const larder_key& key, larder_quality min_quality)
     }
 }
 
-} // namespace larder
+}  // namespace larder

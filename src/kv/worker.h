@@ -14,7 +14,7 @@
 namespace larder {
 
 struct WorkerConfig {
-    uint32_t n_blocks = 0;       // without the null block
+    uint32_t n_blocks = 0;  // without the null block
     uint32_t tp = 0, n_tp = 1, dp = 0;
     uint64_t host_bytes = 0;
     const char* directory = nullptr;
@@ -80,7 +80,7 @@ class Worker {
 
     larder_status layer_view(uint32_t group, uint32_t layer, larder_kv_layer_view& out) const noexcept;
     larder_status add_tensor(const larder_worker_tensor& t);
-    larder_status check_ready() const noexcept;      // E_STATE while tensors are missing
+    larder_status check_ready() const noexcept;  // E_STATE while tensors are missing
     larder_status check(const Plan& plan) const noexcept;
 
     // Runs a plan on the calling thread; one status per operation. Several threads may run plans at once.
@@ -92,7 +92,7 @@ class Worker {
     larder_store* store() const noexcept { return store_; }
     const larder_key& identity() const noexcept { return identity_; }  // of this rank's shard
     larder_quality quality() const noexcept { return codec_ ? codec_->quality() : LARDER_QUALITY_EXACT; }
-    uint32_t n_layers() const noexcept { return n_layers_; }           // over all groups
+    uint32_t n_layers() const noexcept { return n_layers_; }  // over all groups
     uint64_t block_bytes() const noexcept { return block_bytes_; }
     const larder_layout& layout() const noexcept { return layout_; }
     // Appends what the tiers hold of this shard.
@@ -104,9 +104,9 @@ class Worker {
         larder_group_info info{};
         GroupShape shape;
         larder_stream_shape stream{};
-        Vec<larder_kv_layer_view> views;             // one per layer
+        Vec<larder_kv_layer_view> views;  // one per layer
     };
-    struct Load;                                     // a record on its way
+    struct Load;  // a record on its way
     larder_status init_groups();
     larder_status init_store(const WorkerConfig& config);
     larder_status init_codec(const WorkerConfig& config);
@@ -115,7 +115,8 @@ class Worker {
     RecordBuffer borrow_buffer() noexcept;
     void give_back(RecordBuffer buffer) noexcept;
     void place_records(std::span<Load* const> loads, std::span<larder_store_get_item> items, RecordBuffer& buffer);
-    void read_records(Vec<Load>& loads, RecordBuffer& buffer, std::span<larder_status> statuses, const PlanWatch& watch);
+    void read_records(Vec<Load>& loads, RecordBuffer& buffer, std::span<larder_status> statuses,
+                      const PlanWatch& watch);
     larder_status missing(const larder_key& key);
     larder_status parse(Load& l) const;
     larder_status check_stream(const Group& g, const PlanOp& op, ByteSpan stream) const noexcept;
@@ -159,4 +160,4 @@ class StoreDirectory final : public TierDirectory {
     Worker& worker_;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -8,14 +8,17 @@
 namespace larder {
 namespace {
 
-// A record (docs/formats/block.md) begins with these, then for each group {u32 stream bytes, u32 scale bytes}, then streams and scales.
+// A record (docs/formats/block.md) begins with these, then for each group {u32 stream bytes, u32 scale bytes}, then
+// streams and scales.
 constexpr uint32_t record_magic = 0x4b4c424c;  // "LBLK"
 constexpr uint16_t record_version = 1;
 constexpr size_t record_head_bytes = 8, record_group_bytes = 8;
 
-} // namespace
+}  // namespace
 
-size_t Worker::record_header_bytes() const noexcept { return record_head_bytes + groups_.size() * record_group_bytes; }
+size_t Worker::record_header_bytes() const noexcept {
+    return record_head_bytes + groups_.size() * record_group_bytes;
+}
 
 // Scales of the engine are kept as they are, behind the group's stream: [layer][token][scale_bytes], then their CRC32C.
 uint64_t Worker::scale_record_bytes(const Group& g) noexcept {
@@ -50,7 +53,8 @@ void Worker::run(const Plan& plan, std::span<larder_status> statuses, const Plan
     for (size_t i = 0; i < plan.ops.size(); ++i) {
         const PlanOp& op = plan.ops[i];
         if (op.kind != PlanOpKind::store) continue;
-        statuses[i] = watch.cancelled && watch.cancelled(watch.ctx) ? LARDER_E_CANCELLED : run_store(op, record, workspace);
+        statuses[i] =
+            watch.cancelled && watch.cancelled(watch.ctx) ? LARDER_E_CANCELLED : run_store(op, record, workspace);
         if (watch.moved && statuses[i] == LARDER_OK) watch.moved(watch.ctx, record.size());
     }
     for (size_t i = 0; i < plan.ops.size(); ++i) {
@@ -112,7 +116,8 @@ void Worker::run_loads(const Plan& plan, std::span<larder_status> statuses, cons
 }
 
 // Every record is in memory, verified and parsed before the first layer is decoded.
-void Worker::read_records(Vec<Load>& loads, RecordBuffer& buffer, std::span<larder_status> statuses, const PlanWatch& watch) {
+void Worker::read_records(Vec<Load>& loads, RecordBuffer& buffer, std::span<larder_status> statuses,
+                          const PlanWatch& watch) {
     Vec<larder_object_want> wants(loads.size(), larder_object_want LARDER_OBJECT_WANT_INIT, context_.alloc);
     Vec<larder_store_get_item> items(context_.alloc);
     Vec<Load*> of(context_.alloc);
@@ -124,7 +129,8 @@ void Worker::read_records(Vec<Load>& loads, RecordBuffer& buffer, std::span<lard
             statuses[l.index] = LARDER_E_CANCELLED;
             continue;
         }
-        const larder_object_info info = store_ ? store_->lookup(l.op->key, &wants[i]) : larder_object_info LARDER_OBJECT_INFO_INIT;
+        const larder_object_info info =
+            store_ ? store_->lookup(l.op->key, &wants[i]) : larder_object_info LARDER_OBJECT_INFO_INIT;
         if (!store_ || info.status != LARDER_OK || info.meta.n_tokens != l.op->n_tokens) {
             statuses[l.index] = LARDER_E_NOT_FOUND;
             continue;
@@ -185,7 +191,8 @@ larder_status Worker::parse(Load& l) const {
     ByteReader in(l.record);
     if (in.get<uint32_t>() != record_magic) return fail(LARDER_E_FORMAT, "record", "the record is not a block's");
     if (in.get<uint16_t>() != record_version) return fail(LARDER_E_VERSION, "record", "the record has another version");
-    if (in.get<uint16_t>() != groups_.size()) return fail(LARDER_E_IDENTITY, "record", "the record has another number of groups");
+    if (in.get<uint16_t>() != groups_.size())
+        return fail(LARDER_E_IDENTITY, "record", "the record has another number of groups");
     ByteReader body(l.record);
     body.take(record_header_bytes());
     l.streams.reserve(groups_.size());
@@ -195,8 +202,10 @@ larder_status Worker::parse(Load& l) const {
         const ByteSpan scales = body.take(in.get<uint32_t>());
         if (!in.ok() || !body.ok()) return fail(LARDER_E_TRUNCATED, "record", "the record ends before its last stream");
         LARDER_TRY(check_stream(g, *l.op, stream));
-        if (scales.size() != scale_record_bytes(g)) return fail(LARDER_E_IDENTITY, "record", "the record has other scales");
-        if (!scales.empty() && crc32c(0, scales.data(), scales.size() - 4) != load_le<uint32_t>(scales.data() + scales.size() - 4))
+        if (scales.size() != scale_record_bytes(g))
+            return fail(LARDER_E_IDENTITY, "record", "the record has other scales");
+        if (!scales.empty() &&
+            crc32c(0, scales.data(), scales.size() - 4) != load_le<uint32_t>(scales.data() + scales.size() - 4))
             return fail(LARDER_E_CORRUPT, "record", "the checksum of the scales does not hold");
         l.streams.push_back(stream);
         l.scales.push_back(scales);
@@ -209,9 +218,11 @@ larder_status Worker::check_stream(const Group& g, const PlanOp& op, ByteSpan st
     LARDER_TRY(stream_inspect(stream, info));
     const larder_stream_shape& s = info.shape;
     if (info.n_bytes != stream.size()) return fail(LARDER_E_TRUNCATED, "record", "the record ends inside a stream");
-    if (!(info.identity.layout == identity_) || !(info.identity.content == op.key)) return fail(LARDER_E_IDENTITY, "record", "the record is another block's");
-    if (s.n_layers != g.stream.n_layers || s.n_tokens != op.n_tokens || s.n_kv_heads != g.stream.n_kv_heads || s.k_dim != g.stream.k_dim || s.v_dim != g.stream.v_dim ||
-        s.k_dtype != g.stream.k_dtype || (s.v_dim && s.v_dtype != g.stream.v_dtype))
+    if (!(info.identity.layout == identity_) || !(info.identity.content == op.key))
+        return fail(LARDER_E_IDENTITY, "record", "the record is another block's");
+    if (s.n_layers != g.stream.n_layers || s.n_tokens != op.n_tokens || s.n_kv_heads != g.stream.n_kv_heads ||
+        s.k_dim != g.stream.k_dim || s.v_dim != g.stream.v_dim || s.k_dtype != g.stream.k_dtype ||
+        (s.v_dim && s.v_dtype != g.stream.v_dtype))
         return fail(LARDER_E_IDENTITY, "record", "the record has another shape");
     return LARDER_OK;
 }
@@ -256,7 +267,8 @@ larder_status Worker::decode_layer(const Load& l, uint32_t group, uint32_t layer
     if (!token_bytes) return LARDER_OK;
     const std::byte* scales = l.scales[group].data() + uint64_t(layer) * g.info.block_tokens * token_bytes;
     std::byte* to = static_cast<std::byte*>(v.scales) + l.op->block * v.scale_block_stride_bytes;
-    for (uint32_t i = 0; i < l.op->n_tokens; ++i) std::memcpy(to + i * v.scale_token_stride_bytes, scales + i * token_bytes, token_bytes);
+    for (uint32_t i = 0; i < l.op->n_tokens; ++i)
+        std::memcpy(to + i * v.scale_token_stride_bytes, scales + i * token_bytes, token_bytes);
     return LARDER_OK;
 }
 
@@ -288,7 +300,10 @@ larder_status Worker::encode_group(size_t index, const PlanOp& op, Vec<std::byte
     std::byte* to = record.data() + first;
     for (const larder_kv_layer_view& v : g.views)
         for (uint32_t i = 0; i < g.info.block_tokens; ++i, to += token_bytes)
-            std::memcpy(to, static_cast<std::byte*>(v.scales) + op.block * v.scale_block_stride_bytes + i * v.scale_token_stride_bytes, token_bytes);
+            std::memcpy(to,
+                        static_cast<std::byte*>(v.scales) + op.block * v.scale_block_stride_bytes +
+                            i * v.scale_token_stride_bytes,
+                        token_bytes);
     store_le(to, crc32c(0, record.data() + first, size_t(to - record.data()) - first));
     return LARDER_OK;
 }
@@ -313,7 +328,8 @@ larder_status Worker::run_store(const PlanOp& op, Vec<std::byte>& record, Vec<st
     item.data = record.data();
     item.n_bytes = record.size();
     larder_status s = store_->put(item);
-    // Somebody else puts the same block just now: whether that succeeds must be known, or a flush would promise too much.
+    // Somebody else puts the same block just now: whether that succeeds must be known, or a flush would promise too
+    // much.
     for (int i = 0; s == LARDER_RETRY && i < 10000; ++i) {
         context_.os.sleep_ns(20000);
         s = store_->put(item);
@@ -323,4 +339,4 @@ larder_status Worker::run_store(const PlanOp& op, Vec<std::byte>& record, Vec<st
     return fail(LARDER_E_NOMEM, "", "no memory to encode a block");
 }
 
-} // namespace larder
+}  // namespace larder

@@ -36,39 +36,49 @@ larder_status check_sizes(const larder_arena_options& o, uint64_t page_bytes) {
     LARDER_TRY(check_range(o.high_watermark, o.low_watermark, 1000, "high_watermark"));
     LARDER_TRY(check_range(o.n_lookahead, 0, 1u << 24, "n_lookahead"));
     LARDER_TRY(check_range(o.run_blocks, 0, 1u << RunPool::max_order, "run_blocks"));
-    if (o.run_blocks && !std::has_single_bit(o.run_blocks)) return fail(LARDER_E_INVALID, "run_blocks", "run_blocks %u is not a power of two", o.run_blocks);
+    if (o.run_blocks && !std::has_single_bit(o.run_blocks))
+        return fail(LARDER_E_INVALID, "run_blocks", "run_blocks %u is not a power of two", o.run_blocks);
     LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     LARDER_TRY(check_range(o.granule_bytes, page_bytes, max_contiguous_granule, "granule_bytes"));
-    if (!std::has_single_bit(o.granule_bytes)) return fail(LARDER_E_INVALID, "granule_bytes", "granule_bytes %u is not a power of two", o.granule_bytes);
+    if (!std::has_single_bit(o.granule_bytes))
+        return fail(LARDER_E_INVALID, "granule_bytes", "granule_bytes %u is not a power of two", o.granule_bytes);
     return check_range(o.budget_bytes, 0, uint64_t(1) << 46, "budget_bytes");
 }
 
 larder_status check_choices(const larder_arena_options& o, bool imported, uint32_t n_groups, const Topology& t) {
-    if (o.flags & ~known_flags) return fail(LARDER_E_TOO_NEW, "flags", "flags 0x%x has a bit that this library does not know", o.flags);
-    if (o.mode != LARDER_ARENA_PAGED && o.mode != LARDER_ARENA_CONTIGUOUS) return fail(LARDER_E_INVALID, "mode", "there is no mode %d", o.mode);
-    if (o.order != LARDER_ARENA_LAYER_FIRST && o.order != LARDER_ARENA_PAGE_FIRST) return fail(LARDER_E_INVALID, "order", "there is no order %d", o.order);
+    if (o.flags & ~known_flags)
+        return fail(LARDER_E_TOO_NEW, "flags", "flags 0x%x has a bit that this library does not know", o.flags);
+    if (o.mode != LARDER_ARENA_PAGED && o.mode != LARDER_ARENA_CONTIGUOUS)
+        return fail(LARDER_E_INVALID, "mode", "there is no mode %d", o.mode);
+    if (o.order != LARDER_ARENA_LAYER_FIRST && o.order != LARDER_ARENA_PAGE_FIRST)
+        return fail(LARDER_E_INVALID, "order", "there is no order %d", o.order);
     const bool paged = o.mode == LARDER_ARENA_PAGED;
     if (imported) {
-        if (o.memory != LARDER_ARENA_IMPORTED) return fail(LARDER_E_INVALID, "memory", "an imported arena has memory IMPORTED");
+        if (o.memory != LARDER_ARENA_IMPORTED)
+            return fail(LARDER_E_INVALID, "memory", "an imported arena has memory IMPORTED");
         if (!paged) return fail(LARDER_E_INVALID, "mode", "an imported arena is PAGED");
         if (!o.n_blocks) return fail(LARDER_E_INVALID, "n_blocks", "an imported arena needs n_blocks");
     } else if (o.memory != LARDER_ARENA_ANON && o.memory != LARDER_ARENA_MEMFD) {
         return fail(LARDER_E_INVALID, "memory", "memory %d cannot be created", o.memory);
     }
-    if (o.memory == LARDER_ARENA_MEMFD && !t.memfd) return fail(LARDER_E_UNSUPPORTED, "memory", "this system has no shared memory by file descriptor");
+    if (o.memory == LARDER_ARENA_MEMFD && !t.memfd)
+        return fail(LARDER_E_UNSUPPORTED, "memory", "this system has no shared memory by file descriptor");
     if (o.n_blocks && o.n_block_counts != n_groups)
-        return fail(LARDER_E_INVALID, "n_block_counts", "n_blocks has %u entries; the layout has %u groups", o.n_block_counts, n_groups);
+        return fail(LARDER_E_INVALID, "n_block_counts", "n_blocks has %u entries; the layout has %u groups",
+                    o.n_block_counts, n_groups);
     if (!o.n_blocks && o.n_block_counts) return fail(LARDER_E_INVALID, "n_blocks", "n_blocks is NULL");
     if (!paged && o.n_blocks) return fail(LARDER_E_INVALID, "n_blocks", "a CONTIGUOUS arena is sized by budget_bytes");
-    if (!o.n_blocks && !o.budget_bytes) return fail(LARDER_E_INVALID, "budget_bytes", "either budget_bytes or n_blocks must be given");
+    if (!o.n_blocks && !o.budget_bytes)
+        return fail(LARDER_E_INVALID, "budget_bytes", "either budget_bytes or n_blocks must be given");
     return LARDER_OK;
 }
 
-} // namespace
+}  // namespace
 
 larder_arena::larder_arena(larder_context& c, larder_layout& l, const larder_arena_options& o)
-    : Handle(HandleType::arena, c), layout_(&l), options_(o), shapes_(c.alloc), groups_(c.alloc), storage_(nullptr, {c.alloc}), tables_(nullptr, {c.alloc}), roots_(c.alloc),
-      contig_(nullptr, {c.alloc}), seqs_(c.alloc), free_seqs_(c.alloc) {
+    : Handle(HandleType::arena, c), layout_(&l), options_(o), shapes_(c.alloc), groups_(c.alloc),
+      storage_(nullptr, {c.alloc}), tables_(nullptr, {c.alloc}), roots_(c.alloc), contig_(nullptr, {c.alloc}),
+      seqs_(c.alloc), free_seqs_(c.alloc) {
     l.ref();  // last: a constructor that throws runs no destructor
 }
 
@@ -78,18 +88,20 @@ larder_arena::~larder_arena() {
         StatSums sums{};
         collect(sums);
         context->stats.detach(*this);
-        for (Stat s : {Stat::arena_allocs, Stat::arena_alloc_failures, Stat::arena_cow_copies}) context->stats.add(s, sums[size_t(s)]);
+        for (Stat s : {Stat::arena_allocs, Stat::arena_alloc_failures, Stat::arena_cow_copies})
+            context->stats.add(s, sums[size_t(s)]);
     }
     if (options_.reclaim.drop) options_.reclaim.drop(options_.reclaim.ctx);
     layout_->unref();
 }
 
-larder_status larder_arena::create(larder_context& c, larder_layout& layout, const larder_arena_options* user, larder_arena** out) {
+larder_status larder_arena::create(larder_context& c, larder_layout& layout, const larder_arena_options* user,
+                                   larder_arena** out) {
     return make(c, layout, user, nullptr, out);
 }
 
-larder_status larder_arena::import(larder_context& c, larder_layout& layout, const larder_arena_options* user, const larder_arena_import_options* user_import,
-                                   larder_arena** out) {
+larder_status larder_arena::import(larder_context& c, larder_layout& layout, const larder_arena_options* user,
+                                   const larder_arena_import_options* user_import, larder_arena** out) {
     larder_arena_import_options i;
     LARDER_TRY(read_options(user_import, i, "larder_arena_import_options"));
     if (!i.tensors || !i.n_tensors) return fail(LARDER_E_INVALID, "tensors", "no tensors are given");
@@ -98,8 +110,8 @@ larder_status larder_arena::import(larder_context& c, larder_layout& layout, con
     return make(c, layout, user, &i, out);
 }
 
-larder_status larder_arena::make(larder_context& c, larder_layout& layout, const larder_arena_options* user, const larder_arena_import_options* import_options,
-                                 larder_arena** out) {
+larder_status larder_arena::make(larder_context& c, larder_layout& layout, const larder_arena_options* user,
+                                 const larder_arena_import_options* import_options, larder_arena** out) {
     larder_arena_options o;
     LARDER_TRY(read_options(user, o, "larder_arena_options"));
     LARDER_TRY(fill_defaults(o, import_options));
@@ -151,19 +163,24 @@ larder_status larder_arena::set_up_paged(const larder_arena_import_options* impo
     LARDER_TRY(size_groups());
     const uint32_t n_cpus = context->os.topology().n_cpus;
     storage_ = make_owned<ArenaStorage>(context->alloc, *context, shapes_);
-    LARDER_TRY(import_options ? storage_->import(*import_options) : storage_->map(options_.memory, options_.order, options_.flags & LARDER_ARENA_POPULATE));
+    LARDER_TRY(import_options ? storage_->import(*import_options)
+                              : storage_->map(options_.memory, options_.order, options_.flags & LARDER_ARENA_POPULATE));
     uint64_t total = 0;
     for (uint32_t g = 0; g < n_groups(); ++g) {
-        groups_.push_back(make_owned<Group>(context->alloc, context->alloc, layout_->groups[g].info, uint32_t(total), uint32_t(shapes_[g].n_blocks), context->random_generation(), n_cpus));
+        groups_.push_back(make_owned<Group>(context->alloc, context->alloc, layout_->groups[g].info, uint32_t(total),
+                                            uint32_t(shapes_[g].n_blocks), context->random_generation(), n_cpus));
         groups_[g]->index = g;
         groups_[g]->storage = storage_.get();
         if (options_.run_blocks) groups_[g]->pool.use_runs(context->alloc, options_.max_seqs, options_.run_blocks);
         total += shapes_[g].n_blocks;
     }
-    const uint64_t entries = options_.max_table_entries ? options_.max_table_entries : 4 * total + 1024 * uint64_t(options_.max_seqs);
+    const uint64_t entries =
+        options_.max_table_entries ? options_.max_table_entries : 4 * total + 1024 * uint64_t(options_.max_seqs);
     // Inner nodes are a 63rd of the leaves at most, and three more on a path being copied.
     const uint64_t n_nodes = entries / BlockTables::fanout * 65 / 64 + 8;
-    if (n_nodes >= SlotPool::none) return fail(LARDER_E_RANGE, "max_table_entries", "%llu table entries are too many", (unsigned long long)entries);
+    if (n_nodes >= SlotPool::none)
+        return fail(LARDER_E_RANGE, "max_table_entries", "%llu table entries are too many",
+                    (unsigned long long)entries);
     tables_ = make_owned<BlockTables>(context->alloc, context->alloc, uint32_t(n_nodes), n_cpus);
     roots_.resize(size_t(options_.max_seqs) * n_groups());
     return LARDER_OK;
@@ -176,8 +193,9 @@ larder_status larder_arena::size_groups() {
     for (uint32_t g = 0; g < n_groups(); ++g) {
         if (options_.n_blocks) shapes_[g].n_blocks = options_.n_blocks[g];
         if (shapes_[g].n_blocks < 2 && !options_.n_blocks)
-            return fail(LARDER_E_NOSPACE, "budget_bytes", "budget_bytes %llu is too small for two blocks of %llu bytes in group %u", (unsigned long long)options_.budget_bytes,
-                        (unsigned long long)shapes_[g].block_bytes, g);
+            return fail(LARDER_E_NOSPACE, "budget_bytes",
+                        "budget_bytes %llu is too small for two blocks of %llu bytes in group %u",
+                        (unsigned long long)options_.budget_bytes, (unsigned long long)shapes_[g].block_bytes, g);
         LARDER_TRY(check_range(shapes_[g].n_blocks, 2, Id::max_index, "n_blocks"));
         total += shapes_[g].n_blocks;
     }
@@ -185,7 +203,8 @@ larder_status larder_arena::size_groups() {
 }
 
 larder_status larder_arena::divide_budget() {
-    // One null block each; states first; then windows that need less than their share drop out until the rest is divided evenly.
+    // One null block each; states first; then windows that need less than their share drop out until the rest is
+    // divided evenly.
     uint64_t left = options_.budget_bytes;
     Vec<uint64_t> cap(n_groups(), Id::max_index, context->alloc);
     auto take = [&](uint32_t g, uint64_t n) {
@@ -199,9 +218,12 @@ larder_status larder_arena::divide_budget() {
     for (uint32_t g = 0; g < n_groups(); ++g) {
         const larder_layer_group& info = layout_->groups[g].info;
         const bool state = info.kind == LARDER_GROUP_RECURRENT;
-        if (!take(g, state ? 1 + 2 * uint64_t(options_.max_seqs) : 1)) return LARDER_OK;  // too small: size_groups() says so
+        if (!take(g, state ? 1 + 2 * uint64_t(options_.max_seqs) : 1))
+            return LARDER_OK;  // too small: size_groups() says so
         open[g] = !state;
-        if (info.kind == LARDER_GROUP_WINDOW) cap[g] = options_.max_seqs * (uint64_t(info.window) / info.block_tokens + info.n_sinks / info.block_tokens + 4);
+        if (info.kind == LARDER_GROUP_WINDOW)
+            cap[g] =
+                options_.max_seqs * (uint64_t(info.window) / info.block_tokens + info.n_sinks / info.block_tokens + 4);
     }
     for (;;) {
         double bytes_per_token = 0;
@@ -229,13 +251,15 @@ larder_status larder_arena::check_group(uint32_t group) const noexcept {
 }
 
 larder_status larder_arena::check_paged() const noexcept {
-    if (paged()) [[likely]] return LARDER_OK;
+    if (paged()) [[likely]]
+        return LARDER_OK;
     return fail(LARDER_E_UNSUPPORTED, "mode", "a CONTIGUOUS arena has no blocks");
 }
 
 larder_status larder_arena::check_plane(uint32_t group, uint32_t layer, larder_plane plane) const noexcept {
     LARDER_TRY(check_group(group));
-    if (layer >= shapes_[group].n_layers) return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %u", layer, group, shapes_[group].n_layers);
+    if (layer >= shapes_[group].n_layers)
+        return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %u", layer, group, shapes_[group].n_layers);
     return check_range(uint32_t(plane), LARDER_PLANE_K, LARDER_PLANE_SCALE, "plane");
 }
 
@@ -255,7 +279,8 @@ larder_status larder_arena::group_query(uint32_t group, larder_arena_group_state
     out.n_retired = pool.n_retired();
     out.n_used = out.n_blocks - 1 - out.n_free - out.n_retired;
     const uint64_t usable = out.n_blocks - 1;
-    if (out.n_free * 1000 < usable * options_.low_watermark) out.n_to_reclaim = (usable * options_.high_watermark + 999) / 1000 - out.n_free;
+    if (out.n_free * 1000 < usable * options_.low_watermark)
+        out.n_to_reclaim = (usable * options_.high_watermark + 999) / 1000 - out.n_free;
     out.mapped_bytes = storage_->mapped_bytes(group);
     return LARDER_OK;
 }
@@ -263,8 +288,12 @@ larder_status larder_arena::group_query(uint32_t group, larder_arena_group_state
 larder_status larder_arena::layer_view(uint32_t group, uint32_t layer, larder_arena_layer& out) const noexcept {
     LARDER_TRY(check_plane(group, layer, LARDER_PLANE_K));
     const GroupShape& s = shapes_[group];
-    auto base = [&](uint32_t p) -> void* { return paged() ? storage_->plane(group, layer, p).base : contig_->base(0, group, layer, p); };
-    auto stride = [&](uint32_t p) { return paged() ? storage_->plane(group, layer, p).block_stride : contig_->range_bytes(group, p); };
+    auto base = [&](uint32_t p) -> void* {
+        return paged() ? storage_->plane(group, layer, p).base : contig_->base(0, group, layer, p);
+    };
+    auto stride = [&](uint32_t p) {
+        return paged() ? storage_->plane(group, layer, p).block_stride : contig_->range_bytes(group, p);
+    };
     out = LARDER_ARENA_LAYER_INIT;
     out.n_kv_heads = s.n_kv_heads;
     out.k_base = base(0);
@@ -282,7 +311,9 @@ larder_status larder_arena::layer_view(uint32_t group, uint32_t layer, larder_ar
     return LARDER_OK;
 }
 
-larder_status larder_arena::trim(uint64_t keep_bytes) noexcept { return paged() ? LARDER_OK : contig_->trim(keep_bytes); }
+larder_status larder_arena::trim(uint64_t keep_bytes) noexcept {
+    return paged() ? LARDER_OK : contig_->trim(keep_bytes);
+}
 
 void larder_arena::collect(StatSums& sums) const noexcept {
     for (auto& g : groups_) {

@@ -1,7 +1,8 @@
 // The arena behind larder/arena.h, and what the kv room uses of it.
 //
-// The public functions map one to one to methods. Beyond them there is the unchecked side, by group and block number, for callers that hold a reference on what they name:
-// block numbers of live blocks are stable, so a caller may keep (group, number) beside the id.
+// The public functions map one to one to methods. Beyond them there is the unchecked side, by group and block number,
+// for callers that hold a reference on what they name: block numbers of live blocks are stable, so a caller may keep
+// (group, number) beside the id.
 #pragma once
 
 #include <mutex>
@@ -22,7 +23,8 @@ struct BlockRef {
 
 // One layer group of an arena.
 struct ArenaGroup {
-    ArenaGroup(const Allocator& a, const larder_layer_group& i, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation, uint32_t n_cpus)
+    ArenaGroup(const Allocator& a, const larder_layer_group& i, uint32_t first_index, uint32_t n_blocks,
+               uint32_t first_generation, uint32_t n_cpus)
         : info(i), pool(a, first_index, n_blocks, first_generation, n_cpus) {}
     // Table entries that n_tokens tokens need.
     uint64_t blocks_for(uint64_t n_tokens) const noexcept {
@@ -49,16 +51,17 @@ struct CopyList {
     uint32_t n = 0;
 };
 
-} // namespace larder
+}  // namespace larder
 
 struct larder_arena final : larder::Handle, larder::StatSource {
     using Group = larder::ArenaGroup;
 
     larder_arena(larder_context& c, larder_layout& layout, const larder_arena_options& o);
     ~larder_arena();
-    static larder_status create(larder_context& c, larder_layout& layout, const larder_arena_options* options, larder_arena** out);
-    static larder_status import(larder_context& c, larder_layout& layout, const larder_arena_options* options, const larder_arena_import_options* import_options,
+    static larder_status create(larder_context& c, larder_layout& layout, const larder_arena_options* options,
                                 larder_arena** out);
+    static larder_status import(larder_context& c, larder_layout& layout, const larder_arena_options* options,
+                                const larder_arena_import_options* import_options, larder_arena** out);
 
     bool paged() const noexcept { return options_.mode == LARDER_ARENA_PAGED; }
     uint32_t n_groups() const noexcept { return uint32_t(layout_->groups.size()); }
@@ -85,7 +88,9 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     bool host_visible() const noexcept { return !storage_ || storage_->host_visible(); }
     const larder::GroupShape& shape(uint32_t group) const noexcept { return shapes_[group]; }
     // The first n_tokens tokens in every layer, host memory.
-    void copy_block(uint32_t group, uint32_t dst, uint32_t src, uint64_t n_tokens) noexcept { storage_->copy_block(group, dst, src, n_tokens); }
+    void copy_block(uint32_t group, uint32_t dst, uint32_t src, uint64_t n_tokens) noexcept {
+        storage_->copy_block(group, dst, src, n_tokens);
+    }
 
     // --- sequences ---------------------------------------------------------------------------------
     larder_status seq_create(larder_seq* out) noexcept;
@@ -94,7 +99,8 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder_status seq_make_writable(larder_seq seq, uint64_t first, uint64_t n, larder::CopyList& copies) noexcept;
     larder_status seq_truncate(larder_seq seq, uint64_t n_tokens) noexcept;
     larder_status seq_fork(larder_seq seq, uint64_t n_tokens, std::span<larder_seq> out) noexcept;
-    larder_status seq_attach(larder_seq seq, uint32_t group, std::span<const larder_block> blocks, uint64_t n_tokens) noexcept;
+    larder_status seq_attach(larder_seq seq, uint32_t group, std::span<const larder_block> blocks,
+                             uint64_t n_tokens) noexcept;
     larder_status seq_slide(larder_seq seq, uint64_t n_computed) noexcept;
     larder_status seq_length(larder_seq seq, uint64_t* out) noexcept;
     larder_status seq_blocks(larder_seq seq, uint32_t group, uint64_t first, std::span<larder_block> out) noexcept;
@@ -102,11 +108,14 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder_status seq_base(larder_seq seq, uint32_t group, uint32_t layer, larder_plane plane, void** out) noexcept;
 
     // --- exports -----------------------------------------------------------------------------------
-    larder_status block_table(uint32_t group, std::span<const larder_seq> seqs, uint32_t n_rows, int32_t* dst, uint64_t row_stride) noexcept;
-    larder_status block_csr(uint32_t group, std::span<const larder_seq> seqs, uint32_t n_rows, int32_t* indptr, int32_t* indices, uint64_t capacity, int32_t* last_page_len,
-                            uint64_t* out_n) noexcept;
-    larder_status block_pointers(uint32_t group, uint32_t layer, larder_plane plane, std::span<const larder_seq> seqs, uint32_t n_rows, void** dst, uint64_t row_stride) noexcept;
-    larder_status slot_mapping(uint32_t group, std::span<const larder_arena_range> ranges, void* dst, uint32_t entry_bytes, uint64_t n_entries, uint64_t* out_n) noexcept;
+    larder_status block_table(uint32_t group, std::span<const larder_seq> seqs, uint32_t n_rows, int32_t* dst,
+                              uint64_t row_stride) noexcept;
+    larder_status block_csr(uint32_t group, std::span<const larder_seq> seqs, uint32_t n_rows, int32_t* indptr,
+                            int32_t* indices, uint64_t capacity, int32_t* last_page_len, uint64_t* out_n) noexcept;
+    larder_status block_pointers(uint32_t group, uint32_t layer, larder_plane plane, std::span<const larder_seq> seqs,
+                                 uint32_t n_rows, void** dst, uint64_t row_stride) noexcept;
+    larder_status slot_mapping(uint32_t group, std::span<const larder_arena_range> ranges, void* dst,
+                               uint32_t entry_bytes, uint64_t n_entries, uint64_t* out_n) noexcept;
 
     larder_status verify();
     larder_status trim(uint64_t keep_bytes) noexcept;
@@ -119,29 +128,32 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     };
     larder_status set_up(const larder_arena_import_options* import_options);
     larder_status set_up_paged(const larder_arena_import_options* import_options);
-    static larder_status make(larder_context& c, larder_layout& layout, const larder_arena_options* options, const larder_arena_import_options* import_options,
-                              larder_arena** out);
+    static larder_status make(larder_context& c, larder_layout& layout, const larder_arena_options* options,
+                              const larder_arena_import_options* import_options, larder_arena** out);
     larder_status size_groups();
     larder_status divide_budget();
     larder::Result<SeqRef> find(larder_seq seq) noexcept;
     larder::Result<SeqRef> new_seq() noexcept;
     void free_seq(uint32_t index) noexcept;
     larder_seq seq_id(uint32_t index) const noexcept;
-    larder::TableRoot& root(uint32_t seq_index, uint32_t group) noexcept { return roots_[size_t(seq_index) * groups_.size() + group]; }
+    larder::TableRoot& root(uint32_t seq_index, uint32_t group) noexcept {
+        return roots_[size_t(seq_index) * groups_.size() + group];
+    }
     Group* group_of(larder_block block) noexcept;
     larder::Recycler recycler(Group& g) noexcept;
     bool take_blocks(uint32_t group, std::span<uint32_t> out, uint32_t owner = larder::RunPool::none) noexcept;
     larder_status no_space(uint32_t group, uint64_t n) noexcept;
     larder_status no_entries() const noexcept;
     larder_status grow(SeqRef s, uint32_t group, uint64_t n_blocks) noexcept;
-    larder_status copy_on_write(SeqRef s, uint32_t group, uint64_t entry, uint32_t n_tokens, larder::CopyList& copies) noexcept;
-    template <class EntryOf>
-    void settle(SeqRef s, larder::CopyList& copies, bool keep, EntryOf entry_of) noexcept;
+    larder_status copy_on_write(SeqRef s, uint32_t group, uint64_t entry, uint32_t n_tokens,
+                                larder::CopyList& copies) noexcept;
+    template <class EntryOf> void settle(SeqRef s, larder::CopyList& copies, bool keep, EntryOf entry_of) noexcept;
     larder_status append_paged(SeqRef s, uint64_t n_tokens, larder::CopyList& copies) noexcept;
     larder_status truncate_tables(SeqRef s, uint64_t n_tokens) noexcept;
     larder_status fork_into(SeqRef from, SeqRef to, uint64_t n_tokens) noexcept;
     larder_status hold(uint32_t group, larder_block block, uint32_t& number) noexcept;
-    larder_status check_rows(uint32_t group, std::span<const larder_seq> seqs, uint32_t n_rows, uint64_t row_stride) noexcept;
+    larder_status check_rows(uint32_t group, std::span<const larder_seq> seqs, uint32_t n_rows,
+                             uint64_t row_stride) noexcept;
     larder_status check_group(uint32_t group) const noexcept;
     larder_status check_paged() const noexcept;
     larder_status check_plane(uint32_t group, uint32_t layer, larder_plane plane) const noexcept;
@@ -149,13 +161,13 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder_layout* layout_;
     larder_arena_options options_;
     larder::Vec<larder::GroupShape> shapes_;
-    larder::Vec<larder::Owned<Group>> groups_;             // PAGED
-    larder::Owned<larder::ArenaStorage> storage_;          // PAGED
-    larder::Owned<larder::BlockTables> tables_;            // PAGED
-    larder::Vec<larder::TableRoot> roots_;                 // [max_seqs][n_groups], PAGED
-    larder::Owned<larder::ContigStorage> contig_;          // CONTIGUOUS
-    larder::Deque<larder::ArenaSeq> seqs_;                 // [max_seqs]
+    larder::Vec<larder::Owned<Group>> groups_;     // PAGED
+    larder::Owned<larder::ArenaStorage> storage_;  // PAGED
+    larder::Owned<larder::BlockTables> tables_;    // PAGED
+    larder::Vec<larder::TableRoot> roots_;         // [max_seqs][n_groups], PAGED
+    larder::Owned<larder::ContigStorage> contig_;  // CONTIGUOUS
+    larder::Deque<larder::ArenaSeq> seqs_;         // [max_seqs]
     std::mutex seq_mutex_;
     larder::Vec<uint32_t> free_seqs_;
-    bool counted_ = false;                                 // attached to the context's statistics
+    bool counted_ = false;  // attached to the context's statistics
 };

@@ -10,14 +10,15 @@ constexpr size_t batch = 64;
 constexpr uint32_t reclaim_rounds = 4;
 
 larder_status stale(larder_block block) {
-    return fail(LARDER_E_STALE, "block", "block %016llx is not, or no longer, a block of this arena", (unsigned long long)block);
+    return fail(LARDER_E_STALE, "block", "block %016llx is not, or no longer, a block of this arena",
+                (unsigned long long)block);
 }
 
 void clear_block(void* ctx, uint32_t block) {
     auto* g = static_cast<ArenaGroup*>(ctx);
     g->storage->zero_block(g->index, block);
 }
-} // namespace
+}  // namespace
 
 Recycler larder_arena::recycler(Group& g) noexcept {
     const bool clear = (options_.flags & LARDER_ARENA_ZERO_ON_FREE) && storage_->host_visible();
@@ -26,7 +27,8 @@ Recycler larder_arena::recycler(Group& g) noexcept {
 
 bool larder_arena::take_blocks(uint32_t group, std::span<uint32_t> out, uint32_t owner) noexcept {
     Group& g = *groups_[group];
-    if (g.pool.alloc(out, owner)) [[likely]] return true;
+    if (g.pool.alloc(out, owner)) [[likely]]
+        return true;
     if (options_.reclaim.fn)
         for (uint32_t i = 0; i < reclaim_rounds; ++i) {
             const uint64_t n_free = g.pool.n_free();
@@ -39,8 +41,8 @@ bool larder_arena::take_blocks(uint32_t group, std::span<uint32_t> out, uint32_t
 
 larder_status larder_arena::no_space(uint32_t group, uint64_t n) noexcept {
     const BlockPool& p = groups_[group]->pool;
-    return fail(LARDER_E_NOSPACE, "n_blocks", "group %u has %llu of %u blocks free; %llu are needed", group, (unsigned long long)p.n_free(), p.n_blocks() - 1,
-                (unsigned long long)n);
+    return fail(LARDER_E_NOSPACE, "n_blocks", "group %u has %llu of %u blocks free; %llu are needed", group,
+                (unsigned long long)p.n_free(), p.n_blocks() - 1, (unsigned long long)n);
 }
 
 larder_status larder_arena::alloc(uint32_t group, std::span<larder_block> out) noexcept {
@@ -70,7 +72,9 @@ ArenaGroup* larder_arena::group_of(larder_block block) noexcept {
 
 Result<BlockRef> larder_arena::resolve(larder_block block) noexcept {
     if (const Group* g = group_of(block)) [[likely]]
-        if (const uint32_t number = Id::index(block) - g->pool.first_index(); g->pool.live(number, Id::generation(block))) return BlockRef{g->index, number};
+        if (const uint32_t number = Id::index(block) - g->pool.first_index();
+            g->pool.live(number, Id::generation(block)))
+            return BlockRef{g->index, number};
     return stale(block);
 }
 
@@ -81,8 +85,11 @@ larder_status larder_arena::ref(std::span<const larder_block> blocks) noexcept {
         larder_status s = b.status();
         if (b.ok()) {
             s = groups_[b->group]->pool.try_ref(b->number, Id::generation(blocks[i]));
-            if (s == LARDER_E_RANGE) s = fail(s, "block", "block %016llx has %u references already", (unsigned long long)blocks[i], BlockPool::max_refs);
-            if (s == LARDER_E_STALE) s = fail(s, "block", "block %016llx was freed meanwhile", (unsigned long long)blocks[i]);
+            if (s == LARDER_E_RANGE)
+                s = fail(s, "block", "block %016llx has %u references already", (unsigned long long)blocks[i],
+                         BlockPool::max_refs);
+            if (s == LARDER_E_STALE)
+                s = fail(s, "block", "block %016llx was freed meanwhile", (unsigned long long)blocks[i]);
         }
         if (s < 0) {
             const larder_error_info why = last_error();

@@ -1,7 +1,8 @@
 // Sequences: what changes their tables.
 //
-// Each change is all or nothing over the groups. The pattern: first whatever can fail without being seen (unsharing table nodes, copying blocks
-// that read the same afterwards, growing tables that a truncation takes back), then what cannot fail.
+// Each change is all or nothing over the groups. The pattern: first whatever can fail without being seen (unsharing
+// table nodes, copying blocks that read the same afterwards, growing tables that a truncation takes back), then what
+// cannot fail.
 #include <algorithm>
 
 #include "base/options.h"
@@ -12,7 +13,7 @@ using namespace larder;
 namespace {
 constexpr size_t batch = 64;
 constexpr uint32_t max_groups = 64;  // of a layout
-}
+}  // namespace
 
 larder_seq larder_arena::seq_id(uint32_t index) const noexcept {
     return Id::make(IdKind::sequence, index, seqs_[index].generation.load(relaxed));
@@ -24,7 +25,8 @@ Result<larder_arena::SeqRef> larder_arena::find(larder_seq seq) noexcept {
         ArenaSeq& s = seqs_[index];
         if (s.live.load(acquire) && s.generation.load(relaxed) == Id::generation(seq)) return SeqRef{&s, index};
     }
-    return fail(LARDER_E_STALE, "seq", "sequence %016llx is not, or no longer, a sequence of this arena", (unsigned long long)seq);
+    return fail(LARDER_E_STALE, "seq", "sequence %016llx is not, or no longer, a sequence of this arena",
+                (unsigned long long)seq);
 }
 
 // The slot freed last comes first: in CONTIGUOUS its memory is still there.
@@ -32,7 +34,8 @@ Result<larder_arena::SeqRef> larder_arena::new_seq() noexcept {
     uint32_t index;
     {
         std::lock_guard lock(seq_mutex_);
-        if (free_seqs_.empty()) return fail(LARDER_E_NOSPACE, "max_seqs", "all %u sequences are in use", options_.max_seqs);
+        if (free_seqs_.empty())
+            return fail(LARDER_E_NOSPACE, "max_seqs", "all %u sequences are in use", options_.max_seqs);
         index = free_seqs_.back();
         free_seqs_.pop_back();
     }
@@ -96,15 +99,18 @@ larder_status larder_arena::grow(SeqRef s, uint32_t group, uint64_t n_blocks) no
     return LARDER_OK;
 }
 
-// Make one entry safe to write, of which the first n_tokens tokens matter. The replaced block keeps its reference when the caller copies: see settle().
-larder_status larder_arena::copy_on_write(SeqRef s, uint32_t group, uint64_t entry, uint32_t n_tokens, CopyList& copies) noexcept {
+// Make one entry safe to write, of which the first n_tokens tokens matter. The replaced block keeps its reference when
+// the caller copies: see settle().
+larder_status larder_arena::copy_on_write(SeqRef s, uint32_t group, uint64_t entry, uint32_t n_tokens,
+                                          CopyList& copies) noexcept {
     Group& g = *groups_[group];
     Recycler r = recycler(g);
     uint32_t* at = tables_->writable(root(s.index, group), r, entry);
     if (!at) return no_entries();
     const uint32_t old = *at;
     if (old == BlockPool::null_block) {
-        // A window had passed here and the sequence came back: there is nothing to copy, but the null block must stay zero.
+        // A window had passed here and the sequence came back: there is nothing to copy, but the null block must stay
+        // zero.
         uint32_t fresh;
         if (!take_blocks(group, {&fresh, 1}, s.index)) return no_space(group, 1);
         *at = fresh;
@@ -114,7 +120,8 @@ larder_status larder_arena::copy_on_write(SeqRef s, uint32_t group, uint64_t ent
     if (copies.items && copies.n == copies.capacity)
         return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "more than %u blocks must be copied", copies.capacity);
     if (!copies.items && !storage_->host_visible())
-        return fail(LARDER_E_UNSUPPORTED, "copies", "a block must be copied and the tensors are not host-visible: give a list for the copies");
+        return fail(LARDER_E_UNSUPPORTED, "copies",
+                    "a block must be copied and the tensors are not host-visible: give a list for the copies");
     uint32_t fresh;
     if (!take_blocks(group, {&fresh, 1}, s.index)) return no_space(group, 1);
     g.n_copies.fetch_add(1, relaxed);
@@ -129,9 +136,9 @@ larder_status larder_arena::copy_on_write(SeqRef s, uint32_t group, uint64_t ent
     return LARDER_OK;
 }
 
-// End of a change that listed copies: keep the new blocks and drop the old ones, or put the old ones back. `entry_of` finds the entry of a listed copy again.
-template <class EntryOf>
-void larder_arena::settle(SeqRef s, CopyList& copies, bool keep, EntryOf entry_of) noexcept {
+// End of a change that listed copies: keep the new blocks and drop the old ones, or put the old ones back. `entry_of`
+// finds the entry of a listed copy again.
+template <class EntryOf> void larder_arena::settle(SeqRef s, CopyList& copies, bool keep, EntryOf entry_of) noexcept {
     if (!copies.items) return;
     for (uint32_t i = 0; i < copies.n; ++i) {
         const larder_arena_copy& c = copies.items[i];
@@ -146,7 +153,8 @@ larder_status larder_arena::seq_append(larder_seq seq, uint64_t n_tokens, CopyLi
     LARDER_ASSIGN(const SeqRef s, find(seq));
     const uint64_t old = s.seq->n_tokens;
     if (n_tokens > options_.max_seq_tokens - old)
-        return fail(LARDER_E_RANGE, "n_tokens", "%llu tokens more than %llu exceed max_seq_tokens", (unsigned long long)n_tokens, (unsigned long long)old);
+        return fail(LARDER_E_RANGE, "n_tokens", "%llu tokens more than %llu exceed max_seq_tokens",
+                    (unsigned long long)n_tokens, (unsigned long long)old);
     if (!n_tokens) return LARDER_OK;
     if (contig_) {
         LARDER_TRY(contig_->prepare_write(s.index, old, n_tokens));
@@ -154,7 +162,8 @@ larder_status larder_arena::seq_append(larder_seq seq, uint64_t n_tokens, CopyLi
         return LARDER_OK;
     }
     if (copies.items && copies.capacity < n_groups())
-        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "capacity is %u; the layout has %u groups", copies.capacity, n_groups());
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "capacity is %u; the layout has %u groups", copies.capacity,
+                    n_groups());
     return append_paged(s, old + n_tokens, copies);
 }
 
@@ -219,7 +228,8 @@ larder_status larder_arena::seq_make_writable(larder_seq seq, uint64_t first, ui
 larder_status larder_arena::seq_truncate(larder_seq seq, uint64_t n_tokens) noexcept {
     LARDER_ASSIGN(const SeqRef s, find(seq));
     if (n_tokens > s.seq->n_tokens)
-        return fail(LARDER_E_RANGE, "n_tokens", "n_tokens is %llu; the sequence has %llu", (unsigned long long)n_tokens, (unsigned long long)s.seq->n_tokens);
+        return fail(LARDER_E_RANGE, "n_tokens", "n_tokens is %llu; the sequence has %llu", (unsigned long long)n_tokens,
+                    (unsigned long long)s.seq->n_tokens);
     LARDER_TRY(truncate_tables(s, n_tokens));
     s.seq->n_tokens = n_tokens;
     return LARDER_OK;
@@ -246,7 +256,8 @@ larder_status larder_arena::truncate_tables(SeqRef s, uint64_t n_tokens) noexcep
 larder_status larder_arena::seq_fork(larder_seq seq, uint64_t n_tokens, std::span<larder_seq> out) noexcept {
     LARDER_ASSIGN(const SeqRef s, find(seq));
     if (n_tokens > s.seq->n_tokens)
-        return fail(LARDER_E_RANGE, "n_tokens", "n_tokens is %llu; the sequence has %llu", (unsigned long long)n_tokens, (unsigned long long)s.seq->n_tokens);
+        return fail(LARDER_E_RANGE, "n_tokens", "n_tokens is %llu; the sequence has %llu", (unsigned long long)n_tokens,
+                    (unsigned long long)s.seq->n_tokens);
     for (size_t i = 0; i < out.size(); ++i) {
         auto child = new_seq();
         larder_status status = child.status();
@@ -273,7 +284,8 @@ larder_status larder_arena::fork_into(SeqRef from, SeqRef to, uint64_t n_tokens)
     return n_tokens < from.seq->n_tokens ? truncate_tables(to, n_tokens) : LARDER_OK;
 }
 
-larder_status larder_arena::seq_attach(larder_seq seq, uint32_t group, std::span<const larder_block> blocks, uint64_t n_tokens) noexcept {
+larder_status larder_arena::seq_attach(larder_seq seq, uint32_t group, std::span<const larder_block> blocks,
+                                       uint64_t n_tokens) noexcept {
     LARDER_TRY(check_paged());
     LARDER_ASSIGN(const SeqRef s, find(seq));
     LARDER_TRY(check_group(group));
@@ -281,11 +293,12 @@ larder_status larder_arena::seq_attach(larder_seq seq, uint32_t group, std::span
     TableRoot& t = root(s.index, group);
     if (t.n_blocks) return fail(LARDER_E_STATE, "seq", "the table of group %u is not empty", group);
     if (s.seq->n_tokens && s.seq->n_tokens != n_tokens)
-        return fail(LARDER_E_STATE, "n_tokens", "the sequence has %llu tokens, not %llu", (unsigned long long)s.seq->n_tokens, (unsigned long long)n_tokens);
+        return fail(LARDER_E_STATE, "n_tokens", "the sequence has %llu tokens, not %llu",
+                    (unsigned long long)s.seq->n_tokens, (unsigned long long)n_tokens);
     LARDER_TRY(check_range(n_tokens, 0, options_.max_seq_tokens, "n_tokens"));
     if (blocks.size() != g.blocks_for(n_tokens))
-        return fail(LARDER_E_RANGE, "n_blocks", "n_blocks is %zu; %llu tokens have %llu blocks", blocks.size(), (unsigned long long)n_tokens,
-                    (unsigned long long)g.blocks_for(n_tokens));
+        return fail(LARDER_E_RANGE, "n_blocks", "n_blocks is %zu; %llu tokens have %llu blocks", blocks.size(),
+                    (unsigned long long)n_tokens, (unsigned long long)g.blocks_for(n_tokens));
     Recycler r = recycler(g);
     uint32_t numbers[batch];
     for (size_t done = 0; done < blocks.size();) {
@@ -311,7 +324,9 @@ larder_status larder_arena::hold(uint32_t group, larder_block block, uint32_t& n
     number = BlockPool::null_block;
     if (block == LARDER_NULL_BLOCK) return LARDER_OK;
     LARDER_ASSIGN(const BlockRef b, resolve(block));
-    if (b.group != group) return fail(LARDER_E_INVALID, "blocks", "block %016llx is of group %u, not %u", (unsigned long long)block, b.group, group);
+    if (b.group != group)
+        return fail(LARDER_E_INVALID, "blocks", "block %016llx is of group %u, not %u", (unsigned long long)block,
+                    b.group, group);
     const larder_status s = groups_[group]->pool.try_ref(b.number, Id::generation(block));
     if (s < 0) return fail(s, "blocks", "block %016llx cannot be referenced", (unsigned long long)block);
     number = b.number;
@@ -322,7 +337,8 @@ larder_status larder_arena::seq_slide(larder_seq seq, uint64_t n_computed) noexc
     LARDER_TRY(check_paged());
     LARDER_ASSIGN(const SeqRef s, find(seq));
     if (n_computed > s.seq->n_tokens)
-        return fail(LARDER_E_RANGE, "n_computed", "n_computed is %llu; the sequence has %llu", (unsigned long long)n_computed, (unsigned long long)s.seq->n_tokens);
+        return fail(LARDER_E_RANGE, "n_computed", "n_computed is %llu; the sequence has %llu",
+                    (unsigned long long)n_computed, (unsigned long long)s.seq->n_tokens);
     for (int pass = 0; pass < 2; ++pass) {
         for (auto& owned : groups_) {
             const larder_layer_group& info = owned->info;
@@ -354,7 +370,8 @@ larder_status larder_arena::seq_length(larder_seq seq, uint64_t* out) noexcept {
     return LARDER_OK;
 }
 
-larder_status larder_arena::seq_blocks(larder_seq seq, uint32_t group, uint64_t first, std::span<larder_block> out) noexcept {
+larder_status larder_arena::seq_blocks(larder_seq seq, uint32_t group, uint64_t first,
+                                       std::span<larder_block> out) noexcept {
     LARDER_TRY(check_paged());
     LARDER_ASSIGN(const SeqRef s, find(seq));
     LARDER_TRY(check_group(group));
@@ -368,7 +385,8 @@ larder_status larder_arena::seq_blocks(larder_seq seq, uint32_t group, uint64_t 
     return LARDER_OK;
 }
 
-larder_status larder_arena::seq_runs(larder_seq seq, uint32_t group, std::span<larder_arena_run> out, uint64_t* out_n) noexcept {
+larder_status larder_arena::seq_runs(larder_seq seq, uint32_t group, std::span<larder_arena_run> out,
+                                     uint64_t* out_n) noexcept {
     LARDER_TRY(check_paged());
     LARDER_ASSIGN(const SeqRef s, find(seq));
     LARDER_TRY(check_group(group));
@@ -392,11 +410,13 @@ larder_status larder_arena::seq_runs(larder_seq seq, uint32_t group, std::span<l
     close();
     if (out_n) *out_n = n;
     if (n > out.size())
-        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the sequence has %llu runs; capacity is %zu", (unsigned long long)n, out.size());
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the sequence has %llu runs; capacity is %zu",
+                    (unsigned long long)n, out.size());
     return LARDER_OK;
 }
 
-larder_status larder_arena::seq_base(larder_seq seq, uint32_t group, uint32_t layer, larder_plane plane, void** out) noexcept {
+larder_status larder_arena::seq_base(larder_seq seq, uint32_t group, uint32_t layer, larder_plane plane,
+                                     void** out) noexcept {
     if (paged()) return fail(LARDER_E_UNSUPPORTED, "mode", "a sequence of a PAGED arena is not contiguous");
     LARDER_ASSIGN(const SeqRef s, find(seq));
     LARDER_TRY(check_plane(group, layer, plane));

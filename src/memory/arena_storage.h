@@ -12,13 +12,15 @@ struct PlaneShape {
     uint64_t head_bytes = 0;
 };
 inline constexpr uint32_t n_planes = 3;
-constexpr uint32_t plane_index(larder_plane p) noexcept { return uint32_t(p) - 1; }
+constexpr uint32_t plane_index(larder_plane p) noexcept {
+    return uint32_t(p) - 1;
+}
 
 struct GroupShape {
     uint32_t n_layers = 0;
     uint32_t block_tokens = 1;  // tokens whose bytes one block holds; 1 for RECURRENT
     uint32_t n_kv_heads = 0;
-    bool is_state = false;      // RECURRENT
+    bool is_state = false;  // RECURRENT
     uint64_t n_blocks = 0;
     uint64_t block_bytes = 0;
     PlaneShape planes[n_planes];
@@ -33,7 +35,8 @@ class ArenaStorage {
         uint64_t block_stride = 0;
     };
 
-    ArenaStorage(larder_context& c, Vec<GroupShape> shapes) : context_(c), shapes_(std::move(shapes)), planes_(c.alloc), first_plane_(c.alloc) {}
+    ArenaStorage(larder_context& c, Vec<GroupShape> shapes)
+        : context_(c), shapes_(std::move(shapes)), planes_(c.alloc), first_plane_(c.alloc) {}
     ~ArenaStorage();
     ArenaStorage(const ArenaStorage&) = delete;
     // One of the two, once. After a failure the object may only be destroyed.
@@ -50,7 +53,9 @@ class ArenaStorage {
         return pl.base ? pl.base + block * pl.block_stride : nullptr;
     }
     bool host_visible() const noexcept { return host_visible_; }
-    uint64_t mapped_bytes(uint32_t group) const noexcept { return n_bytes_ ? shapes_[group].n_blocks * shapes_[group].block_bytes : 0; }
+    uint64_t mapped_bytes(uint32_t group) const noexcept {
+        return n_bytes_ ? shapes_[group].n_blocks * shapes_[group].block_bytes : 0;
+    }
 
     // Whole planes of the first n_tokens tokens, in every layer.
     void copy_block(uint32_t group, uint32_t dst, uint32_t src, uint64_t n_tokens) noexcept;
@@ -62,16 +67,18 @@ class ArenaStorage {
     larder_status lay_out(larder_arena_order order, uint64_t& out_bytes);
     Result<std::byte*> map_bytes(larder_arena_memory memory, uint64_t n_bytes, bool populate);
     larder_status check_import() const;
-    Plane& plane_at(uint32_t group, uint32_t layer, uint32_t p) noexcept { return planes_[first_plane_[group] + size_t(layer) * n_planes + p]; }
+    Plane& plane_at(uint32_t group, uint32_t layer, uint32_t p) noexcept {
+        return planes_[first_plane_[group] + size_t(layer) * n_planes + p];
+    }
 
     larder_context& context_;
     Vec<GroupShape> shapes_;
-    Vec<Plane> planes_;         // [group][layer][plane]
-    Vec<size_t> first_plane_;   // of each group
+    Vec<Plane> planes_;        // [group][layer][plane]
+    Vec<size_t> first_plane_;  // of each group
     std::byte* mapped_ = nullptr;
     uint64_t n_bytes_ = 0;
     OsHandle memfd_;
     bool host_visible_ = true;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -4,13 +4,15 @@
 
 namespace larder {
 
-BlockPool::BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation, uint32_t n_cpus, uint32_t n_generations)
-    : first_index_(first_index), n_blocks_(n_blocks), first_generation_(first_generation), n_generations_(n_generations), words_(a, n_blocks),
-      slots_(a, 1, n_blocks, n_cpus), runs_(nullptr, {a}) {}
+BlockPool::BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation,
+                     uint32_t n_cpus, uint32_t n_generations)
+    : first_index_(first_index), n_blocks_(n_blocks), first_generation_(first_generation),
+      n_generations_(n_generations), words_(a, n_blocks), slots_(a, 1, n_blocks, n_cpus), runs_(nullptr, {a}) {}
 
 bool BlockPool::alloc(std::span<uint32_t> out, uint32_t owner) noexcept {
     if (!(runs_ ? runs_->take(out, owner) : slots_.take(out))) return false;
-    // Free blocks are nobody's: a plain store suffices, and a stale try_ref() meets either no references or another generation.
+    // Free blocks are nobody's: a plain store suffices, and a stale try_ref() meets either no references or another
+    // generation.
     for (uint32_t b : out) words_[b].store(words_[b].load(relaxed) | 1, release);
     return true;
 }
@@ -48,4 +50,4 @@ void BlockPool::ref(uint32_t block) noexcept {
     }
 }
 
-} // namespace larder
+}  // namespace larder

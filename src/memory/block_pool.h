@@ -7,10 +7,12 @@
 
 namespace larder {
 
-// A block's word: generation (counted from 0) in the upper half, sealed bit, known bit, references. Free blocks have no references.
+// A block's word: generation (counted from 0) in the upper half, sealed bit, known bit, references. Free blocks have no
+// references.
 //
-// The known bit is set by the first seal or second reference and stays until the block is free. Without it only the one holder can name the block, so its references need
-// no atomic exchange: an id must not be passed to another thread before.
+// The known bit is set by the first seal or second reference and stays until the block is free. Without it only the one
+// holder can name the block, so its references need no atomic exchange: an id must not be passed to another thread
+// before.
 class BlockPool {
   public:
     static constexpr uint32_t max_refs = 1u << 29;
@@ -18,18 +20,23 @@ class BlockPool {
     enum class Last { no, yes, retired };
     static constexpr uint32_t null_block = 0;
 
-    // Blocks 1 .. n_blocks-1 can be taken; 0 is the null block. The id of block b has index first_index + b. Generations run from first_generation;
-    // after n_generations uses (0: 2^32) a block is retired.
-    BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation, uint32_t n_cpus, uint32_t n_generations = 0);
+    // Blocks 1 .. n_blocks-1 can be taken; 0 is the null block. The id of block b has index first_index + b.
+    // Generations run from first_generation; after n_generations uses (0: 2^32) a block is retired.
+    BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation, uint32_t n_cpus,
+              uint32_t n_generations = 0);
     // Keep the blocks of each of n_owners together in runs. Before the first block is taken.
-    void use_runs(const Allocator& a, uint32_t n_owners, uint32_t run_blocks) { runs_ = make_owned<RunPool>(a, a, 1u, n_blocks_, n_owners, run_blocks); }
+    void use_runs(const Allocator& a, uint32_t n_owners, uint32_t run_blocks) {
+        runs_ = make_owned<RunPool>(a, a, 1u, n_blocks_, n_owners, run_blocks);
+    }
 
     BlockPool(const BlockPool&) = delete;
 
     uint32_t n_blocks() const noexcept { return n_blocks_; }
     uint32_t first_index() const noexcept { return first_index_; }
     larder_block id(uint32_t block) const noexcept {
-        return block == null_block ? 0 : Id::make(IdKind::block, first_index_ + block, generation_of(words_[block].load(relaxed)));
+        return block == null_block
+                   ? 0
+                   : Id::make(IdKind::block, first_index_ + block, generation_of(words_[block].load(relaxed)));
     }
     uint32_t refs(uint32_t block) const noexcept { return refs_of(words_[block].load(acquire)); }
     bool sealed(uint32_t block) const noexcept { return words_[block].load(acquire) & sealed_bit; }
@@ -47,13 +54,15 @@ class BlockPool {
     larder_status try_ref(uint32_t block, uint32_t generation) noexcept;
     larder_status try_unref(uint32_t block, uint32_t generation, Last& out_last) noexcept {
         const uint64_t w = words_[block].load(acquire);
-        if (generation_of(w) != generation || (w & known_bit) || !refs_of(w)) return try_unref_known(block, generation, out_last);
+        if (generation_of(w) != generation || (w & known_bit) || !refs_of(w))
+            return try_unref_known(block, generation, out_last);
         words_[block].store(freed(w), release);
         out_last = last_of(w);
         return LARDER_OK;
     }
     larder_status try_seal(uint32_t block, uint32_t generation) noexcept;
-    // For a block that the caller holds. After Last::yes the caller recycles the block; unref() is the same with "recycle it" as true.
+    // For a block that the caller holds. After Last::yes the caller recycles the block; unref() is the same with
+    // "recycle it" as true.
     void ref(uint32_t block) noexcept;
     bool unref(uint32_t block) noexcept { return drop(block) == Last::yes; }
     Last drop(uint32_t block) noexcept {
@@ -73,19 +82,18 @@ class BlockPool {
     uint64_t n_retired() const noexcept { return n_retired_.load(relaxed); }
     uint64_t n_free() const noexcept { return runs_ ? runs_->n_free() : slots_.n_free(); }
     uint64_t n_used() const noexcept { return n_blocks_ - 1 - n_free() - n_retired(); }
-    template <class F>
-    void for_each_free(F f) const {
-        runs_ ? runs_->for_each_free(f) : slots_.for_each_free(f);
-    }
+    template <class F> void for_each_free(F f) const { runs_ ? runs_->for_each_free(f) : slots_.for_each_free(f); }
 
   private:
     static constexpr uint64_t sealed_bit = uint64_t(1) << 31, known_bit = uint64_t(1) << 30;
     uint32_t generation_of(uint64_t w) const noexcept { return uint32_t(w >> 32) + first_generation_; }
     // Without references, of the next generation, not sealed.
     static uint64_t freed(uint64_t w) noexcept { return ((w >> 32) + 1) << 32; }
-    // The word before the last reference went. A block that has used all its generations is retired: an id handed out later could repeat an old one.
+    // The word before the last reference went. A block that has used all its generations is retired: an id handed out
+    // later could repeat an old one.
     Last last_of(uint64_t w) noexcept {
-        if (uint32_t(freed(w) >> 32) != n_generations_) [[likely]] return Last::yes;
+        if (uint32_t(freed(w) >> 32) != n_generations_) [[likely]]
+            return Last::yes;
         n_retired_.fetch_add(1, relaxed);
         return Last::retired;
     }
@@ -132,4 +140,4 @@ class Recycler {
     uint32_t blocks_[capacity];
 };
 
-} // namespace larder
+}  // namespace larder

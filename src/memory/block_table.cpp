@@ -10,11 +10,15 @@ constexpr uint32_t bits = 6;
 static_assert(BlockTables::fanout == 1u << bits);
 
 // Entries below one child of a node of this height.
-constexpr uint64_t child_span(uint32_t height) { return uint64_t(1) << bits * (height - 1); }
-constexpr uint32_t child_index(uint64_t i, uint32_t height) { return uint32_t(i >> bits * (height - 1)) % BlockTables::fanout; }
+constexpr uint64_t child_span(uint32_t height) {
+    return uint64_t(1) << bits * (height - 1);
+}
+constexpr uint32_t child_index(uint64_t i, uint32_t height) {
+    return uint32_t(i >> bits * (height - 1)) % BlockTables::fanout;
+}
 constexpr uint32_t max_height = 6;
 
-} // namespace
+}  // namespace
 
 const uint32_t* BlockTables::leaf_of(const TableRoot& t, uint64_t i) const noexcept {
     uint32_t node = t.node;
@@ -27,7 +31,8 @@ uint32_t BlockTables::get(const TableRoot& t, uint64_t i) const noexcept {
     return leaf_of(t, i)[i % fanout];
 }
 
-// Replace a shared node by a copy that is this table's alone. What the table reads does not change, so a caller that fails later has nothing to undo.
+// Replace a shared node by a copy that is this table's alone. What the table reads does not change, so a caller that
+// fails later has nothing to undo.
 bool BlockTables::unshare(uint32_t& node, uint32_t height, BlockPool& pool, Recycler& r) noexcept {
     if (refs_[node].load(acquire) == 1) return true;
     uint32_t copy;
@@ -134,7 +139,8 @@ bool BlockTables::trim(uint32_t& node, uint32_t height, Recycler& r, uint64_t n_
     if (!unshare(node, height, r.pool(), r)) return false;
     const uint64_t span = child_span(height);
     const auto last = uint32_t((n_keep - 1) / span);
-    if (height > 1 && n_keep < (last + 1) * span && !trim(entries(node)[last], height - 1, r, n_keep - last * span)) return false;
+    if (height > 1 && n_keep < (last + 1) * span && !trim(entries(node)[last], height - 1, r, n_keep - last * span))
+        return false;
     for (uint32_t i = last + 1; i < counts_[node]; ++i) {
         if (height > 1)
             drop(entries(node)[i], height - 1, r);
@@ -169,4 +175,4 @@ void BlockTables::release(TableRoot& t, Recycler& r) noexcept {
     t = TableRoot{};
 }
 
-} // namespace larder
+}  // namespace larder

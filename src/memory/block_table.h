@@ -1,7 +1,8 @@
 // Block tables as persistent trees: forks share them, a write copies one path.
 //
-// A table of n blocks is a tree of nodes with 64 entries: leaves hold block numbers, inner nodes hold node numbers. A node that two tables share is never written.
-// A leaf holds one reference on each block in it, so a block's count rises with the leaves that name it, not with the sequences.
+// A table of n blocks is a tree of nodes with 64 entries: leaves hold block numbers, inner nodes hold node numbers. A
+// node that two tables share is never written. A leaf holds one reference on each block in it, so a block's count rises
+// with the leaves that name it, not with the sequences.
 #pragma once
 
 #include "memory/block_pool.h"
@@ -10,9 +11,9 @@ namespace larder {
 
 struct TableRoot {
     uint32_t node = SlotPool::none;
-    uint32_t height = 0;    // 0: empty; 1: the root is a leaf
+    uint32_t height = 0;  // 0: empty; 1: the root is a leaf
     uint64_t n_blocks = 0;
-    uint64_t n_released = 0; // entries below, behind the sinks of a window, are the null block already
+    uint64_t n_released = 0;  // entries below, behind the sinks of a window, are the null block already
 };
 
 class BlockTables {
@@ -41,8 +42,7 @@ class BlockTables {
 
     uint32_t get(const TableRoot& t, uint64_t i) const noexcept;
     // Call f(span of block numbers) over entries [first, first + n), in order.
-    template <class F>
-    void for_range(const TableRoot& t, uint64_t first, uint64_t n, F f) const {
+    template <class F> void for_range(const TableRoot& t, uint64_t first, uint64_t n, F f) const {
         while (n) {
             const uint32_t at = uint32_t(first % fanout), k = uint32_t(n < fanout - at ? n : fanout - at);
             f(std::span<const uint32_t>(leaf_of(t, first) + at, k));
@@ -54,7 +54,9 @@ class BlockTables {
     const SlotPool& slots() const noexcept { return slots_; }
     // For verification: a node's references, its number of entries, and the entries.
     uint32_t node_refs(uint32_t node) const noexcept { return refs_[node].load(acquire); }
-    std::span<const uint32_t> node_entries(uint32_t node) const noexcept { return {entries_.data() + size_t(node) * fanout, counts_[node]}; }
+    std::span<const uint32_t> node_entries(uint32_t node) const noexcept {
+        return {entries_.data() + size_t(node) * fanout, counts_[node]};
+    }
 
   private:
     uint32_t* entries(uint32_t node) noexcept { return entries_.data() + size_t(node) * fanout; }
@@ -66,8 +68,8 @@ class BlockTables {
 
     SlotPool slots_;
     AtomicArray<uint32_t> refs_;
-    Vec<uint8_t> counts_;      // entries in use; fixed while the node is shared
+    Vec<uint8_t> counts_;  // entries in use; fixed while the node is shared
     Vec<uint32_t> entries_;
 };
 
-} // namespace larder
+}  // namespace larder

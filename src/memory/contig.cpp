@@ -7,14 +7,17 @@ namespace larder {
 namespace {
 
 constexpr uint64_t max_region_bytes = uint64_t(1) << 46;
-constexpr uint64_t align_up(uint64_t n, uint64_t a) { return (n + a - 1) / a * a; }
+constexpr uint64_t align_up(uint64_t n, uint64_t a) {
+    return (n + a - 1) / a * a;
+}
 
-} // namespace
+}  // namespace
 
 ContigStorage::ContigStorage(larder_context& c, const Vec<GroupShape>& shapes, const larder_arena_options& o)
     : context_(c), shared_(o.memory == LARDER_ARENA_MEMFD), max_seqs_(o.max_seqs), n_lookahead_(o.n_lookahead),
-      map_flags_(c.param(LARDER_PARAM_HUGE_PAGES) ? map_flag::huge : 0), max_seq_tokens_(o.max_seq_tokens), budget_bytes_(o.budget_bytes),
-      granule_(o.granule_bytes), shapes_(shapes), pools_(c.alloc), idle_(max_seqs_, 0, c.alloc) {}
+      map_flags_(c.param(LARDER_PARAM_HUGE_PAGES) ? map_flag::huge : 0), max_seq_tokens_(o.max_seq_tokens),
+      budget_bytes_(o.budget_bytes), granule_(o.granule_bytes), shapes_(shapes), pools_(c.alloc),
+      idle_(max_seqs_, 0, c.alloc) {}
 
 ContigStorage::~ContigStorage() {
     for (auto& p : pools_)
@@ -42,13 +45,17 @@ larder_status ContigStorage::reserve_pool(const GroupShape& s, uint32_t plane, u
     const unsigned __int128 wanted = (unsigned __int128)token_bytes * (s.is_state ? 1 : max_seq_tokens_);
     const unsigned __int128 range = (wanted + granule_ - 1) / granule_ * granule_;
     if (range * max_seqs_ * s.n_layers > max_region_bytes)
-        return fail(LARDER_E_RANGE, "max_seq_tokens", "%u sequences of %llu tokens do not fit the address space", max_seqs_, (unsigned long long)max_seq_tokens_);
+        return fail(LARDER_E_RANGE, "max_seq_tokens", "%u sequences of %llu tokens do not fit the address space",
+                    max_seqs_, (unsigned long long)max_seq_tokens_);
     // A row is one granule per layer; the budget bounds how many can exist.
     const uint64_t row_bytes = granule_ * s.n_layers;
-    const uint64_t n_rows = std::min<uint64_t>({budget_bytes_ / row_bytes, uint64_t(range) / granule_ * max_seqs_, SlotPool::none - 1});
+    const uint64_t n_rows =
+        std::min<uint64_t>({budget_bytes_ / row_bytes, uint64_t(range) / granule_ * max_seqs_, SlotPool::none - 1});
     if (n_rows == 0)
-        return fail(LARDER_E_NOSPACE, "budget_bytes", "budget_bytes %llu is less than one granule in each of %u layers", (unsigned long long)budget_bytes_, s.n_layers);
-    pools_.back() = make_owned<Pool>(context_.alloc, context_.alloc, uint32_t(n_rows), context_.os.topology().n_cpus, shared_);
+        return fail(LARDER_E_NOSPACE, "budget_bytes", "budget_bytes %llu is less than one granule in each of %u layers",
+                    (unsigned long long)budget_bytes_, s.n_layers);
+    pools_.back() =
+        make_owned<Pool>(context_.alloc, context_.alloc, uint32_t(n_rows), context_.os.topology().n_cpus, shared_);
     Pool& p = *pools_.back();
     p.token_bytes = token_bytes;
     p.per_sequence = s.is_state;
@@ -63,7 +70,8 @@ larder_status ContigStorage::reserve_pool(const GroupShape& s, uint32_t plane, u
     p.file_offset = file_bytes;
     file_bytes += n_rows * row_bytes;
     LARDER_ASSIGN(p.region, context_.os.reserve(p.region_bytes, std::max(granule_, context_.os.topology().page_bytes)));
-    // Usable from the start, without memory until touched: growth then splits no mapping and needs no system call of its own.
+    // Usable from the start, without memory until touched: growth then splits no mapping and needs no system call of
+    // its own.
     return shared_ ? LARDER_OK : context_.os.commit(p.region, p.region_bytes, map_flags_);
 }
 
@@ -135,9 +143,11 @@ larder_status ContigStorage::grow_anon(Pool& p, uint32_t slot, uint32_t n_granul
     const uint32_t have = p.n_mapped[slot], n = n_granules - have;
     LARDER_TRY(charge(uint64_t(n) * p.n_layers * granule_));
     for (uint32_t l = 0; l < p.n_layers; ++l) {
-        const larder_status s = context_.os.commit(range(p, slot, l) + uint64_t(have) * granule_, uint64_t(n) * granule_, map_flags_ | map_flag::populate);
+        const larder_status s = context_.os.commit(range(p, slot, l) + uint64_t(have) * granule_,
+                                                   uint64_t(n) * granule_, map_flags_ | map_flag::populate);
         if (s < 0) {
-            // The layers before this one keep their memory until the slot is reclaimed; it is not counted and will be populated again for nothing.
+            // The layers before this one keep their memory until the slot is reclaimed; it is not counted and will be
+            // populated again for nothing.
             mapped_bytes_.fetch_sub(uint64_t(n) * p.n_layers * granule_, relaxed);
             for (uint32_t k = 0; k <= l; ++k) discard(p, slot, k, have, n);
             return s;
@@ -151,7 +161,8 @@ larder_status ContigStorage::grow_anon(Pool& p, uint32_t slot, uint32_t n_granul
 // Give the memory of granules back and leave the range usable.
 void ContigStorage::discard(Pool& p, uint32_t slot, uint32_t layer, uint32_t granule, uint32_t n) noexcept {
     std::byte* at = range(p, slot, layer) + uint64_t(granule) * granule_;
-    if (context_.os.decommit(at, uint64_t(n) * granule_) >= 0 && !shared_) (void)context_.os.commit(at, uint64_t(n) * granule_, map_flags_);
+    if (context_.os.decommit(at, uint64_t(n) * granule_) >= 0 && !shared_)
+        (void)context_.os.commit(at, uint64_t(n) * granule_, map_flags_);
 }
 
 // Rows for every granule up to n_granules that has none; neighbours in the file are mapped by one call per layer.
@@ -199,7 +210,10 @@ larder_status ContigStorage::grow_shared(Pool& p, uint32_t slot, uint32_t n_gran
 
 larder_status ContigStorage::map_rows(Pool& p, uint32_t slot, uint32_t granule, uint32_t row, uint32_t n) noexcept {
     for (uint32_t l = 0; l < p.n_layers; ++l)
-        LARDER_TRY(context_.os.map_handle(range(p, slot, l) + uint64_t(granule) * granule_, uint64_t(n) * granule_, memfd_, row_offset(p, l, row), true).status());
+        LARDER_TRY(context_.os
+                       .map_handle(range(p, slot, l) + uint64_t(granule) * granule_, uint64_t(n) * granule_, memfd_,
+                                   row_offset(p, l, row), true)
+                       .status());
     return LARDER_OK;
 }
 
@@ -256,14 +270,16 @@ larder_status ContigStorage::fork_plane(Pool& p, uint32_t src, uint32_t dst, uin
     }
     LARDER_TRY(grow(p, dst, uint32_t(align_up(n_bytes, granule_) / granule_)));
     const uint64_t from = uint64_t(n_shared) * granule_;
-    for (uint32_t l = 0; l < p.n_layers && from < n_bytes; ++l) std::memcpy(range(p, dst, l) + from, range(p, src, l) + from, n_bytes - from);
+    for (uint32_t l = 0; l < p.n_layers && from < n_bytes; ++l)
+        std::memcpy(range(p, dst, l) + from, range(p, src, l) + from, n_bytes - from);
     return LARDER_OK;
 }
 
 larder_status ContigStorage::new_row(Pool& p, uint32_t& out) noexcept {
     if (!p.free_rows.take({&out, 1})) {
         reclaim_idle(granule_ * p.n_layers);
-        if (!p.free_rows.take({&out, 1})) return fail(LARDER_E_NOSPACE, "budget_bytes", "all %u granule rows of a plane are in use", p.n_rows);
+        if (!p.free_rows.take({&out, 1}))
+            return fail(LARDER_E_NOSPACE, "budget_bytes", "all %u granule rows of a plane are in use", p.n_rows);
     }
     const larder_status s = charge(granule_ * p.n_layers);
     if (s < 0) {
@@ -289,8 +305,8 @@ larder_status ContigStorage::charge(uint64_t n_bytes) noexcept {
         while (now + n_bytes <= budget_bytes_)
             if (mapped_bytes_.compare_exchange_weak(now, now + n_bytes, relaxed, relaxed)) return LARDER_OK;
         if (reclaimed || !reclaim_idle(n_bytes))
-            return fail(LARDER_E_NOSPACE, "budget_bytes", "%llu of %llu bytes are mapped; %llu more are needed", (unsigned long long)now,
-                        (unsigned long long)budget_bytes_, (unsigned long long)n_bytes);
+            return fail(LARDER_E_NOSPACE, "budget_bytes", "%llu of %llu bytes are mapped; %llu more are needed",
+                        (unsigned long long)now, (unsigned long long)budget_bytes_, (unsigned long long)n_bytes);
     }
 }
 
@@ -344,7 +360,8 @@ larder_status ContigStorage::verify() {
     for (auto& p : pools_)
         if (p) LARDER_TRY(verify_pool(*p, bytes));
     if (bytes != mapped_bytes_.load(acquire))
-        return fail(LARDER_E_INTERNAL, "mapped_bytes", "%llu bytes are mapped; the books say %llu", (unsigned long long)bytes, (unsigned long long)mapped_bytes_.load(relaxed));
+        return fail(LARDER_E_INTERNAL, "mapped_bytes", "%llu bytes are mapped; the books say %llu",
+                    (unsigned long long)bytes, (unsigned long long)mapped_bytes_.load(relaxed));
     return LARDER_OK;
 }
 
@@ -353,20 +370,24 @@ larder_status ContigStorage::verify_pool(Pool& p, uint64_t& bytes) {
     uint64_t n_mapped = 0;
     for (uint32_t s = 0; s < max_seqs_; ++s) n_mapped += p.n_mapped[s];
     if (!shared_)
-        return n_mapped == p.mapped_rows.load(relaxed) ? LARDER_OK : fail(LARDER_E_INTERNAL, "mapped_bytes", "granules were lost");
+        return n_mapped == p.mapped_rows.load(relaxed) ? LARDER_OK
+                                                       : fail(LARDER_E_INTERNAL, "mapped_bytes", "granules were lost");
     Vec<uint32_t> seen(p.n_rows, 0, context_.alloc);
     for (uint32_t row : p.rows)
         if (row != SlotPool::none) ++seen[row];
     uint64_t used = 0;
     for (uint32_t r = 0; r < p.n_rows; ++r) {
         used += seen[r] != 0;
-        if (seen[r] != p.refs[r].load(acquire)) return fail(LARDER_E_INTERNAL, "rows", "row %u is shown %u times; its count is %u", r, seen[r], p.refs[r].load(relaxed));
+        if (seen[r] != p.refs[r].load(acquire))
+            return fail(LARDER_E_INTERNAL, "rows", "row %u is shown %u times; its count is %u", r, seen[r],
+                        p.refs[r].load(relaxed));
     }
     p.free_rows.for_each_free([&](uint32_t r) { ++seen[r]; });
     for (uint32_t r = 0; r < p.n_rows; ++r)
         if (!seen[r]) return fail(LARDER_E_INTERNAL, "rows", "row %u is neither free nor used", r);
-    if (used != p.mapped_rows.load(relaxed) || used + p.free_rows.n_free() != p.n_rows) return fail(LARDER_E_INTERNAL, "rows", "rows were lost");
+    if (used != p.mapped_rows.load(relaxed) || used + p.free_rows.n_free() != p.n_rows)
+        return fail(LARDER_E_INTERNAL, "rows", "rows were lost");
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,8 +1,10 @@
-// Virtually contiguous KV memory (vAttention): each sequence slot owns an address range per layer and plane, and memory appears in it by granules ahead of need.
+// Virtually contiguous KV memory (vAttention): each sequence slot owns an address range per layer and plane, and memory
+// appears in it by granules ahead of need.
 //
-// ANON: granules are committed in place, once; a finished sequence's memory stays for the next one in that slot, so that growth in the steady state is a comparison.
-// MEMFD: granules come from a shared file, so that two ranges can show the same ones: a fork shares every granule that is full.
-// A granule row is one granule in each layer of a group, all of the same plane; it is the unit of accounting and sharing.
+// ANON: granules are committed in place, once; a finished sequence's memory stays for the next one in that slot, so
+// that growth in the steady state is a comparison. MEMFD: granules come from a shared file, so that two ranges can show
+// the same ones: a fork shares every granule that is full. A granule row is one granule in each layer of a group, all
+// of the same plane; it is the unit of accounting and sharing.
 #pragma once
 
 #include <mutex>
@@ -28,7 +30,8 @@ class ContigStorage {
     // A slot changes hands. A retired slot keeps its memory until it is reclaimed.
     void activate(uint32_t slot) noexcept;
     void retire(uint32_t slot) noexcept;
-    // Tokens [first, first + n) exist, private to this slot, and may be written; memory ahead of them is a wish. E_NOSPACE at the budget.
+    // Tokens [first, first + n) exist, private to this slot, and may be written; memory ahead of them is a wish.
+    // E_NOSPACE at the budget.
     larder_status prepare_write(uint32_t slot, uint64_t first, uint64_t n) noexcept;
     // dst, an active slot without tokens, shows the first n_tokens of src.
     larder_status fork(uint32_t src, uint32_t dst, uint64_t n_tokens) noexcept;
@@ -41,14 +44,14 @@ class ContigStorage {
     struct Pool {
         Pool(const Allocator& a, uint32_t n, uint32_t n_cpus, bool shared)
             : free_rows(a, 0, shared ? n : 0, n_cpus), refs(a, shared ? n : 0), rows(a), n_mapped(a), n_solid(a) {}
-        std::byte* region = nullptr;      // [n_layers][max_seqs] ranges
+        std::byte* region = nullptr;  // [n_layers][max_seqs] ranges
         uint64_t token_bytes = 0;
         uint64_t range_bytes = 0;
         uint64_t region_bytes = 0;
         uint32_t n_layers = 0;
         uint32_t range_granules = 0;
-        bool per_sequence = false;        // one state instead of one entry per token
-        uint64_t file_offset = 0;         // MEMFD: [n_layers][n_rows] granules from here
+        bool per_sequence = false;  // one state instead of one entry per token
+        uint64_t file_offset = 0;   // MEMFD: [n_layers][n_rows] granules from here
         uint32_t n_rows = 0;
         SlotPool free_rows;               // MEMFD
         AtomicArray<uint32_t> refs;       // MEMFD: ranges that show a row
@@ -58,11 +61,19 @@ class ContigStorage {
         atomic<uint64_t> mapped_rows{0};  // with memory behind them
     };
 
-    uint64_t bytes_for(const Pool& p, uint64_t n_tokens) const noexcept { return p.per_sequence ? (n_tokens ? p.token_bytes : 0) : n_tokens * p.token_bytes; }
-    std::byte* range(const Pool& p, uint32_t slot, uint32_t layer) const noexcept { return p.region + (uint64_t(layer) * max_seqs_ + slot) * p.range_bytes; }
-    uint32_t& row_at(Pool& p, uint32_t slot, uint32_t granule) noexcept { return p.rows[size_t(slot) * p.range_granules + granule]; }
+    uint64_t bytes_for(const Pool& p, uint64_t n_tokens) const noexcept {
+        return p.per_sequence ? (n_tokens ? p.token_bytes : 0) : n_tokens * p.token_bytes;
+    }
+    std::byte* range(const Pool& p, uint32_t slot, uint32_t layer) const noexcept {
+        return p.region + (uint64_t(layer) * max_seqs_ + slot) * p.range_bytes;
+    }
+    uint32_t& row_at(Pool& p, uint32_t slot, uint32_t granule) noexcept {
+        return p.rows[size_t(slot) * p.range_granules + granule];
+    }
 
-    uint64_t row_offset(const Pool& p, uint32_t layer, uint32_t row) const noexcept { return p.file_offset + (uint64_t(layer) * p.n_rows + row) * granule_; }
+    uint64_t row_offset(const Pool& p, uint32_t layer, uint32_t row) const noexcept {
+        return p.file_offset + (uint64_t(layer) * p.n_rows + row) * granule_;
+    }
 
     larder_status reserve_pool(const GroupShape& s, uint32_t plane, uint64_t& file_bytes);
     larder_status grow(Pool& p, uint32_t slot, uint32_t n_granules) noexcept;
@@ -84,13 +95,13 @@ class ContigStorage {
     const uint32_t max_seqs_, n_lookahead_, map_flags_;
     const uint64_t max_seq_tokens_, budget_bytes_, granule_;
     const Vec<GroupShape>& shapes_;
-    Vec<Owned<Pool>> pools_;     // [group][plane]; NULL where a group has no such plane
+    Vec<Owned<Pool>> pools_;  // [group][plane]; NULL where a group has no such plane
     atomic<uint64_t> mapped_bytes_{0};
-    std::byte* scratch_ = nullptr;   // MEMFD: where a new row is filled before it replaces a shared one
+    std::byte* scratch_ = nullptr;  // MEMFD: where a new row is filled before it replaces a shared one
     std::mutex scratch_mutex_;
     OsHandle memfd_;
-    std::mutex idle_mutex_;      // idle_ and the memory of idle slots
-    Vec<uint8_t> idle_;          // [max_seqs]
+    std::mutex idle_mutex_;  // idle_ and the memory of idle slots
+    Vec<uint8_t> idle_;      // [max_seqs]
 };
 
-} // namespace larder
+}  // namespace larder

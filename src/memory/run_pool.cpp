@@ -8,7 +8,8 @@
 namespace larder {
 
 RunPool::RunPool(const Allocator& a, uint32_t first, uint32_t end, uint32_t n_owners, uint32_t run_blocks)
-    : first_(first), end_(end), run_blocks_(run_blocks), next_(end, none, a), prev_(end, none, a), order_(end, not_free, a), tails_(n_owners, Tail{}, a) {
+    : first_(first), end_(end), run_blocks_(run_blocks), next_(end, none, a), prev_(end, none, a),
+      order_(end, not_free, a), tails_(n_owners, Tail{}, a) {
     std::fill(std::begin(heads_), std::end(heads_), none);
     give_range(first, end);
 }
@@ -66,7 +67,8 @@ void RunPool::give_range(uint32_t from, uint32_t end) noexcept {
 
 // New room for an owner: the run it wishes for, or the largest there is.
 bool RunPool::refill(Tail& t, uint32_t want) noexcept {
-    uint32_t order = std::min<uint32_t>(max_order, uint32_t(std::bit_width(std::bit_ceil(std::max(want, run_blocks_)) - 1)));
+    uint32_t order =
+        std::min<uint32_t>(max_order, uint32_t(std::bit_width(std::bit_ceil(std::max(want, run_blocks_)) - 1)));
     for (;; --order) {
         if (const uint32_t block = pop(order); block != none) {
             t = {block, block + (1u << order)};
@@ -134,4 +136,4 @@ void RunPool::release(uint32_t owner) noexcept {
     t = {};
 }
 
-} // namespace larder
+}  // namespace larder

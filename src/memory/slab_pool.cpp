@@ -15,7 +15,9 @@ SlabPool::~SlabPool() {
     LARDER_ASSERT(held_bytes_ == 0);
 }
 
-Result<std::byte*> SlabPool::take(bool zeroed) { return take_run(1, zeroed); }
+Result<std::byte*> SlabPool::take(bool zeroed) {
+    return take_run(1, zeroed);
+}
 
 Result<std::byte*> SlabPool::take_run(size_t n_slabs, bool zeroed) {
     if (n_slabs == 0) return fail(LARDER_E_INVALID, "n_slabs", "a run has at least one slab");
@@ -33,8 +35,8 @@ Result<std::byte*> SlabPool::take_run(size_t n_slabs, bool zeroed) {
         // Idle runs of another size give way before the budget counts as used up.
         while (held_bytes_ + n_bytes > max_bytes_ && !idle_.empty()) drop_newest_idle();
         if (held_bytes_ + n_bytes > max_bytes_)
-            return fail(LARDER_E_NOSPACE, "max_bytes", "%llu of %llu slab bytes are in use", (unsigned long long)held_bytes_,
-                        (unsigned long long)max_bytes_);
+            return fail(LARDER_E_NOSPACE, "max_bytes", "%llu of %llu slab bytes are in use",
+                        (unsigned long long)held_bytes_, (unsigned long long)max_bytes_);
         // give_back() must never allocate: there is room for every live run.
         if (idle_.capacity() <= n_runs_) idle_.reserve(2 * n_runs_ + 16);
         ++n_runs_;
@@ -100,7 +102,7 @@ void SlabPool::drop_newest_idle() noexcept {
 }
 
 Result<std::byte*> SlabPool::map_run(uint64_t n_bytes) {
-    LARDER_ASSIGN(std::byte* p, context_.os.reserve(n_bytes, slab_bytes));
+    LARDER_ASSIGN(std::byte * p, context_.os.reserve(n_bytes, slab_bytes));
     const larder_status committed = context_.os.commit(p, n_bytes, map_flags_);
     if (is_error(committed)) {
         context_.os.release(p, n_bytes);
@@ -109,4 +111,4 @@ Result<std::byte*> SlabPool::map_run(uint64_t n_bytes) {
     return p;
 }
 
-} // namespace larder
+}  // namespace larder

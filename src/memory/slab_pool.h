@@ -1,6 +1,7 @@
 // Huge-page slabs: the fast memory that index, arenas and store share.
 //
-// A slab is 2 MiB, aligned to 2 MiB, asked for as one huge page. Slabs are recycled without being given back to the system; trim() gives idle ones back.
+// A slab is 2 MiB, aligned to 2 MiB, asked for as one huge page. Slabs are recycled without being given back to the
+// system; trim() gives idle ones back.
 #pragma once
 
 #include <cstddef>
@@ -45,9 +46,9 @@ class SlabPool {
     const uint64_t max_bytes_;
     const uint32_t map_flags_;
     mutable std::mutex mutex_;
-    Vec<Run> idle_;        // has capacity for every live run
-    size_t n_runs_ = 0;    // live: taken and idle
+    Vec<Run> idle_;      // has capacity for every live run
+    size_t n_runs_ = 0;  // live: taken and idle
     uint64_t held_bytes_ = 0, idle_bytes_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder

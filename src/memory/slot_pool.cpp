@@ -10,10 +10,14 @@
 namespace larder {
 
 namespace {
-constexpr uint64_t make_head(uint64_t tag, uint32_t index) { return tag << 32 | index; }
+constexpr uint64_t make_head(uint64_t tag, uint32_t index) {
+    return tag << 32 | index;
+}
 
 // At least two, so that a thread which was put to sleep inside a stripe does not stop the others.
-uint32_t stripes_for(uint32_t n_cpus) { return std::bit_ceil(std::clamp(n_cpus, 2u, 64u)); }
+uint32_t stripes_for(uint32_t n_cpus) {
+    return std::bit_ceil(std::clamp(n_cpus, 2u, 64u));
+}
 
 uint32_t home_stripe() noexcept {
 #if defined(LARDER_SCHEDULE_EXPLORER)
@@ -22,7 +26,7 @@ uint32_t home_stripe() noexcept {
     return current_cpu();
 #endif
 }
-} // namespace
+}  // namespace
 
 SlotPool::SlotPool(const Allocator& a, uint32_t first, uint32_t end, uint32_t n_cpus)
     : first_(first), end_(end), stripe_mask_(stripes_for(n_cpus) - 1), head_(make_head(0, none)), fresh_(first),
@@ -163,4 +167,4 @@ void SlotPool::give_locked(Stripe& s, std::span<const uint32_t> slots) noexcept 
     }
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,8 +1,9 @@
 // Free lists of small integers: block numbers, table nodes. Lock-free between CPUs, no allocation after construction.
 //
-// Each CPU has a stripe, a short stack under a one-word lock that is hardly ever contended. Stripes exchange chains of `chain_slots` integers with one global
-// lock-free stack (index and tag in one word, so that a head that went and came back is told apart). Slots never used so far come from a
-// rising counter: a new pool is ready without touching memory, and its first slots are neighbours.
+// Each CPU has a stripe, a short stack under a one-word lock that is hardly ever contended. Stripes exchange chains of
+// `chain_slots` integers with one global lock-free stack (index and tag in one word, so that a head that went and came
+// back is told apart). Slots never used so far come from a rising counter: a new pool is ready without touching memory,
+// and its first slots are neighbours.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +15,10 @@
 namespace larder {
 
 // An array of atomics, zero at first, from the context's allocator.
-template <class T>
-class AtomicArray {
+template <class T> class AtomicArray {
   public:
-    AtomicArray(const Allocator& a, size_t n) : a_(a), n_(n), v_(static_cast<atomic<T>*>(a.alloc(bytes(), alignof(atomic<T>)))) {
+    AtomicArray(const Allocator& a, size_t n)
+        : a_(a), n_(n), v_(static_cast<atomic<T>*>(a.alloc(bytes(), alignof(atomic<T>)))) {
         for (size_t i = 0; i < n; ++i) new (&v_[i]) atomic<T>();
     }
     ~AtomicArray() { a_.free(v_, bytes(), alignof(atomic<T>)); }
@@ -49,15 +50,18 @@ class SlotPool {
     bool take(std::span<uint32_t> out) noexcept;
     void give(std::span<const uint32_t> slots) noexcept;
 
-    uint32_t capacity() const noexcept { return end_ - first_; }
+    uint32_t capacity() const noexcept {
+        return end_ - first_;
+    }
     // Sums over stripes: exact when nobody is inside.
-    uint64_t n_taken() const noexcept;   // since construction
+    uint64_t n_taken() const noexcept;  // since construction
     uint64_t n_given() const noexcept;
-    uint64_t n_free() const noexcept { return capacity() - (n_taken() - n_given()); }
+    uint64_t n_free() const noexcept {
+        return capacity() - (n_taken() - n_given());
+    }
 
     // Every free slot once. Nobody may be inside.
-    template <class F>
-    void for_each_free(F f) const {
+    template <class F> void for_each_free(F f) const {
         for (size_t i = 0; i <= stripe_mask_; ++i)
             for (uint32_t k = 0; k < stripes_[i].n; ++k) f(stripes_[i].slots[k]);
         for (uint32_t c = head_index(head_.load(acquire)); c != none; c = chain_next_[c].load(relaxed))
@@ -72,10 +76,14 @@ class SlotPool {
         atomic<uint64_t> taken{0}, given{0};  // written under the lock only
         uint32_t slots[2 * chain_slots];
     };
-    static uint32_t head_index(uint64_t head) noexcept { return uint32_t(head); }
+    static uint32_t head_index(uint64_t head) noexcept {
+        return uint32_t(head);
+    }
 
     Stripe& lock_stripe() noexcept;
-    static void unlock(Stripe& s) noexcept { s.locked.store(0, release); }
+    static void unlock(Stripe& s) noexcept {
+        s.locked.store(0, release);
+    }
     uint32_t fill(Stripe& s, std::span<uint32_t> out) noexcept;
     uint32_t steal(std::span<uint32_t> out) noexcept;
     uint32_t take_fresh(uint32_t n, uint32_t& first) noexcept;
@@ -88,8 +96,8 @@ class SlotPool {
     alignas(64) atomic<uint64_t> head_;
     alignas(64) atomic<uint32_t> fresh_;
     Vec<Stripe> stripes_;
-    Vec<uint32_t> link_;                  // next within a chain; belongs to whoever holds the slot
-    AtomicArray<uint32_t> chain_next_;    // next chain, indexed by a chain's first slot
+    Vec<uint32_t> link_;                // next within a chain; belongs to whoever holds the slot
+    AtomicArray<uint32_t> chain_next_;  // next chain, indexed by a chain's first slot
 };
 
-} // namespace larder
+}  // namespace larder

@@ -13,18 +13,33 @@ struct ClassInfo {
 };
 
 constexpr ClassInfo classes[n_fault_classes] = {
-    {"memory", ENOMEM, LARDER_E_NOMEM},     {"open", EMFILE, LARDER_E_SYSTEM},      {"read", EIO, LARDER_E_IO},
-    {"write", ENOSPC, LARDER_E_DISK_FULL},  {"sync", EIO, LARDER_E_IO},             {"list", EIO, LARDER_E_IO},
-    {"name", EIO, LARDER_E_IO},             {"space", ENOSPC, LARDER_E_DISK_FULL},  {"lock", EIO, LARDER_E_IO},
-    {"ring_create", ENOMEM, LARDER_E_NOMEM}, {"ring_submit", EIO, LARDER_E_IO},     {"ring_complete", EIO, LARDER_E_IO},
-    {"ring_short", 0, LARDER_OK},           {"thread", EAGAIN, LARDER_E_SYSTEM},    {"random", ENOSYS, LARDER_E_SYSTEM},
-    {"event", EMFILE, LARDER_E_SYSTEM},     {"socket", ECONNRESET, LARDER_E_PEER_DEAD},
+    {"memory", ENOMEM, LARDER_E_NOMEM},
+    {"open", EMFILE, LARDER_E_SYSTEM},
+    {"read", EIO, LARDER_E_IO},
+    {"write", ENOSPC, LARDER_E_DISK_FULL},
+    {"sync", EIO, LARDER_E_IO},
+    {"list", EIO, LARDER_E_IO},
+    {"name", EIO, LARDER_E_IO},
+    {"space", ENOSPC, LARDER_E_DISK_FULL},
+    {"lock", EIO, LARDER_E_IO},
+    {"ring_create", ENOMEM, LARDER_E_NOMEM},
+    {"ring_submit", EIO, LARDER_E_IO},
+    {"ring_complete", EIO, LARDER_E_IO},
+    {"ring_short", 0, LARDER_OK},
+    {"thread", EAGAIN, LARDER_E_SYSTEM},
+    {"random", ENOSYS, LARDER_E_SYSTEM},
+    {"event", EMFILE, LARDER_E_SYSTEM},
+    {"socket", ECONNRESET, LARDER_E_PEER_DEAD},
 };
 
-} // namespace
+}  // namespace
 
-const char* fault_class_name(FaultClass c) noexcept { return c < FaultClass::count ? classes[size_t(c)].name : "?"; }
-larder_status fault_class_status(FaultClass c) noexcept { return classes[size_t(c)].status; }
+const char* fault_class_name(FaultClass c) noexcept {
+    return c < FaultClass::count ? classes[size_t(c)].name : "?";
+}
+larder_status fault_class_status(FaultClass c) noexcept {
+    return classes[size_t(c)].status;
+}
 
 class FaultRing final : public IoRing {
   public:
@@ -54,7 +69,8 @@ class FaultRing final : public IoRing {
         if (!os_.strike(FaultClass::ring_short)) return;
         // In units that a direct file could return as well.
         const int64_t unit = op.result >= 8192 ? 4096 : 512, kept = op.result / 2 / unit * unit;
-        if (op.kind == IoOp::Kind::read) std::memset(static_cast<std::byte*>(op.buffer) + kept, 0xdb, size_t(op.result - kept));
+        if (op.kind == IoOp::Kind::read)
+            std::memset(static_cast<std::byte*>(op.buffer) + kept, 0xdb, size_t(op.result - kept));
         op.result = kept;
     }
     FaultOs& os_;
@@ -262,4 +278,4 @@ Result<ProcessRef> FaultOs::socket_peer(OsHandle s) {
     return below_.socket_peer(s);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,4 +1,5 @@
-// A system that fails on purpose: a wrapper around another one that fails the n-th operation of chosen classes, once or for ever.
+// A system that fails on purpose: a wrapper around another one that fails the n-th operation of chosen classes, once or
+// for ever.
 #pragma once
 
 #include <array>
@@ -10,23 +11,24 @@
 namespace larder {
 
 enum class FaultClass : uint32_t {
-    memory,        // reserve, commit, memfd, map_handle
-    open,          // open
-    read,          // read_all
-    write,         // write_all: the first half of the bytes is written before it fails
-    sync,          // sync, sync_dir
-    list,          // list_dir
-    name,          // make_dir, unlink, rename
-    space,         // size, truncate, allocate, free_bytes
-    lock,          // lock
-    ring_create,   // io_ring
-    ring_submit,   // IoRing::submit, before anything is taken
-    ring_complete, // a request of a ring that is reported as failed; a failed read leaves rubbish in the buffer, a failed write was carried out
-    ring_short,    // a request of a ring that is reported with half its bytes; never an error
-    thread,        // thread_start
-    random,        // random
-    event,         // event_fd
-    socket,        // socket calls
+    memory,         // reserve, commit, memfd, map_handle
+    open,           // open
+    read,           // read_all
+    write,          // write_all: the first half of the bytes is written before it fails
+    sync,           // sync, sync_dir
+    list,           // list_dir
+    name,           // make_dir, unlink, rename
+    space,          // size, truncate, allocate, free_bytes
+    lock,           // lock
+    ring_create,    // io_ring
+    ring_submit,    // IoRing::submit, before anything is taken
+    ring_complete,  // a request of a ring that is reported as failed; a failed read leaves rubbish in the buffer, a
+                    // failed write was carried out
+    ring_short,     // a request of a ring that is reported with half its bytes; never an error
+    thread,         // thread_start
+    random,         // random
+    event,          // event_fd
+    socket,         // socket calls
     count
 };
 inline constexpr size_t n_fault_classes = size_t(FaultClass::count);
@@ -36,10 +38,10 @@ const char* fault_class_name(FaultClass c) noexcept;
 larder_status fault_class_status(FaultClass c) noexcept;
 
 struct FaultPlan {
-    uint32_t classes = 0;    // a bit (1 << class) for each class counted
-    uint64_t nth = 0;        // fail the n-th operation from now on, counted from 1; 0: none
-    bool sticky = false;     // and all after it
-    int error = 0;           // errno; 0: the usual one of the class
+    uint32_t classes = 0;  // a bit (1 << class) for each class counted
+    uint64_t nth = 0;      // fail the n-th operation from now on, counted from 1; 0: none
+    bool sticky = false;   // and all after it
+    int error = 0;         // errno; 0: the usual one of the class
 
     static constexpr uint32_t bit(FaultClass c) noexcept { return 1u << uint32_t(c); }
 };
@@ -112,8 +114,7 @@ class FaultOs final : public Os {
     // Counts one operation. 0 to go on, otherwise the errno to fail with.
     int strike(FaultClass c) noexcept;
     larder_status check(FaultClass c) noexcept;
-    template <class T>
-    Result<T> made(Result<T> r) noexcept {
+    template <class T> Result<T> made(Result<T> r) noexcept {
         if (r.ok()) live_.fetch_add(1, relaxed);
         return r;
     }
@@ -127,4 +128,4 @@ class FaultOs final : public Os {
     atomic<int64_t> live_{0};
 };
 
-} // namespace larder
+}  // namespace larder

@@ -1,11 +1,13 @@
 // The OS seam: everything outside the process, except accelerators, is reached through one Os object.
 //
-// Three implementations: posix (os/posix*.cpp, with io_uring where it works), simulated (os/sim_os.h: memory file system with
-// power cuts, virtual clock, seeded randomness) and a fault-injecting wrapper around either (os/fault_os.h).
-// Every failure is a status made by fail_os(), with errno kept. Paths are absolute or relative to the working directory, UTF-8, NUL-terminated.
+// Three implementations: posix (os/posix*.cpp, with io_uring where it works), simulated (os/sim_os.h: memory file
+// system with power cuts, virtual clock, seeded randomness) and a fault-injecting wrapper around either
+// (os/fault_os.h). Every failure is a status made by fail_os(), with errno kept. Paths are absolute or relative to the
+// working directory, UTF-8, NUL-terminated.
 //
-// Statuses of file calls: E_NOT_FOUND, E_EXISTS, E_PERMISSION, E_READ_ONLY (a read-only file system), E_DISK_FULL (disk or quota), E_TRUNCATED (read_all past the
-// end), E_IN_USE (lock), E_NOMEM, E_SYSTEM (no more descriptors), E_INVALID (path too long, not a directory, is a directory), E_UNSUPPORTED, else E_IO.
+// Statuses of file calls: E_NOT_FOUND, E_EXISTS, E_PERMISSION, E_READ_ONLY (a read-only file system), E_DISK_FULL (disk
+// or quota), E_TRUNCATED (read_all past the end), E_IN_USE (lock), E_NOMEM, E_SYSTEM (no more descriptors), E_INVALID
+// (path too long, not a directory, is a directory), E_UNSUPPORTED, else E_IO.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +29,7 @@ namespace map_flag {
 inline constexpr uint32_t huge = 1;      // ask for huge pages; a wish, not a demand
 inline constexpr uint32_t populate = 2;  // fault the pages in now
 inline constexpr uint32_t locked = 4;    // mlock; E_NOMEM where the limit forbids
-} // namespace map_flag
+}  // namespace map_flag
 
 namespace open_flag {
 inline constexpr uint32_t read = 1;
@@ -35,8 +37,8 @@ inline constexpr uint32_t write = 2;
 inline constexpr uint32_t create = 4;     // mode 0600
 inline constexpr uint32_t exclusive = 8;  // with create: E_EXISTS when there
 inline constexpr uint32_t truncate = 16;
-inline constexpr uint32_t direct = 32;    // O_DIRECT when the file system can; check OpenFile::direct_align
-} // namespace open_flag
+inline constexpr uint32_t direct = 32;  // O_DIRECT when the file system can; check OpenFile::direct_align
+}  // namespace open_flag
 
 struct OpenFile {
     OsHandle handle;
@@ -58,29 +60,31 @@ struct IoOp {
     void* buffer = nullptr;
     uint32_t n_bytes = 0;
     uint64_t offset = 0;
-    uint64_t tag = 0;           // the caller's
-    int64_t result = 0;         // after reaping: bytes done (may be short), or -errno
+    uint64_t tag = 0;    // the caller's
+    int64_t result = 0;  // after reaping: bytes done (may be short), or -errno
 };
 
 // A private ring of one thread at a time (not synchronised).
 class IoRing {
   public:
     virtual ~IoRing() = default;
-    // Queue requests and hand them over. At most depth() are in flight; returns how many of `ops` were taken (a prefix), 0 when full.
+    // Queue requests and hand them over. At most depth() are in flight; returns how many of `ops` were taken (a
+    // prefix), 0 when full.
     virtual Result<size_t> submit(std::span<IoOp* const> ops) = 0;
-    // Collect finished requests; waits until at least min_done (0: does not wait; no more than are in flight) have finished.
-    // A request that met EINTR or EAGAIN was repeated inside; a short transfer is reported as such. The destructor waits for what is in flight.
+    // Collect finished requests; waits until at least min_done (0: does not wait; no more than are in flight) have
+    // finished. A request that met EINTR or EAGAIN was repeated inside; a short transfer is reported as such. The
+    // destructor waits for what is in flight.
     virtual Result<size_t> reap(std::span<IoOp*> out, size_t min_done) = 0;
     virtual uint32_t depth() const noexcept = 0;
     virtual bool is_io_uring() const noexcept = 0;
 };
 
 struct Topology {
-    uint32_t n_cpus = 1;        // usable by this process
+    uint32_t n_cpus = 1;  // usable by this process
     uint32_t n_numa_nodes = 1;
     uint64_t page_bytes = 4096;
-    uint64_t memory_bytes = 0;  // physical or cgroup limit, the lesser
-    uint64_t memlock_bytes = 0; // UINT64_MAX: no limit
+    uint64_t memory_bytes = 0;   // physical or cgroup limit, the lesser
+    uint64_t memlock_bytes = 0;  // UINT64_MAX: no limit
     bool huge_pages = false;
     bool memfd = false;
 };
@@ -98,7 +102,8 @@ class Os {
     virtual ~Os() = default;
 
     // --- memory ---------------------------------------------------------------------------------
-    // All sizes and addresses are multiples of the page. Address space without memory, aligned (power of two, at least a page).
+    // All sizes and addresses are multiples of the page. Address space without memory, aligned (power of two, at least
+    // a page).
     virtual Result<std::byte*> reserve(size_t n_bytes, size_t align) = 0;
     // Make part of a reservation usable, zero-filled.
     virtual larder_status commit(std::byte* p, size_t n_bytes, uint32_t map_flags) = 0;
@@ -108,8 +113,9 @@ class Os {
     virtual void release(std::byte* p, size_t n_bytes) noexcept = 0;
     // Shared memory by handle, sealed against shrinking.
     virtual Result<OsHandle> memfd(const char* name, size_t n_bytes) = 0;
-    // Map part of a memfd over part of a reservation (or anywhere with p NULL; then release() gives it back); writable or read-only.
-    // E_INVALID when the handle could shrink under the mapping (no seal) or is too short. decommit() takes the mapping away.
+    // Map part of a memfd over part of a reservation (or anywhere with p NULL; then release() gives it back); writable
+    // or read-only. E_INVALID when the handle could shrink under the mapping (no seal) or is too short. decommit()
+    // takes the mapping away.
     virtual Result<std::byte*> map_handle(std::byte* p, size_t n_bytes, OsHandle h, uint64_t offset, bool writable) = 0;
 
     // --- files ----------------------------------------------------------------------------------
@@ -117,8 +123,8 @@ class Os {
     virtual void close(OsHandle h) noexcept = 0;
     virtual Result<uint64_t> size(OsHandle h) = 0;
     virtual larder_status truncate(OsHandle h, uint64_t n_bytes) = 0;
-    // Reserve disk space so that later writes inside cannot meet a full disk; the file grows to the end of the range when it was shorter.
-    // E_UNSUPPORTED where the file system cannot promise that (nothing was changed).
+    // Reserve disk space so that later writes inside cannot meet a full disk; the file grows to the end of the range
+    // when it was shorter. E_UNSUPPORTED where the file system cannot promise that (nothing was changed).
     virtual larder_status allocate(OsHandle h, uint64_t offset, uint64_t n_bytes) = 0;
     // Synchronous whole transfers: short reads and writes and EINTR are retried inside; end of file is E_TRUNCATED.
     virtual larder_status read_all(OsHandle h, void* buffer, size_t n_bytes, uint64_t offset) = 0;
@@ -129,17 +135,18 @@ class Os {
     virtual larder_status make_dir(const char* path) = 0;  // OK when it is there already
     // Without "." and ".."; in no order.
     virtual Result<Vec<DirEntry>> list_dir(const Allocator& a, const char* path) = 0;
-    virtual larder_status unlink(const char* path) = 0;    // OK when it is gone already
+    virtual larder_status unlink(const char* path) = 0;  // OK when it is gone already
     virtual larder_status rename(const char* from, const char* to) = 0;
     // Exclusive advisory lock, held until the handle is closed; E_IN_USE when another holds it.
     virtual larder_status lock(OsHandle h) = 0;
     virtual Result<uint64_t> free_bytes(const char* path) = 0;
-    // Works everywhere: without io_uring (blocked, absent, or not wanted) a few threads do the transfers. Handles may be used by several rings.
+    // Works everywhere: without io_uring (blocked, absent, or not wanted) a few threads do the transfers. Handles may
+    // be used by several rings.
     virtual Result<Owned<IoRing>> io_ring(const Allocator& a, uint32_t depth, bool want_io_uring) = 0;
 
     // --- time, randomness, threads --------------------------------------------------------------
-    virtual uint64_t now_ns() noexcept = 0;       // monotonic
-    virtual uint64_t wall_ns() noexcept = 0;      // since 1970
+    virtual uint64_t now_ns() noexcept = 0;   // monotonic
+    virtual uint64_t wall_ns() noexcept = 0;  // since 1970
     virtual void sleep_ns(uint64_t ns) noexcept = 0;
     virtual larder_status random(void* out, size_t n_bytes) = 0;
     // All signals blocked in the new thread.
@@ -160,8 +167,10 @@ class Os {
     virtual Result<OsHandle> socket_connect(const char* path) = 0;
     // One message of 1 byte or more. E_PEER_DEAD when the other side is gone.
     virtual larder_status socket_send(OsHandle s, const void* data, size_t n_bytes, std::span<const OsHandle> pass) = 0;
-    // Returns bytes received, 0 when the peer closed; E_TIMEOUT; E_BUFFER_TOO_SMALL when the message was longer (it is lost). Received descriptors go to `got` (as many as fit, the rest is closed).
-    virtual Result<size_t> socket_receive(OsHandle s, void* data, size_t capacity, std::span<OsHandle> got, size_t* n_got, uint64_t timeout_ns) = 0;
+    // Returns bytes received, 0 when the peer closed; E_TIMEOUT; E_BUFFER_TOO_SMALL when the message was longer (it is
+    // lost). Received descriptors go to `got` (as many as fit, the rest is closed).
+    virtual Result<size_t> socket_receive(OsHandle s, void* data, size_t capacity, std::span<OsHandle> got,
+                                          size_t* n_got, uint64_t timeout_ns) = 0;
     virtual Result<ProcessRef> socket_peer(OsHandle s) = 0;
 
     virtual const Topology& topology() noexcept = 0;
@@ -171,4 +180,4 @@ class Os {
 // The process's own system. Lives for ever, has no state that needs destruction.
 Os& posix_os() noexcept;
 
-} // namespace larder
+}  // namespace larder

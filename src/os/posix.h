@@ -60,7 +60,8 @@ class PosixOs final : public Os {
     Topology topology_;
 };
 
-// What the machine and the limits of this process (affinity, cgroup, rlimits) leave us. Files of /proc and /sys are looked for under `root`, for tests.
+// What the machine and the limits of this process (affinity, cgroup, rlimits) leave us. Files of /proc and /sys are
+// looked for under `root`, for tests.
 Topology read_topology(const char* root = "") noexcept;
 
 // A process by its number as it is now; start_time stays 0 where /proc does not tell.
@@ -69,4 +70,4 @@ ProcessRef process_ref(int32_t pid) noexcept;
 // Read a small file of /proc or /sys into a NUL-terminated buffer. False when it cannot be read.
 bool read_small_file(const char* path, char* buffer, size_t capacity) noexcept;
 
-} // namespace larder
+}  // namespace larder

@@ -25,8 +25,7 @@ larder_status handle_error(const char* what) noexcept {
     return fail_os(file_status(error), error, "", "%s: %s", what, std::strerror(error));
 }
 
-template <class F>
-auto retry(F f) noexcept {
+template <class F> auto retry(F f) noexcept {
     auto r = f();
     while (r < 0 && errno == EINTR) r = f();
     return r;
@@ -47,7 +46,7 @@ uint32_t probe_direct(int fd, bool readable) noexcept {
     return retry([&] { return ::pread(fd, page, sizeof page, 0); }) < 0 ? 0 : 4096;
 }
 
-} // namespace
+}  // namespace
 
 Result<OpenFile> PosixOs::open(const char* path, uint32_t flags) {
     const bool readable = flags & open_flag::read, writable = flags & open_flag::write;
@@ -89,12 +88,15 @@ Result<uint64_t> PosixOs::size(OsHandle h) {
 }
 
 larder_status PosixOs::truncate(OsHandle h, uint64_t n_bytes) {
-    return retry([&] { return ::ftruncate(h.value, off_t(n_bytes)); }) == 0 ? LARDER_OK : handle_error("cannot change the size of a file");
+    return retry([&] { return ::ftruncate(h.value, off_t(n_bytes)); }) == 0
+               ? LARDER_OK
+               : handle_error("cannot change the size of a file");
 }
 
 larder_status PosixOs::allocate(OsHandle h, uint64_t offset, uint64_t n_bytes) {
-    return retry([&] { return ::fallocate(h.value, 0, off_t(offset), off_t(n_bytes)); }) == 0 ? LARDER_OK
-                                                                                              : handle_error("cannot reserve disk space");
+    return retry([&] { return ::fallocate(h.value, 0, off_t(offset), off_t(n_bytes)); }) == 0
+               ? LARDER_OK
+               : handle_error("cannot reserve disk space");
 }
 
 larder_status PosixOs::read_all(OsHandle h, void* buffer, size_t n_bytes, uint64_t offset) {
@@ -127,8 +129,10 @@ larder_status PosixOs::sync_dir(const char* path) {
     const int fd = retry([&] { return ::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
     if (fd < 0) return path_error("cannot open the directory", path);
     larder_status status = LARDER_OK;
-    // Some file systems cannot sync a directory and say EINVAL; their directory changes are durable by themselves or never.
-    if (retry([&] { return ::fsync(fd); }) != 0 && errno != EINVAL) status = path_error("cannot make durable the directory", path);
+    // Some file systems cannot sync a directory and say EINVAL; their directory changes are durable by themselves or
+    // never.
+    if (retry([&] { return ::fsync(fd); }) != 0 && errno != EINVAL)
+        status = path_error("cannot make durable the directory", path);
     ::close(fd);
     return status;
 }
@@ -186,4 +190,4 @@ Result<uint64_t> PosixOs::free_bytes(const char* path) {
     return uint64_t(v.f_bavail) * v.f_frsize;
 }
 
-} // namespace larder
+}  // namespace larder

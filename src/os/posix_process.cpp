@@ -30,11 +30,14 @@ uint64_t clock_ns(clockid_t id) noexcept {
 }
 
 // --- fork -----------------------------------------------------------------------------------------------
-// One word on a page that the kernel wipes in the child; whoever reads 0 there is in a new child and takes the next number.
+// One word on a page that the kernel wipes in the child; whoever reads 0 there is in a new child and takes the next
+// number.
 atomic<uint64_t>* fork_word;
 atomic<uint64_t> next_epoch{1};
 
-void forget_epoch() noexcept { fork_word->store(0, relaxed); }
+void forget_epoch() noexcept {
+    fork_word->store(0, relaxed);
+}
 
 void prepare_fork_word() noexcept {
     static atomic<uint64_t> plain_word;
@@ -44,7 +47,8 @@ void prepare_fork_word() noexcept {
         fork_word = new (p) atomic<uint64_t>;
         return;
     }
-    // Kernels and sandboxes without the advice: a handler that runs in the child does the same for fork(), though not for raw clone.
+    // Kernels and sandboxes without the advice: a handler that runs in the child does the same for fork(), though not
+    // for raw clone.
     if (p != MAP_FAILED) ::munmap(p, size_t(page));
     fork_word = &plain_word;
     ::pthread_atfork(nullptr, nullptr, forget_epoch);
@@ -78,7 +82,8 @@ bool read_proc_stat(int32_t pid, ProcStat& out) noexcept {
     char path[40], text[1024];
     std::snprintf(path, sizeof path, "/proc/%d/stat", pid);
     if (!read_small_file(path, text, sizeof text)) return false;
-    // The command's name may hold anything; fields are counted from the last parenthesis. State is field 3, start time 22.
+    // The command's name may hold anything; fields are counted from the last parenthesis. State is field 3, start
+    // time 22.
     const char* p = std::strrchr(text, ')');
     if (!p || p[1] != ' ') return false;
     p += 2;
@@ -104,9 +109,11 @@ Life ask_pidfd(int32_t pid) noexcept {
     return n < 0 ? Life::unknown : n == 0 ? Life::alive : Life::dead;
 }
 
-} // namespace
+}  // namespace
 
-PosixOs::PosixOs() noexcept : topology_(read_topology()) { prepare_fork_word(); }
+PosixOs::PosixOs() noexcept : topology_(read_topology()) {
+    prepare_fork_word();
+}
 
 Os& posix_os() noexcept {
     // Never destroyed: detached users may outlive the end of main().
@@ -115,8 +122,12 @@ Os& posix_os() noexcept {
     return os;
 }
 
-uint64_t PosixOs::now_ns() noexcept { return clock_ns(CLOCK_MONOTONIC); }
-uint64_t PosixOs::wall_ns() noexcept { return clock_ns(CLOCK_REALTIME); }
+uint64_t PosixOs::now_ns() noexcept {
+    return clock_ns(CLOCK_MONOTONIC);
+}
+uint64_t PosixOs::wall_ns() noexcept {
+    return clock_ns(CLOCK_REALTIME);
+}
 
 void PosixOs::sleep_ns(uint64_t ns) noexcept {
     timespec t{time_t(ns / 1000000000u), long(ns % 1000000000u)};
@@ -151,7 +162,9 @@ Result<uint64_t> PosixOs::thread_start(ThreadFn fn, void* arg, const char* name)
     return uint64_t(thread);
 }
 
-void PosixOs::thread_join(uint64_t thread) noexcept { ::pthread_join(pthread_t(thread), nullptr); }
+void PosixOs::thread_join(uint64_t thread) noexcept {
+    ::pthread_join(pthread_t(thread), nullptr);
+}
 
 Result<OsHandle> PosixOs::event_fd() {
     const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -178,7 +191,9 @@ ProcessRef process_ref(int32_t pid) noexcept {
     return ref;
 }
 
-ProcessRef PosixOs::self() noexcept { return process_ref(::getpid()); }
+ProcessRef PosixOs::self() noexcept {
+    return process_ref(::getpid());
+}
 
 bool PosixOs::alive(const ProcessRef& p) noexcept {
     if (p.pid <= 0) return false;
@@ -186,9 +201,12 @@ bool PosixOs::alive(const ProcessRef& p) noexcept {
     const bool known = read_proc_stat(p.pid, s);
     if (known && p.start_time && s.start_time != p.start_time) return false;  // the number was given to another process
     switch (ask_pidfd(p.pid)) {
-    case Life::dead: return false;
-    case Life::alive: return true;
-    case Life::unknown: break;
+    case Life::dead:
+        return false;
+    case Life::alive:
+        return true;
+    case Life::unknown:
+        break;
     }
     if (known) return s.state != 'Z' && s.state != 'X';
     return ::kill(p.pid, 0) == 0 || errno == EPERM;
@@ -196,7 +214,8 @@ bool PosixOs::alive(const ProcessRef& p) noexcept {
 
 uint64_t PosixOs::fork_epoch() noexcept {
     uint64_t epoch = fork_word->load(relaxed);
-    if (epoch) [[likely]] return epoch;
+    if (epoch) [[likely]]
+        return epoch;
     const uint64_t mine = next_epoch.fetch_add(1, relaxed);
     return fork_word->compare_exchange_strong(epoch, mine, relaxed, relaxed) ? mine : epoch;
 }
@@ -216,4 +235,4 @@ bool read_small_file(const char* path, char* buffer, size_t capacity) noexcept {
     return at > 0;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -17,9 +17,15 @@ int64_t transfer(const IoOp& op) noexcept {
     for (;;) {
         int64_t n;
         switch (op.kind) {
-        case IoOp::Kind::read: n = ::pread(op.file.value, op.buffer, op.n_bytes, off_t(op.offset)); break;
-        case IoOp::Kind::write: n = ::pwrite(op.file.value, op.buffer, op.n_bytes, off_t(op.offset)); break;
-        default: n = ::fdatasync(op.file.value); break;
+        case IoOp::Kind::read:
+            n = ::pread(op.file.value, op.buffer, op.n_bytes, off_t(op.offset));
+            break;
+        case IoOp::Kind::write:
+            n = ::pwrite(op.file.value, op.buffer, op.n_bytes, off_t(op.offset));
+            break;
+        default:
+            n = ::fdatasync(op.file.value);
+            break;
         }
         if (n >= 0) return n;
         if (errno != EINTR && errno != EAGAIN) return -errno;
@@ -29,7 +35,8 @@ int64_t transfer(const IoOp& op) noexcept {
 // Requests wait in a ring buffer for the next free thread; finished ones in another to be reaped.
 class ThreadRing final : public IoRing {
   public:
-    ThreadRing(const Allocator& a, Os& os, uint32_t depth) : os_(os), depth_(depth), waiting_(depth, nullptr, a), done_(a), threads_(a) {
+    ThreadRing(const Allocator& a, Os& os, uint32_t depth)
+        : os_(os), depth_(depth), waiting_(depth, nullptr, a), done_(a), threads_(a) {
         done_.reserve(depth);
         threads_.reserve(max_threads);
     }
@@ -109,7 +116,7 @@ class ThreadRing final : public IoRing {
     bool quit_ = false;
 };
 
-} // namespace
+}  // namespace
 
 Result<Owned<IoRing>> make_thread_ring(const Allocator& a, Os& os, uint32_t depth) {
     Owned<ThreadRing> ring = make_owned<ThreadRing>(a, a, os, depth);
@@ -118,7 +125,8 @@ Result<Owned<IoRing>> make_thread_ring(const Allocator& a, Os& os, uint32_t dept
 }
 
 Result<Owned<IoRing>> PosixOs::io_ring(const Allocator& a, uint32_t depth, bool want_io_uring) {
-    if (depth < 1 || depth > 4096) return fail(LARDER_E_RANGE, "depth", "the depth of a ring is 1 to 4096, not %u", depth);
+    if (depth < 1 || depth > 4096)
+        return fail(LARDER_E_RANGE, "depth", "the depth of a ring is 1 to 4096, not %u", depth);
     if (want_io_uring) {
         Result<Owned<IoRing>> ring = make_uring(a, depth);
         if (ring.ok()) return ring;
@@ -126,4 +134,4 @@ Result<Owned<IoRing>> PosixOs::io_ring(const Allocator& a, uint32_t depth, bool 
     return make_thread_ring(a, *this, depth);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -18,7 +18,8 @@ constexpr size_t max_passed = 64;
 
 larder_status socket_error(int error, const char* what) noexcept {
     larder_status status = LARDER_E_SYSTEM;
-    if (error == EPIPE || error == ECONNRESET || error == ECONNREFUSED || error == ENOTCONN) status = LARDER_E_PEER_DEAD;
+    if (error == EPIPE || error == ECONNRESET || error == ECONNREFUSED || error == ENOTCONN)
+        status = LARDER_E_PEER_DEAD;
     if (error == ENOENT) status = LARDER_E_NOT_FOUND;
     if (error == EACCES || error == EPERM) status = LARDER_E_PERMISSION;
     if (error == EADDRINUSE) status = LARDER_E_IN_USE;
@@ -74,7 +75,7 @@ void keep_descriptors(msghdr& m, std::span<OsHandle> got, size_t& n_got) noexcep
     }
 }
 
-} // namespace
+}  // namespace
 
 Result<OsHandle> PosixOs::socket_listen(const char* path) {
     sockaddr_un address{};
@@ -126,7 +127,8 @@ larder_status PosixOs::socket_send(OsHandle s, const void* data, size_t n_bytes,
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
         c->cmsg_len = CMSG_LEN(pass.size() * sizeof(int));
-        for (size_t i = 0; i < pass.size(); ++i) std::memcpy(CMSG_DATA(c) + i * sizeof(int), &pass[i].value, sizeof(int));
+        for (size_t i = 0; i < pass.size(); ++i)
+            std::memcpy(CMSG_DATA(c) + i * sizeof(int), &pass[i].value, sizeof(int));
     }
     ssize_t n;
     do n = ::sendmsg(s.value, &m, MSG_NOSIGNAL);
@@ -149,11 +151,14 @@ Result<size_t> PosixOs::socket_receive(OsHandle s, void* data, size_t capacity, 
     ssize_t n;
     do n = ::recvmsg(s.value, &m, MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
-    if (n < 0) return errno == ECONNRESET ? Result<size_t>(size_t(0)) : Result<size_t>(socket_error(errno, "cannot receive"));
+    if (n < 0)
+        return errno == ECONNRESET ? Result<size_t>(size_t(0)) : Result<size_t>(socket_error(errno, "cannot receive"));
     const bool cut = m.msg_flags & MSG_TRUNC;
     keep_descriptors(m, cut ? std::span<OsHandle>{} : got, n_kept);
     if (n_got) *n_got = n_kept;
-    if (cut) return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "a message was longer than the buffer of %zu bytes", capacity);
+    if (cut)
+        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "a message was longer than the buffer of %zu bytes",
+                    capacity);
     return size_t(n);
 }
 
@@ -164,4 +169,4 @@ Result<ProcessRef> PosixOs::socket_peer(OsHandle s) {
     return process_ref(c.pid);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -70,7 +70,8 @@ void read_v1_cpu(const char* dir, Limits& l) noexcept {
 }
 
 // The group and all groups above it: each may limit.
-void walk(const char* root, const char* mount, const char* group, void (*read_dir)(const char*, Limits&) noexcept, Limits& l) noexcept {
+void walk(const char* root, const char* mount, const char* group, void (*read_dir)(const char*, Limits&) noexcept,
+          Limits& l) noexcept {
     char dir[600];
     const int n = std::snprintf(dir, sizeof dir, "%s%s%s", root, mount, group);
     if (n < 0 || size_t(n) >= sizeof dir) return;
@@ -144,7 +145,7 @@ bool has_memfd() noexcept {
     return true;
 }
 
-} // namespace
+}  // namespace
 
 Topology read_topology(const char* root) noexcept {
     Topology t;
@@ -157,10 +158,11 @@ Topology read_topology(const char* root) noexcept {
     rlimit r;
     if (::getrlimit(RLIMIT_MEMLOCK, &r) == 0) t.memlock_bytes = r.rlim_cur == RLIM_INFINITY ? UINT64_MAX : r.rlim_cur;
     char text[256];
-    if (read_under(root, "/sys/devices/system/node/online", text, sizeof text)) t.n_numa_nodes = std::max(1u, count_list(text));
+    if (read_under(root, "/sys/devices/system/node/online", text, sizeof text))
+        t.n_numa_nodes = std::max(1u, count_list(text));
     t.huge_pages = has_huge_pages(root);
     t.memfd = has_memfd();
     return t;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -27,7 +27,7 @@ bool is_under(const Vec<std::string>& path, const Vec<std::string>& top) {
     return path.size() >= top.size() && std::equal(top.begin(), top.end(), path.begin());
 }
 
-} // namespace
+}  // namespace
 
 SimFs::SimFs() {
     add_node(true);
@@ -43,7 +43,8 @@ SimFs::Node SimFs::add_node(bool is_dir) {
 Result<SimFs::Node> SimFs::lookup(const char* path) const {
     Node at = 0;
     for (const std::string& part : split(path)) {
-        if (!nodes_[at].is_dir) return fail_os(LARDER_E_INVALID, ENOTDIR, "path", "%s: a part is not a directory", path);
+        if (!nodes_[at].is_dir)
+            return fail_os(LARDER_E_INVALID, ENOTDIR, "path", "%s: a part is not a directory", path);
         const auto it = nodes_[at].entries.find(part);
         if (it == nodes_[at].entries.end()) return fail_os(LARDER_E_NOT_FOUND, ENOENT, "path", "%s is not there", path);
         at = it->second;
@@ -58,13 +59,15 @@ Result<SimFs::Place> SimFs::parent_of(const char* path) const {
     std::string dir;
     for (size_t i = 0; i + 1 < parts.size(); ++i) dir += "/" + parts[i];
     LARDER_ASSIGN(place.dir, lookup(dir.c_str()));
-    if (!nodes_[place.dir].is_dir) return fail_os(LARDER_E_INVALID, ENOTDIR, "path", "%s: a part is not a directory", path);
+    if (!nodes_[place.dir].is_dir)
+        return fail_os(LARDER_E_INVALID, ENOTDIR, "path", "%s: a part is not a directory", path);
     return place;
 }
 
 bool SimFs::is_read_only(const char* path) const {
     const Vec<std::string> parts = split(path);
-    return std::any_of(read_only_.begin(), read_only_.end(), [&](const std::string& top) { return is_under(parts, split(top.c_str())); });
+    return std::any_of(read_only_.begin(), read_only_.end(),
+                       [&](const std::string& top) { return is_under(parts, split(top.c_str())); });
 }
 
 larder_status SimFs::check_writable(const char* path) const {
@@ -78,7 +81,8 @@ void SimFs::set_read_only(const char* path, bool on) {
 
 Result<SimFs::Node> SimFs::create(const char* path, bool exclusive) {
     const Result<Node> there = lookup(path);
-    if (there.ok()) return exclusive ? Result<Node>(fail_os(LARDER_E_EXISTS, EEXIST, "path", "%s exists", path)) : there;
+    if (there.ok())
+        return exclusive ? Result<Node>(fail_os(LARDER_E_EXISTS, EEXIST, "path", "%s exists", path)) : there;
     if (there.status() != LARDER_E_NOT_FOUND) return there;
     LARDER_TRY(check_writable(path));
     LARDER_ASSIGN(Place place, parent_of(path));
@@ -130,7 +134,12 @@ larder_status SimFs::rename(const char* from, const char* to) {
     }
     entries[target.name] = n;
     nodes_[source.dir].entries.erase(source.name);
-    pending_.push_back({.op = Op::rename, .node = n, .dir = source.dir, .to_dir = target.dir, .name = source.name, .to_name = target.name});
+    pending_.push_back({.op = Op::rename,
+                        .node = n,
+                        .dir = source.dir,
+                        .to_dir = target.dir,
+                        .name = source.name,
+                        .to_name = target.name});
     return LARDER_OK;
 }
 
@@ -166,7 +175,8 @@ size_t SimFs::read(Node n, void* out, size_t n_bytes, uint64_t offset) const {
 // Pages that are not there yet need room on the disk.
 larder_status SimFs::charge(const Content& c, uint64_t offset, uint64_t n_bytes) {
     uint64_t fresh = 0;
-    for (uint64_t i = offset / page_bytes; n_bytes && i <= (offset + n_bytes - 1) / page_bytes; ++i) fresh += !c.pages.contains(i);
+    for (uint64_t i = offset / page_bytes; n_bytes && i <= (offset + n_bytes - 1) / page_bytes; ++i)
+        fresh += !c.pages.contains(i);
     if (fresh > capacity_pages_ - std::min(used_pages_, capacity_pages_))
         return fail_os(LARDER_E_DISK_FULL, ENOSPC, "", "the simulated disk is full");
     used_pages_ += fresh;
@@ -222,7 +232,8 @@ larder_status SimFs::resize(Node n, uint64_t n_bytes) {
 larder_status SimFs::allocate(Node n, uint64_t offset, uint64_t n_bytes) {
     Content& c = nodes_[n].now;
     LARDER_TRY(charge(c, offset, n_bytes));
-    for (uint64_t i = offset / page_bytes; n_bytes && i <= (offset + n_bytes - 1) / page_bytes; ++i) c.pages.try_emplace(i);
+    for (uint64_t i = offset / page_bytes; n_bytes && i <= (offset + n_bytes - 1) / page_bytes; ++i)
+        c.pages.try_emplace(i);
     if (offset + n_bytes > c.size) {
         c.size = offset + n_bytes;
         pending_.push_back({.op = Op::resize, .node = n, .offset = c.size});
@@ -260,9 +271,15 @@ void SimFs::apply(const Pending& p, bool torn, Rng& rng) {
             at += piece;
         }
         break;
-    case Op::resize: cut_to(i.durable, p.offset); break;
-    case Op::link: nodes_[p.dir].durable_entries[p.name] = p.node; break;
-    case Op::unlink: nodes_[p.dir].durable_entries.erase(p.name); break;
+    case Op::resize:
+        cut_to(i.durable, p.offset);
+        break;
+    case Op::link:
+        nodes_[p.dir].durable_entries[p.name] = p.node;
+        break;
+    case Op::unlink:
+        nodes_[p.dir].durable_entries.erase(p.name);
+        break;
     case Op::rename: {
         Entries& source = nodes_[p.dir].durable_entries;
         if (const auto it = source.find(p.name); it != source.end() && it->second == p.node) source.erase(it);
@@ -347,11 +364,22 @@ std::string SimFs::describe(size_t i) const {
     const Pending& p = pending_[i];
     char line[256];
     switch (p.op) {
-    case Op::write: std::snprintf(line, sizeof line, "write node %u, %zu bytes at %llu", p.node, p.data.size(), (unsigned long long)p.offset); break;
-    case Op::resize: std::snprintf(line, sizeof line, "resize node %u to %llu", p.node, (unsigned long long)p.offset); break;
-    case Op::link: std::snprintf(line, sizeof line, "link %s = node %u", p.name.c_str(), p.node); break;
-    case Op::unlink: std::snprintf(line, sizeof line, "unlink %s", p.name.c_str()); break;
-    case Op::rename: std::snprintf(line, sizeof line, "rename %s to %s", p.name.c_str(), p.to_name.c_str()); break;
+    case Op::write:
+        std::snprintf(line, sizeof line, "write node %u, %zu bytes at %llu", p.node, p.data.size(),
+                      (unsigned long long)p.offset);
+        break;
+    case Op::resize:
+        std::snprintf(line, sizeof line, "resize node %u to %llu", p.node, (unsigned long long)p.offset);
+        break;
+    case Op::link:
+        std::snprintf(line, sizeof line, "link %s = node %u", p.name.c_str(), p.node);
+        break;
+    case Op::unlink:
+        std::snprintf(line, sizeof line, "unlink %s", p.name.c_str());
+        break;
+    case Op::rename:
+        std::snprintf(line, sizeof line, "rename %s to %s", p.name.c_str(), p.to_name.c_str());
+        break;
     }
     return line;
 }
@@ -359,7 +387,8 @@ std::string SimFs::describe(size_t i) const {
 // --- power cuts -----------------------------------------------------------------------------------------
 
 PowerCuts::PowerCuts(const SimFs& fs, uint64_t budget, uint64_t seed)
-    : n_(fs.pending().size()), budget_(std::max<uint64_t>(budget, 1)), every_subset_(n_ < 20 && (1ull << n_) * 2 <= budget_), rng_(seed) {}
+    : n_(fs.pending().size()), budget_(std::max<uint64_t>(budget, 1)),
+      every_subset_(n_ < 20 && (1ull << n_) * 2 <= budget_), rng_(seed) {}
 
 bool PowerCuts::next(PowerCut& out) {
     using Fate = PowerCut::Fate;
@@ -390,4 +419,4 @@ bool PowerCuts::next(PowerCut& out) {
     return true;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,8 +1,9 @@
 // A file system in memory that remembers what is not durable yet, so that a test can cut the power.
 //
-// Each file and directory has two states: what the process sees, and what is on the disk. A write, a change of size, a create, an unlink or a rename
-// changes the first and is noted as pending; sync and sync_dir carry pending operations over, exactly those that POSIX promises. A power cut applies any
-// chosen part of the pending operations, torn at 512-byte sectors if wished, and forgets the rest.
+// Each file and directory has two states: what the process sees, and what is on the disk. A write, a change of size, a
+// create, an unlink or a rename changes the first and is noted as pending; sync and sync_dir carry pending operations
+// over, exactly those that POSIX promises. A power cut applies any chosen part of the pending operations, torn at
+// 512-byte sectors if wished, and forgets the rest.
 //
 // A plain value: a copy is a snapshot (contents are shared until written). Not synchronised.
 #pragma once
@@ -37,12 +38,12 @@ class SimFs {
     enum class Op : uint8_t { write, resize, link, unlink, rename };
     struct Pending {
         Op op;
-        Node node;             // the file written or resized, or the one linked or renamed
-        Node dir = 0;          // of link, unlink and the source of rename
-        Node to_dir = 0;       // of the target of rename
+        Node node;        // the file written or resized, or the one linked or renamed
+        Node dir = 0;     // of link, unlink and the source of rename
+        Node to_dir = 0;  // of the target of rename
         std::string name, to_name;
-        uint64_t offset = 0;   // of write; the new size of resize
-        Vec<std::byte> data;   // of write
+        uint64_t offset = 0;  // of write; the new size of resize
+        Vec<std::byte> data;  // of write
     };
 
     SimFs();
@@ -70,7 +71,9 @@ class SimFs {
     void unpin(Node n);
 
     void set_capacity(uint64_t n_bytes) { capacity_pages_ = n_bytes / page_bytes; }
-    uint64_t free_bytes() const { return used_pages_ < capacity_pages_ ? (capacity_pages_ - used_pages_) * page_bytes : 0; }
+    uint64_t free_bytes() const {
+        return used_pages_ < capacity_pages_ ? (capacity_pages_ - used_pages_) * page_bytes : 0;
+    }
     // Nothing under the path can be changed any more, E_READ_ONLY.
     void set_read_only(const char* path, bool on);
     bool is_read_only(const char* path) const;
@@ -119,8 +122,9 @@ class SimFs {
     uint64_t used_pages_ = 0;
 };
 
-// The power cuts worth trying for a file system as it stands: every subset of the pending operations while these are few; otherwise every prefix, every
-// prefix with a torn last operation, every single loss, and random subsets with torn writes until the budget is used up.
+// The power cuts worth trying for a file system as it stands: every subset of the pending operations while these are
+// few; otherwise every prefix, every prefix with a torn last operation, every single loss, and random subsets with torn
+// writes until the budget is used up.
 class PowerCuts {
   public:
     PowerCuts(const SimFs& fs, uint64_t budget, uint64_t seed);
@@ -133,4 +137,4 @@ class PowerCuts {
     Rng rng_;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -114,12 +114,14 @@ OsHandle SimOs::add(const Open& o) {
 
 Result<SimOs::Open*> SimOs::find_file(OsHandle h, bool write) noexcept {
     Open* o = find(h);
-    if (!o || o->is_event || (write && !o->writable)) return fail_os(LARDER_E_IO, EBADF, "", "not a handle that allows this");
+    if (!o || o->is_event || (write && !o->writable))
+        return fail_os(LARDER_E_IO, EBADF, "", "not a handle that allows this");
     return o;
 }
 
 larder_status SimOs::check_direct(const Open& o, const void* buffer, size_t n_bytes, uint64_t offset) const noexcept {
-    if (!o.direct_align || (reinterpret_cast<uintptr_t>(buffer) | n_bytes | offset) % o.direct_align == 0) return LARDER_OK;
+    if (!o.direct_align || (reinterpret_cast<uintptr_t>(buffer) | n_bytes | offset) % o.direct_align == 0)
+        return LARDER_OK;
     return fail_os(LARDER_E_INVALID, EINVAL, "", "a direct transfer is not aligned to %u bytes", o.direct_align);
 }
 
@@ -141,7 +143,10 @@ Result<OpenFile> SimOs::open(const char* path, uint32_t flags) {
     OpenFile out;
     out.direct_align = flags & open_flag::direct && direct_ ? 4096 : 0;
     out.n_bytes = fs_.size(*node);
-    out.handle = add({.writable = writable, .readable = !writable || flags & open_flag::read, .direct_align = out.direct_align, .node = *node});
+    out.handle = add({.writable = writable,
+                      .readable = !writable || flags & open_flag::read,
+                      .direct_align = out.direct_align,
+                      .node = *node});
     fs_.pin(*node);
     return out;
 }
@@ -184,7 +189,9 @@ larder_status SimOs::read_all(OsHandle h, void* buffer, size_t n_bytes, uint64_t
     LARDER_ASSIGN(Open * o, find_file(h, false));
     LARDER_TRY(check_direct(*o, buffer, n_bytes, offset));
     const size_t n = fs_.read(o->node, buffer, n_bytes, offset);
-    return n == n_bytes ? LARDER_OK : fail(LARDER_E_TRUNCATED, "", "the file ends %zu bytes before the end of the range", n_bytes - n);
+    return n == n_bytes
+               ? LARDER_OK
+               : fail(LARDER_E_TRUNCATED, "", "the file ends %zu bytes before the end of the range", n_bytes - n);
 }
 
 larder_status SimOs::write_all(OsHandle h, const void* buffer, size_t n_bytes, uint64_t offset) {
@@ -271,7 +278,8 @@ int64_t SimOs::transfer(const IoOp& op) {
 }
 
 Result<Owned<IoRing>> SimOs::io_ring(const Allocator& a, uint32_t depth, bool want_io_uring) {
-    if (depth < 1 || depth > 4096) return fail(LARDER_E_RANGE, "depth", "the depth of a ring is 1 to 4096, not %u", depth);
+    if (depth < 1 || depth > 4096)
+        return fail(LARDER_E_RANGE, "depth", "the depth of a ring is 1 to 4096, not %u", depth);
     return Owned<IoRing>(make_owned<SimRing>(a, *this, a, depth, want_io_uring));
 }
 
@@ -282,7 +290,9 @@ uint64_t SimOs::now_ns() noexcept {
     return now_ns_;
 }
 
-uint64_t SimOs::wall_ns() noexcept { return now_ns() + 1700000000ull * 1000000000ull; }
+uint64_t SimOs::wall_ns() noexcept {
+    return now_ns() + 1700000000ull * 1000000000ull;
+}
 
 larder_status SimOs::random(void* out, size_t n_bytes) {
     std::lock_guard lock(mutex_);
@@ -321,14 +331,28 @@ bool SimOs::alive(const ProcessRef& p) noexcept {
 }
 
 namespace {
-larder_status no_sockets() noexcept { return fail(LARDER_E_UNSUPPORTED, "", "the simulated system has no sockets"); }
-} // namespace
+larder_status no_sockets() noexcept {
+    return fail(LARDER_E_UNSUPPORTED, "", "the simulated system has no sockets");
+}
+}  // namespace
 
-Result<OsHandle> SimOs::socket_listen(const char*) { return no_sockets(); }
-Result<OsHandle> SimOs::socket_accept(OsHandle, uint64_t) { return no_sockets(); }
-Result<OsHandle> SimOs::socket_connect(const char*) { return no_sockets(); }
-larder_status SimOs::socket_send(OsHandle, const void*, size_t, std::span<const OsHandle>) { return no_sockets(); }
-Result<size_t> SimOs::socket_receive(OsHandle, void*, size_t, std::span<OsHandle>, size_t*, uint64_t) { return no_sockets(); }
-Result<ProcessRef> SimOs::socket_peer(OsHandle) { return no_sockets(); }
+Result<OsHandle> SimOs::socket_listen(const char*) {
+    return no_sockets();
+}
+Result<OsHandle> SimOs::socket_accept(OsHandle, uint64_t) {
+    return no_sockets();
+}
+Result<OsHandle> SimOs::socket_connect(const char*) {
+    return no_sockets();
+}
+larder_status SimOs::socket_send(OsHandle, const void*, size_t, std::span<const OsHandle>) {
+    return no_sockets();
+}
+Result<size_t> SimOs::socket_receive(OsHandle, void*, size_t, std::span<OsHandle>, size_t*, uint64_t) {
+    return no_sockets();
+}
+Result<ProcessRef> SimOs::socket_peer(OsHandle) {
+    return no_sockets();
+}
 
-} // namespace larder
+}  // namespace larder

@@ -1,6 +1,8 @@
-// The simulated system: files in memory with power cuts, a clock that only tests move, seeded randomness, and I/O that completes in a seeded order.
+// The simulated system: files in memory with power cuts, a clock that only tests move, seeded randomness, and I/O that
+// completes in a seeded order.
 //
-// Memory, memfds and threads are the real ones. Results repeat for a seed when the context has n_workers 0. Sockets are not simulated (E_UNSUPPORTED).
+// Memory, memfds and threads are the real ones. Results repeat for a seed when the context has n_workers 0. Sockets are
+// not simulated (E_UNSUPPORTED).
 #pragma once
 
 #include <functional>
@@ -20,12 +22,12 @@ class SimOs final : public Os {
     // A snapshot of the disks, what is pending included.
     SimFs fs() const;
     // Change the disks from outside.
-    template <class F>
-    void with_fs(F f) {
+    template <class F> void with_fs(F f) {
         std::lock_guard lock(mutex_);
         f(fs_);
     }
-    // Called before each operation that changes the disks or makes a change durable; the place to take snapshots for power cuts. Under the system's lock.
+    // Called before each operation that changes the disks or makes a change durable; the place to take snapshots for
+    // power cuts. Under the system's lock.
     void on_change(std::function<void(const SimFs&)> hook);
     void advance_ns(uint64_t ns) noexcept;
     // Every n-th ring transfer of two sectors or more is cut short (0: none).
@@ -39,7 +41,9 @@ class SimOs final : public Os {
 
     // --- Os -------------------------------------------------------------------------------------
     Result<std::byte*> reserve(size_t n_bytes, size_t align) override { return real_.reserve(n_bytes, align); }
-    larder_status commit(std::byte* p, size_t n_bytes, uint32_t flags) override { return real_.commit(p, n_bytes, flags); }
+    larder_status commit(std::byte* p, size_t n_bytes, uint32_t flags) override {
+        return real_.commit(p, n_bytes, flags);
+    }
     larder_status decommit(std::byte* p, size_t n_bytes) override { return real_.decommit(p, n_bytes); }
     void release(std::byte* p, size_t n_bytes) noexcept override { real_.release(p, n_bytes); }
     Result<OsHandle> memfd(const char* name, size_t n_bytes) override { return real_.memfd(name, n_bytes); }
@@ -68,7 +72,9 @@ class SimOs final : public Os {
     uint64_t wall_ns() noexcept override;
     void sleep_ns(uint64_t ns) noexcept override { advance_ns(ns); }
     larder_status random(void* out, size_t n_bytes) override;
-    Result<uint64_t> thread_start(ThreadFn fn, void* arg, const char* name) override { return real_.thread_start(fn, arg, name); }
+    Result<uint64_t> thread_start(ThreadFn fn, void* arg, const char* name) override {
+        return real_.thread_start(fn, arg, name);
+    }
     void thread_join(uint64_t thread) noexcept override { real_.thread_join(thread); }
 
     Result<OsHandle> event_fd() override;
@@ -120,4 +126,4 @@ class SimOs final : public Os {
     Topology topology_;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -13,14 +13,17 @@
 namespace larder {
 namespace {
 
-// Not here: SINGLE_ISSUER and DEFER_TASKRUN. They tie a ring to the thread that made it, while ours wander between worker threads.
+// Not here: SINGLE_ISSUER and DEFER_TASKRUN. They tie a ring to the thread that made it, while ours wander between
+// worker threads.
 #if defined(IORING_SETUP_COOP_TASKRUN)
 constexpr unsigned wanted_flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CLAMP;
 #else
 constexpr unsigned wanted_flags = IORING_SETUP_CLAMP;
 #endif
 
-constexpr bool is_passing(int error) noexcept { return error == EINTR || error == EAGAIN || error == EBUSY; }
+constexpr bool is_passing(int error) noexcept {
+    return error == EINTR || error == EAGAIN || error == EBUSY;
+}
 
 class UringRing final : public IoRing {
   public:
@@ -105,9 +108,15 @@ class UringRing final : public IoRing {
         if (!sqe) return false;
         queued_.push_back(op);
         switch (op->kind) {
-        case IoOp::Kind::read: ::io_uring_prep_read(sqe, op->file.value, op->buffer, op->n_bytes, op->offset); break;
-        case IoOp::Kind::write: ::io_uring_prep_write(sqe, op->file.value, op->buffer, op->n_bytes, op->offset); break;
-        case IoOp::Kind::sync_data: ::io_uring_prep_fsync(sqe, op->file.value, IORING_FSYNC_DATASYNC); break;
+        case IoOp::Kind::read:
+            ::io_uring_prep_read(sqe, op->file.value, op->buffer, op->n_bytes, op->offset);
+            break;
+        case IoOp::Kind::write:
+            ::io_uring_prep_write(sqe, op->file.value, op->buffer, op->n_bytes, op->offset);
+            break;
+        case IoOp::Kind::sync_data:
+            ::io_uring_prep_fsync(sqe, op->file.value, IORING_FSYNC_DATASYNC);
+            break;
         }
         ::io_uring_sqe_set_data(sqe, op);
         return true;
@@ -117,7 +126,8 @@ class UringRing final : public IoRing {
     void flush() noexcept {
         while (!queued_.empty() && !broken_) {
             const int r = ::io_uring_submit(&ring_);
-            if (r > 0) queued_.erase(queued_.begin(), queued_.begin() + std::min<ptrdiff_t>(r, ptrdiff_t(queued_.size())));
+            if (r > 0)
+                queued_.erase(queued_.begin(), queued_.begin() + std::min<ptrdiff_t>(r, ptrdiff_t(queued_.size())));
             if (r == -EINTR) continue;
             if (r == 0 || is_passing(-r)) return;
             if (r < 0) {
@@ -139,7 +149,8 @@ class UringRing final : public IoRing {
             auto* op = static_cast<IoOp*>(::io_uring_cqe_get_data(cqe));
             const int result = cqe->res;
             ::io_uring_cqe_seen(&ring_, cqe);
-            // Nobody here cancels: the kernel does, with the requests of a thread that ends. They are handed over again from this one.
+            // Nobody here cancels: the kernel does, with the requests of a thread that ends. They are handed over again
+            // from this one.
             if ((result == -EINTR || result == -EAGAIN || result == -ECANCELED) && !broken_ && enqueue(op)) continue;
             op->result = result;
             out[n++] = op;
@@ -151,13 +162,13 @@ class UringRing final : public IoRing {
     const uint32_t depth_;
     io_uring ring_{};
     bool open_ = false;
-    int broken_ = 0;           // errno of the failure that ended the ring
-    size_t n_taken_ = 0;       // submitted and not reaped
-    Vec<IoOp*> queued_;        // in the submission queue, not seen by the kernel yet
+    int broken_ = 0;      // errno of the failure that ended the ring
+    size_t n_taken_ = 0;  // submitted and not reaped
+    Vec<IoOp*> queued_;   // in the submission queue, not seen by the kernel yet
     Vec<IoOp*> failed_;
 };
 
-} // namespace
+}  // namespace
 
 Result<Owned<IoRing>> make_uring(const Allocator& a, uint32_t depth) {
     Owned<UringRing> ring = make_owned<UringRing>(a, a, depth);
@@ -166,4 +177,4 @@ Result<Owned<IoRing>> make_uring(const Allocator& a, uint32_t depth) {
     return Owned<IoRing>(std::move(ring));
 }
 
-} // namespace larder
+}  // namespace larder

@@ -11,4 +11,4 @@ Result<Owned<IoRing>> make_uring(const Allocator& a, uint32_t depth);
 // A ring that carries requests out with pread and pwrite on a few threads.
 Result<Owned<IoRing>> make_thread_ring(const Allocator& a, Os& os, uint32_t depth);
 
-} // namespace larder
+}  // namespace larder

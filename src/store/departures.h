@@ -38,4 +38,4 @@ class Departures {
     Vec<Entry> entries_;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -13,7 +13,8 @@ namespace {
 class Checker {
   public:
     Checker(larder_context& c, larder_store_report& report)
-        : context_(c), report_(report), file_(c.os, c.alloc), scanner_(c.os, c.alloc, file_), scans_(c.alloc), latest_(c.alloc), tenants_(c.alloc) {}
+        : context_(c), report_(report), file_(c.os, c.alloc), scanner_(c.os, c.alloc, file_), scans_(c.alloc),
+          latest_(c.alloc), tenants_(c.alloc) {}
 
     larder_status run(const char* directory, bool repair, RecordSink sink);
 
@@ -36,7 +37,8 @@ bool same_record(const ScannedRecord& a, const ScannedRecord& b) noexcept {
     return a.offset == b.offset && a.record.key == b.record.key && a.record.payload_sum == b.record.payload_sum;
 }
 
-// One segment: by its footer and, independently, by its records. What the footer lists and the records do not confirm is corrupt.
+// One segment: by its footer and, independently, by its records. What the footer lists and the records do not confirm
+// is corrupt.
 larder_status Checker::look_at(uint32_t segment, bool repair) {
     SegmentScan listed(context_.alloc), found(context_.alloc);
     LARDER_TRY(scanner_.load(segment, listed));
@@ -49,7 +51,8 @@ larder_status Checker::look_at(uint32_t segment, bool repair) {
     uint64_t n_corrupt = 0;
     for (ScannedRecord& r : judged.records) {
         if (listed.sealed)
-            r.payload_holds = std::any_of(found.records.begin(), found.records.end(), [&](auto& f) { return f.payload_holds && same_record(f, r); });
+            r.payload_holds = std::any_of(found.records.begin(), found.records.end(),
+                                          [&](auto& f) { return f.payload_holds && same_record(f, r); });
         n_corrupt += !r.payload_holds;
     }
     LARDER_ASSIGN(const bool header_holds, scanner_.header_holds(segment, listed.sequence));
@@ -125,8 +128,10 @@ larder_status Checker::run(const char* directory, bool repair, RecordSink sink) 
     for (uint32_t i = 0; i < file_.n_segments(); ++i) {
         const larder_status status = look_at(i, repair);
         // An unreadable place does not hide the rest.
-        if (status == LARDER_E_IO) ++report_.n_corrupt;
-        else LARDER_TRY(status);
+        if (status == LARDER_E_IO)
+            ++report_.n_corrupt;
+        else
+            LARDER_TRY(status);
     }
     if (repair && report_.n_repaired) LARDER_TRY(file_.sync());
     for (const SegmentScan& scan : scans_) remember(scan);
@@ -137,11 +142,12 @@ larder_status Checker::run(const char* directory, bool repair, RecordSink sink) 
     return report_.n_corrupt || report_.n_torn || report_.n_bad_superblocks ? LARDER_PARTIAL : LARDER_OK;
 }
 
-} // namespace
+}  // namespace
 
-larder_status check_store(larder_context& c, const char* directory, bool repair, RecordSink sink, larder_store_report& report) {
+larder_status check_store(larder_context& c, const char* directory, bool repair, RecordSink sink,
+                          larder_store_report& report) {
     Checker checker(c, report);
     return checker.run(directory, repair, sink);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -12,6 +12,7 @@ struct RecordSink {
 };
 
 // As larder_store_check().
-larder_status check_store(larder_context& c, const char* directory, bool repair, RecordSink sink, larder_store_report& report);
+larder_status check_store(larder_context& c, const char* directory, bool repair, RecordSink sink,
+                          larder_store_report& report);
 
-} // namespace larder
+}  // namespace larder

@@ -12,7 +12,9 @@ inline constexpr uint32_t no_segment = UINT32_MAX;
 // The unit in which a payload can be read and verified by itself.
 inline constexpr uint32_t extent_bytes = 65536;
 
-inline constexpr uint32_t extent_count(uint64_t n_bytes) noexcept { return uint32_t((n_bytes + extent_bytes - 1) / extent_bytes); }
+inline constexpr uint32_t extent_count(uint64_t n_bytes) noexcept {
+    return uint32_t((n_bytes + extent_bytes - 1) / extent_bytes);
+}
 
 // The facts that stand in a record's header.
 struct ObjectMeta {
@@ -29,7 +31,7 @@ struct ObjectMeta {
 // Where a record stands in the file tier. A sequence number is never used twice, so a place is never ambiguous.
 struct RecordPlace {
     uint32_t segment = no_segment;
-    uint32_t offset = 0;     // of the header, in the segment
+    uint32_t offset = 0;  // of the header, in the segment
     bool valid() const noexcept { return segment != no_segment; }
 };
 
@@ -73,4 +75,4 @@ class ExtentSums {
     uint32_t* many_ = nullptr;
 };
 
-} // namespace larder
+}  // namespace larder

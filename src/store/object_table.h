@@ -15,8 +15,8 @@ struct Object {
     ObjectMeta meta;
     uint32_t n_bytes = 0;
     ExtentSums sums;
-    HostExtent host;            // its memory; empty: not in the host tier
-    RecordPlace place;          // its record; not valid: not in the file tier
+    HostExtent host;    // its memory; empty: not in the host tier
+    RecordPlace place;  // its record; not valid: not in the file tier
     uint32_t n_pins = 0;
     uint32_t n_host_readers = 0;
     bool live = false;          // the slot is in use
@@ -25,8 +25,8 @@ struct Object {
     bool writing_back = false;  // taken from the dirty list, on its way
     bool keep_in_ram = false;   // never to be written to the file
     bool in_host_policy = false;
-    bool hot = false;           // read from the file since it was written there
-    bool zombie = false;        // removed; its memory waits for the last reader
+    bool hot = false;     // read from the file since it was written there
+    bool zombie = false;  // removed; its memory waits for the last reader
     ObjectLink in_tenant, in_segment, in_dirty;
 
     bool in_host() const noexcept { return !host.empty(); }
@@ -82,8 +82,7 @@ class ObjectTable {
 };
 
 // A list of objects through one of their links, oldest first.
-template <ObjectLink Object::* L>
-struct ObjectList {
+template <ObjectLink Object::*L> struct ObjectList {
     uint32_t front = no_slot, back = no_slot;
 
     void push_back(ObjectTable& t, uint32_t i) noexcept {
@@ -101,4 +100,4 @@ struct ObjectList {
     static uint32_t next(ObjectTable& t, uint32_t i) noexcept { return (t[i].*L).next; }
 };
 
-} // namespace larder
+}  // namespace larder

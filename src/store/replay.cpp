@@ -16,17 +16,20 @@ struct Dense {
     explicit Dense(const Allocator& a) : slots(a), ids(a), next_use(a) {}
     Vec<uint32_t> slots;     // of each reference
     Vec<uint64_t> ids;       // of each slot: the trace's own id
-    Vec<uint64_t> next_use;  // of each reference: the next request that asks for its block; filled for policies that know the future
+    Vec<uint64_t> next_use;  // of each reference: the next request that asks for its block; filled for policies that
+                             // know the future
 };
 
 larder_status check_trace(const larder_replay_trace& t) noexcept {
     if (t.n_requests && !t.ends) return fail(LARDER_E_INVALID, "ends", "ends is NULL");
     uint64_t end = 0;
     for (uint64_t r = 0; r < t.n_requests; ++r) {
-        if (t.ends[r] < end) return fail(LARDER_E_INVALID, "ends", "ends[%llu] is less than the one before it", (unsigned long long)r);
+        if (t.ends[r] < end)
+            return fail(LARDER_E_INVALID, "ends", "ends[%llu] is less than the one before it", (unsigned long long)r);
         end = t.ends[r];
     }
-    if (end > max_references) return fail(LARDER_E_RANGE, "ends", "ends says %llu references; there may be 2^40", (unsigned long long)end);
+    if (end > max_references)
+        return fail(LARDER_E_RANGE, "ends", "ends says %llu references; there may be 2^40", (unsigned long long)end);
     return end && !t.blocks ? fail(LARDER_E_INVALID, "blocks", "blocks is NULL") : LARDER_OK;
 }
 
@@ -39,7 +42,8 @@ larder_status number_blocks(const larder_replay_trace& t, uint64_t n, const Allo
         uint64_t at = mix64(t.blocks[i]) & (size - 1);
         while (table[at] != UINT32_MAX && out.ids[table[at]] != t.blocks[i]) at = (at + 1) & (size - 1);
         if (table[at] == UINT32_MAX) {
-            if (out.ids.size() >= UINT32_MAX - 1) return fail(LARDER_E_RANGE, "blocks", "the trace has too many different blocks");
+            if (out.ids.size() >= UINT32_MAX - 1)
+                return fail(LARDER_E_RANGE, "blocks", "the trace has too many different blocks");
             table[at] = uint32_t(out.ids.size());
             out.ids.push_back(t.blocks[i]);
         }
@@ -67,8 +71,8 @@ void find_next_uses(const larder_replay_trace& t, const Allocator& a, Dense& d) 
     }
 }
 
-void run(const larder_replay_trace& t, const Dense& d, const PolicyRow& row, Policy& policy, uint64_t capacity, Vec<bool>& held,
-         larder_replay_result& out) {
+void run(const larder_replay_trace& t, const Dense& d, const PolicyRow& row, Policy& policy, uint64_t capacity,
+         Vec<bool>& held, larder_replay_result& out) {
     uint64_t n_held = 0;
     for (uint64_t r = 0; r < t.n_requests; ++r) {
         const uint64_t begin = r ? t.ends[r - 1] : 0, end = t.ends[r];
@@ -98,7 +102,7 @@ void run(const larder_replay_trace& t, const Dense& d, const PolicyRow& row, Pol
     }
 }
 
-} // namespace
+}  // namespace
 
 larder_status replay(larder_context& c, const larder_replay_trace& t, larder_policy id, uint64_t capacity_blocks,
                      larder_replay_result& out) {
@@ -121,4 +125,4 @@ larder_status replay(larder_context& c, const larder_replay_trace& t, larder_pol
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

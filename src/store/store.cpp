@@ -14,9 +14,11 @@ constexpr uint64_t min_host_bytes = 64 << 10;
 larder_status check_options(larder_store_options& o) noexcept {
     if (o.set_mask) return fail(LARDER_E_INVALID, "set_mask", "set_mask must be zero");
     const bool has_file = o.directory != nullptr;
-    if (!o.host_bytes && !has_file) return fail(LARDER_E_INVALID, "host_bytes", "a store needs host_bytes or a directory");
+    if (!o.host_bytes && !has_file)
+        return fail(LARDER_E_INVALID, "host_bytes", "a store needs host_bytes or a directory");
     if (has_file && !*o.directory) return fail(LARDER_E_INVALID, "directory", "directory is empty");
-    if (!has_file && (o.file_bytes || o.segment_bytes)) return fail(LARDER_E_INVALID, "file_bytes", "file_bytes needs a directory");
+    if (!has_file && (o.file_bytes || o.segment_bytes))
+        return fail(LARDER_E_INVALID, "file_bytes", "file_bytes needs a directory");
     // The host tier numbers its units with 28 bits.
     if (o.host_bytes) LARDER_TRY(check_range(o.host_bytes, min_host_bytes, uint64_t(1) << 40, "host_bytes"));
     if (!o.write_policy) o.write_policy = LARDER_WRITE_THROUGH;
@@ -29,13 +31,15 @@ larder_status check_options(larder_store_options& o) noexcept {
     LARDER_TRY(check_range(o.reinsert_percent, 0, 50, "reinsert_percent"));
     LARDER_TRY(check_range(o.no_promote, 0, 1, "no_promote"));
     const PolicyRow* row = find_policy(o.host_policy);
-    if (!row || !row->online) return fail(LARDER_E_RANGE, "host_policy", "host_policy %u is not a policy that works on line", o.host_policy);
+    if (!row || !row->online)
+        return fail(LARDER_E_RANGE, "host_policy", "host_policy %u is not a policy that works on line", o.host_policy);
     if (o.file_policy != LARDER_POLICY_LRU && o.file_policy != LARDER_POLICY_FIFO)
         return fail(LARDER_E_RANGE, "file_policy", "file_policy is %u; it must be LRU or FIFO", o.file_policy);
     if (!has_file) return LARDER_OK;
     if (o.segment_bytes) {
         LARDER_TRY(check_range(o.segment_bytes, format::min_segment_bytes, format::max_segment_bytes, "segment_bytes"));
-        if (o.segment_bytes & (o.segment_bytes - 1)) return fail(LARDER_E_RANGE, "segment_bytes", "segment_bytes is not a power of two");
+        if (o.segment_bytes & (o.segment_bytes - 1))
+            return fail(LARDER_E_RANGE, "segment_bytes", "segment_bytes is not a power of two");
     } else {
         for (o.segment_bytes = format::max_segment_bytes;
              o.segment_bytes > format::min_segment_bytes && o.segment_bytes * 8 + format::data_offset > o.file_bytes;)
@@ -47,13 +51,15 @@ larder_status check_options(larder_store_options& o) noexcept {
     return check_range(o.file_bytes, least, most, "file_bytes");
 }
 
-} // namespace
+}  // namespace
 
 larder_store::larder_store(larder_context& c, const larder_store_options& o)
-    : Handle(HandleType::store, c), options_(o), objects_(c.alloc), tenants_(c.alloc), departures_(c.alloc), books_(c.alloc),
-      removals_(c.alloc) {}
+    : Handle(HandleType::store, c), options_(o), objects_(c.alloc), tenants_(c.alloc), departures_(c.alloc),
+      books_(c.alloc), removals_(c.alloc) {}
 
-larder_store::~larder_store() { close(); }
+larder_store::~larder_store() {
+    close();
+}
 
 larder_status larder_store::open(larder_context& c, const larder_store_options& options, larder_store** out) {
     larder_store_options o = options;
@@ -101,7 +107,8 @@ larder_status larder_store::open_tiers(const larder_store_options& o) {
     return LARDER_OK;
 }
 
-// --- recovery: segments arrive oldest first, so that the latest record of a key is met last -----------------------------------
+// --- recovery: segments arrive oldest first, so that the latest record of a key is met last
+// -----------------------------------
 
 void larder_store::segment(SegmentScan& scan) {
     for (ScannedRecord& r : scan.records) {
@@ -126,7 +133,9 @@ void larder_store::recover_removal(SegmentScan& scan, const ScannedRecord& r) {
         const RecordPlace& p = objects_[slot].place;
         const format::LogPosition at{file_->segment(p.segment).sequence, p.offset};
         if (at < m.horizon)
-            remove_object(slot, m.kind == format::RecordKind::key_removal ? LARDER_ABSENT_REMOVED : LARDER_ABSENT_DROPPED, LARDER_TIER_FILE);
+            remove_object(slot,
+                          m.kind == format::RecordKind::key_removal ? LARDER_ABSENT_REMOVED : LARDER_ABSENT_DROPPED,
+                          LARDER_TIER_FILE);
     };
     if (m.kind == format::RecordKind::key_removal) {
         const uint32_t slot = objects_.slot_of(m.key);
@@ -146,7 +155,8 @@ void larder_store::recover_removal(SegmentScan& scan, const ScannedRecord& r) {
     file_policy_->admit(scan.segment, {.id = scan.segment, .now = ++clock_});
 }
 
-// --- the end ------------------------------------------------------------------------------------------------------------------
+// --- the end
+// ------------------------------------------------------------------------------------------------------------------
 
 void larder_store::close() noexcept {
     {
@@ -189,7 +199,8 @@ larder_status larder_store::flush() {
     Lock lock(mutex_);
     const uint64_t unplaced = std::exchange(n_unplaced_, 0);
     if (status < 0) return status;
-    if (unplaced && file_->status() < 0) return fail(file_->status(), "store.larder", "the file tier takes no writes after earlier failures");
+    if (unplaced && file_->status() < 0)
+        return fail(file_->status(), "store.larder", "the file tier takes no writes after earlier failures");
     return unplaced ? LARDER_PARTIAL : LARDER_OK;
 }
 

@@ -1,7 +1,8 @@
 // The store: objects under content keys over a host tier and a file tier.
 //
-// One mutex guards the bookkeeping (object table, policies, segment books); payloads are copied and files are read and written outside of it, while
-// whoever does so holds a count on what it uses. Appends to the file are ordered by the file tier's own mutex, which is taken first.
+// One mutex guards the bookkeeping (object table, policies, segment books); payloads are copied and files are read and
+// written outside of it, while whoever does so holds a count on what it uses. Appends to the file are ordered by the
+// file tier's own mutex, which is taken first.
 #pragma once
 
 #include <condition_variable>
@@ -24,14 +25,17 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     ~larder_store();
     larder_store(const larder_store&) = delete;
 
-    // --- verbs, each as its namesake in larder/store.h; they do their work on the calling thread -----------------------------
+    // --- verbs, each as its namesake in larder/store.h; they do their work on the calling thread
+    // -----------------------------
     larder_status put(const larder_store_put_item& item);
-    // Told how many items at the front of the array are done and how many bytes that were; returns false to stop the rest.
+    // Told how many items at the front of the array are done and how many bytes that were; returns false to stop the
+    // rest.
     struct Progress {
         bool (*fn)(void* ctx, size_t n_done, uint64_t n_bytes);
         void* ctx;
     };
-    void get(std::span<const larder_store_get_item> items, larder_store_get_result* results, Progress progress = {nullptr, nullptr});
+    void get(std::span<const larder_store_get_item> items, larder_store_get_result* results,
+             Progress progress = {nullptr, nullptr});
     // The caller's want, checked and with its default filled in, as lookup() takes it.
     static larder_status read_want(const larder_object_want* user, larder_object_want& want) noexcept;
     larder_object_info lookup(const larder_key& key, const larder_object_want* want);
@@ -47,11 +51,13 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder_store_explanation explain(const larder_key& key);
     larder_store_info info();
 
-    // --- the same as jobs -------------------------------------------------------------------------------------------------
-    larder_status put_async(const larder_store_put_item* items, uint32_t stride, uint32_t n, larder_status* statuses, larder_queue& queue,
-                            uint64_t user_data, larder_job* out_job);
-    larder_status get_async(const larder_store_get_item* items, uint32_t stride, uint32_t n, larder_store_get_result* results,
+    // --- the same as jobs
+    // -------------------------------------------------------------------------------------------------
+    larder_status put_async(const larder_store_put_item* items, uint32_t stride, uint32_t n, larder_status* statuses,
                             larder_queue& queue, uint64_t user_data, larder_job* out_job);
+    larder_status get_async(const larder_store_get_item* items, uint32_t stride, uint32_t n,
+                            larder_store_get_result* results, larder_queue& queue, uint64_t user_data,
+                            larder_job* out_job);
     larder_status flush_async(larder_queue& queue, uint64_t user_data, larder_job* out_job);
 
   private:
@@ -61,7 +67,7 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     struct Tenant {
         larder::ObjectList<&Object::in_tenant> objects;  // in the order they were put
         uint64_t host_bytes = 0, file_bytes = 0;
-        uint64_t host_quota = 0, file_quota = 0;         // 0: none
+        uint64_t host_quota = 0, file_quota = 0;  // 0: none
     };
     // What lives in a segment.
     struct SegmentBook {
@@ -92,7 +98,8 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
 
     // store_lists.cpp: all under the table mutex
     Tenant& tenant(uint32_t id) { return tenants_[id]; }
-    uint32_t add_object(const larder_key& key, const larder::ObjectMeta& meta, uint32_t n_bytes, larder::ExtentSums sums);
+    uint32_t add_object(const larder_key& key, const larder::ObjectMeta& meta, uint32_t n_bytes,
+                        larder::ExtentSums sums);
     void attach_host(uint32_t slot, larder::HostExtent extent) noexcept;
     void detach_host(uint32_t slot) noexcept;
     void attach_file(uint32_t slot, larder::RecordPlace place) noexcept;
@@ -114,21 +121,24 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     uint32_t replace_object(const larder_store_put_item& item, const larder::ObjectMeta& meta, larder::ExtentSums sums);
     larder_status put_host(const larder_store_put_item& item, const larder::ObjectMeta& meta);
     larder_status put_file(const larder_store_put_item& item, const larder::ObjectMeta& meta);
-    larder_status reserve_host(const larder_store_put_item& item, const larder::ObjectMeta& meta, larder::ExtentSums& sums, uint32_t* out_slot);
+    larder_status reserve_host(const larder_store_put_item& item, const larder::ObjectMeta& meta,
+                               larder::ExtentSums& sums, uint32_t* out_slot);
     bool make_host_room(uint64_t n_bytes) noexcept;
     bool make_host_quota(Tenant& t, uint64_t n_bytes) noexcept;
     bool file_takes(uint32_t flags) const noexcept;
 
     // store_writeback.cpp
     bool write_back_one();
-    void settle_write_back(AppendLock& append, uint32_t slot, const larder::Result<larder::RecordPlace>& placed, larder_absence why);
+    void settle_write_back(AppendLock& append, uint32_t slot, const larder::Result<larder::RecordPlace>& placed,
+                           larder_absence why);
     bool make_file_quota(Tenant& t, uint64_t n_bytes) noexcept;
     larder_status make_file_room(AppendLock& append, const larder::format::Record& r);
     uint32_t choose_victim();
     larder_status evict_segment(AppendLock& append, uint32_t victim);
     larder_status keep_records(AppendLock& append, uint32_t victim);
     larder_status keep_removals(AppendLock& append, uint32_t victim);
-    larder_status append_removal(AppendLock& append, larder::format::RecordKind kind, const larder_key& key, uint32_t tenant);
+    larder_status append_removal(AppendLock& append, larder::format::RecordKind kind, const larder_key& key,
+                                 uint32_t tenant);
     void schedule_drain() noexcept;
     static void drain(larder::Task* task) noexcept;
 
@@ -164,18 +174,18 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder::Owned<larder::Policy> host_policy_;
     larder::ObjectList<&Object::in_dirty> dirty_;
     uint64_t dirty_bytes_ = 0, n_host_objects_ = 0, n_file_objects_ = 0, n_pinned_ = 0;
-    uint64_t clock_ = 0;            // counts references
+    uint64_t clock_ = 0;  // counts references
 
     larder::Owned<larder::FileTier> file_;
     larder::Owned<larder::FileReader> reader_;
     larder::Owned<larder::Policy> file_policy_;
     larder::Vec<SegmentBook> books_;
-    larder::Vec<Removal> removals_;            // under the append mutex
+    larder::Vec<Removal> removals_;  // under the append mutex
     uint64_t put_bytes_ = 0, reinserted_bytes_ = 0, n_recovered_ = 0, recovery_ns_ = 0;
-    uint64_t n_unplaced_ = 0;       // objects that found no room in the file since the last flush
+    uint64_t n_unplaced_ = 0;  // objects that found no room in the file since the last flush
 
     DrainTask drain_{};
     bool drain_scheduled_ = false;
     bool closing_ = false;
-    uint32_t n_jobs_ = 0;           // submitted and not finished, the drain task included
+    uint32_t n_jobs_ = 0;  // submitted and not finished, the drain task included
 };

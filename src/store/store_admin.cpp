@@ -34,20 +34,30 @@ larder_object_info describe(const Object& o) noexcept {
 
 const char* absence_text(larder_absence why) noexcept {
     switch (why) {
-    case LARDER_ABSENT_NOT: return "it is there";
-    case LARDER_ABSENT_EVICTED: return "evicted: the tier needed the room";
-    case LARDER_ABSENT_REMOVED: return "removed by larder_store_evict()";
-    case LARDER_ABSENT_DROPPED: return "removed with its tenant";
-    case LARDER_ABSENT_QUOTA: return "its tenant's quota was used up";
-    case LARDER_ABSENT_CORRUPT: return "its checksum or identity did not hold when it was read";
-    case LARDER_ABSENT_REJECTED: return "there was no room when it was put";
-    case LARDER_ABSENT_IO: return "the file tier failed to write or read it";
-    case LARDER_ABSENT_REPLACED: return "replaced by an object of finer quality, which then went as well";
-    default: return "never put since the store was opened, as far as is remembered";
+    case LARDER_ABSENT_NOT:
+        return "it is there";
+    case LARDER_ABSENT_EVICTED:
+        return "evicted: the tier needed the room";
+    case LARDER_ABSENT_REMOVED:
+        return "removed by larder_store_evict()";
+    case LARDER_ABSENT_DROPPED:
+        return "removed with its tenant";
+    case LARDER_ABSENT_QUOTA:
+        return "its tenant's quota was used up";
+    case LARDER_ABSENT_CORRUPT:
+        return "its checksum or identity did not hold when it was read";
+    case LARDER_ABSENT_REJECTED:
+        return "there was no room when it was put";
+    case LARDER_ABSENT_IO:
+        return "the file tier failed to write or read it";
+    case LARDER_ABSENT_REPLACED:
+        return "replaced by an object of finer quality, which then went as well";
+    default:
+        return "never put since the store was opened, as far as is remembered";
     }
 }
 
-} // namespace
+}  // namespace
 
 larder_object_info larder_store::lookup(const larder_key& key, const larder_object_want* want) {
     Lock lock(mutex_);
@@ -103,7 +113,8 @@ larder_status larder_store::evict(const larder_key& key, uint32_t tiers) {
         if (file) detach_file(slot);
         // Without its RAM copy being asked for, the object must not find its way into the file again.
         if (from_file) o.keep_in_ram = true, set_dirty(slot, false), update_host_policy(slot);
-        if (found) note_departure(key, LARDER_ABSENT_REMOVED, (host ? LARDER_TIER_HOST : 0) | (file ? LARDER_TIER_FILE : 0));
+        if (found)
+            note_departure(key, LARDER_ABSENT_REMOVED, (host ? LARDER_TIER_HOST : 0) | (file ? LARDER_TIER_FILE : 0));
         remove_if_nowhere(slot, LARDER_ABSENT_REMOVED, host ? LARDER_TIER_HOST : LARDER_TIER_FILE);
     }
     lock.unlock();
@@ -147,7 +158,8 @@ larder_status larder_store::drop_tenant(uint32_t tenant_id, uint64_t* out_n) {
                 busy = true;
             } else {
                 const Object& o = objects_[slot];
-                remove_object(slot, LARDER_ABSENT_DROPPED, (o.in_host() ? LARDER_TIER_HOST : 0) | (o.in_file() ? LARDER_TIER_FILE : 0));
+                remove_object(slot, LARDER_ABSENT_DROPPED,
+                              (o.in_host() ? LARDER_TIER_HOST : 0) | (o.in_file() ? LARDER_TIER_FILE : 0));
                 ++n;
             }
             slot = next;
@@ -182,7 +194,8 @@ larder_store_explanation larder_store::explain(const larder_key& key) {
     return e;
 }
 
-// --- scrub: every object of both tiers, read and held against its sums --------------------------------------------------------
+// --- scrub: every object of both tiers, read and held against its sums
+// --------------------------------------------------------
 
 // False: the bytes in RAM have changed, and the object is gone.
 bool larder_store::verify_host(const larder_key& key, bool* out_there) {
@@ -251,11 +264,12 @@ larder_status larder_store::scrub(larder_store_report& report) {
     return report.n_corrupt ? LARDER_PARTIAL : LARDER_OK;
 }
 
-// --- verify: the books against each other --------------------------------------------------------------------------------------
+// --- verify: the books against each other
+// --------------------------------------------------------------------------------------
 
-#define LARDER_BOOKS(cond, what)                                                                   \
-    do {                                                                                           \
-        if (!(cond)) return fail(LARDER_E_INTERNAL, "store", "the books do not agree: %s", what);  \
+#define LARDER_BOOKS(cond, what)                                                                                       \
+    do {                                                                                                               \
+        if (!(cond)) return fail(LARDER_E_INTERNAL, "store", "the books do not agree: %s", what);                      \
     } while (0)
 
 larder_status larder_store::verify() {
@@ -277,7 +291,8 @@ larder_status larder_store::verify_host_books() {
         LARDER_BOOKS(o.zombie || objects_.slot_of(o.key) == slot, "an object is not found under its key");
         LARDER_BOOKS(o.zombie || o.in_host() || o.in_file() || o.writing, "an object is nowhere");
         LARDER_BOOKS(!o.dirty || o.in_host(), "an unwritten object is not in RAM");
-        LARDER_BOOKS(!o.in_host_policy || (o.in_host() && !o.dirty && !o.n_pins), "an object that must stay is up for eviction");
+        LARDER_BOOKS(!o.in_host_policy || (o.in_host() && !o.dirty && !o.n_pins),
+                     "an object that must stay is up for eviction");
         if (!o.in_host()) continue;
         ++n_host;
         host += HostTier::rounded(o.n_bytes);
@@ -309,7 +324,8 @@ larder_status larder_store::verify_file_books() {
             if (o.n_pins) pinned += o.record_bytes();
         }
         LARDER_BOOKS(n == b.n_objects && live == b.live_bytes && pinned == b.pinned_bytes, "counts of a segment");
-        const bool in_use = s.state == FileTier::State::open || s.state == FileTier::State::sealing || s.state == FileTier::State::sealed;
+        const bool in_use = s.state == FileTier::State::open || s.state == FileTier::State::sealing ||
+                            s.state == FileTier::State::sealed;
         LARDER_BOOKS(n == 0 || in_use, "a segment that is not in use has objects");
         LARDER_BOOKS(b.n_objects == 0 || b.in_policy, "a segment with objects can never be evicted");
         n_file += n;

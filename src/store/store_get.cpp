@@ -13,7 +13,7 @@ namespace {
 // So many items are looked up under one lock and read together.
 constexpr size_t window = 128;
 
-} // namespace
+}  // namespace
 
 struct larder_store::GetBatch final : FileReader::Sink {
     struct Host {
@@ -21,7 +21,8 @@ struct larder_store::GetBatch final : FileReader::Sink {
         Object* object = nullptr;
     };
     GetBatch(larder_store& s, std::span<const larder_store_get_item> i, larder_store_get_result* r)
-        : store(s), items(i), results(r), hosts(s.context->alloc), reads(s.context->alloc), read_item(s.context->alloc) {}
+        : store(s), items(i), results(r), hosts(s.context->alloc), reads(s.context->alloc),
+          read_item(s.context->alloc) {}
     void done(size_t i) override { store.file_read_done(*this, read_item[i], reads[i]); }
 
     larder_store& store;
@@ -31,7 +32,7 @@ struct larder_store::GetBatch final : FileReader::Sink {
     Vec<FileRead> reads;
     Vec<size_t> read_item;
     Progress progress{nullptr, nullptr};
-    bool* finished = nullptr;   // [window]
+    bool* finished = nullptr;  // [window]
     size_t base = 0, n_front = 0;
     bool stopped = false;
 
@@ -103,7 +104,8 @@ void larder_store::resolve(GetBatch& batch, size_t i) {
     }
     result.n_bytes = item.n_bytes ? item.n_bytes : o.n_bytes - item.offset;
     if (result.n_bytes > item.capacity) {
-        result.status = fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "%llu bytes are needed", (unsigned long long)result.n_bytes);
+        result.status =
+            fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "%llu bytes are needed", (unsigned long long)result.n_bytes);
         return;
     }
     touch(slot);
@@ -169,7 +171,7 @@ class VerifiedCopy {
     bool holds_ = true;
 };
 
-} // namespace
+}  // namespace
 
 bool larder_store::copy_host(const Object& o, uint64_t offset, uint64_t n_bytes, std::byte* out) const noexcept {
     VerifiedCopy copy(o, offset, offset + n_bytes, out);
@@ -180,7 +182,8 @@ bool larder_store::copy_host(const Object& o, uint64_t offset, uint64_t n_bytes,
 void larder_store::read_host(GetBatch& batch, size_t h) {
     const auto [i, from] = batch.hosts[h];
     larder_store_get_result& result = batch.results[i];
-    const bool holds = copy_host(*from.object, batch.items[i].offset, result.n_bytes, static_cast<std::byte*>(batch.items[i].buffer));
+    const bool holds =
+        copy_host(*from.object, batch.items[i].offset, result.n_bytes, static_cast<std::byte*>(batch.items[i].buffer));
     {
         Lock lock(mutex_);
         if (!holds) drop_bad_host(from.slot);
@@ -206,7 +209,9 @@ void larder_store::drop_bad_record(const FileRead& read) {
     if (slot == no_slot) return;
     const Object& o = objects_[slot];
     // Only if it is still the record that was read.
-    if (o.place.segment != read.segment || o.place.offset != read.offset || file_->segment(read.segment).sequence != read.sequence) return;
+    if (o.place.segment != read.segment || o.place.offset != read.offset ||
+        file_->segment(read.segment).sequence != read.sequence)
+        return;
     detach_file(slot);
     note_departure(read.key, corrupt ? LARDER_ABSENT_CORRUPT : LARDER_ABSENT_IO, LARDER_TIER_FILE);
     remove_if_nowhere(slot, corrupt ? LARDER_ABSENT_CORRUPT : LARDER_ABSENT_IO, LARDER_TIER_FILE);
@@ -250,14 +255,15 @@ void larder_store::promote(const FileRead& read) {
     });
     Lock lock(mutex_);
     const uint32_t slot = objects_.slot_of(read.key);
-    const bool same = slot != no_slot && !objects_[slot].in_host() && !objects_[slot].writing && objects_[slot].place.segment == read.segment &&
-                      objects_[slot].place.offset == read.offset;
+    const bool same = slot != no_slot && !objects_[slot].in_host() && !objects_[slot].writing &&
+                      objects_[slot].place.segment == read.segment && objects_[slot].place.offset == read.offset;
     if (!same) return host_->free(extent);
     attach_host(slot, std::move(extent));
     update_host_policy(slot);
 }
 
-void larder_store::get(std::span<const larder_store_get_item> items, larder_store_get_result* results, Progress progress) {
+void larder_store::get(std::span<const larder_store_get_item> items, larder_store_get_result* results,
+                       Progress progress) {
     bool finished[window];
     for (size_t base = 0; base < items.size(); base += window) {
         GetBatch batch(*this, items.subspan(base, std::min(window, items.size() - base)), results + base);

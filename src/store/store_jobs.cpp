@@ -28,7 +28,8 @@ larder_status larder_store::Job::work_put() {
         larder_store_put_item item;
         larder_status status = LARDER_E_CANCELLED;
         if (!queue->cancelled(id)) {
-            status = read_options(reinterpret_cast<const larder_store_put_item*>(items + size_t(i) * stride), item, "larder_store_put_item");
+            status = read_options(reinterpret_cast<const larder_store_put_item*>(items + size_t(i) * stride), item,
+                                  "larder_store_put_item");
             if (status >= 0) status = store.put(item);
             if (status >= 0) queue->add_bytes(id, item.n_bytes);
         } else {
@@ -83,9 +84,12 @@ larder_status larder_store::Job::work_get() {
 larder_status larder_store::Job::work() {
     try {
         switch (kind) {
-        case Kind::put: return work_put();
-        case Kind::get: return work_get();
-        case Kind::flush: return store.flush();
+        case Kind::put:
+            return work_put();
+        case Kind::get:
+            return work_get();
+        case Kind::flush:
+            return store.flush();
         }
     } catch (const std::bad_alloc&) {
         return fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
@@ -106,7 +110,8 @@ void larder_store::finish_job() noexcept {
     if (--n_jobs_ == 0) idle_.notify_all();
 }
 
-larder_status larder_store::submit(Job* job, larder_queue& queue, uint64_t user_data, uint32_t n_layers, larder_job* out_job) {
+larder_status larder_store::submit(Job* job, larder_queue& queue, uint64_t user_data, uint32_t n_layers,
+                                   larder_job* out_job) {
     if (queue.context != context) {
         context->alloc.destroy(job);
         return fail(LARDER_E_INVALID, "queue", "the queue belongs to another context");
@@ -135,8 +140,9 @@ larder_status larder_store::submit(Job* job, larder_queue& queue, uint64_t user_
     return LARDER_PENDING;
 }
 
-larder_status larder_store::put_async(const larder_store_put_item* items, uint32_t stride, uint32_t n, larder_status* statuses,
-                                      larder_queue& queue, uint64_t user_data, larder_job* out_job) {
+larder_status larder_store::put_async(const larder_store_put_item* items, uint32_t stride, uint32_t n,
+                                      larder_status* statuses, larder_queue& queue, uint64_t user_data,
+                                      larder_job* out_job) {
     Job* job = context->alloc.create<Job>(*this, Job::Kind::put);
     job->items = reinterpret_cast<const std::byte*>(items);
     job->stride = stride;
@@ -145,8 +151,9 @@ larder_status larder_store::put_async(const larder_store_put_item* items, uint32
     return submit(job, queue, user_data, 1, out_job);
 }
 
-larder_status larder_store::get_async(const larder_store_get_item* items, uint32_t stride, uint32_t n, larder_store_get_result* results,
-                                      larder_queue& queue, uint64_t user_data, larder_job* out_job) {
+larder_status larder_store::get_async(const larder_store_get_item* items, uint32_t stride, uint32_t n,
+                                      larder_store_get_result* results, larder_queue& queue, uint64_t user_data,
+                                      larder_job* out_job) {
     Job* job = context->alloc.create<Job>(*this, Job::Kind::get);
     job->items = reinterpret_cast<const std::byte*>(items);
     job->stride = stride;

@@ -1,4 +1,5 @@
-// The store's bookkeeping. Everything here runs under the table mutex and keeps every list, count and statistic in step.
+// The store's bookkeeping. Everything here runs under the table mutex and keeps every list, count and statistic in
+// step.
 #include "base/assert.h"
 #include "store/store.h"
 
@@ -81,7 +82,8 @@ void larder_store::detach_file(uint32_t slot) noexcept {
 void larder_store::update_host_policy(uint32_t slot) noexcept {
     Object& o = objects_[slot];
     if (!host_policy_) return;
-    const bool evictable = o.live && o.in_host() && !o.writing && !o.dirty && !o.writing_back && o.n_pins == 0 && !o.zombie;
+    const bool evictable =
+        o.live && o.in_host() && !o.writing && !o.dirty && !o.writing_back && o.n_pins == 0 && !o.zombie;
     if (evictable == o.in_host_policy) return;
     o.in_host_policy = evictable;
     if (evictable)
@@ -94,7 +96,8 @@ void larder_store::touch(uint32_t slot) noexcept {
     Object& o = objects_[slot];
     const Reference r{.id = load_le<uint64_t>(o.key.bytes), .now = ++clock_, .n_bytes = o.n_bytes};
     if (o.in_host_policy) host_policy_->touch(slot, r);
-    if (o.in_file() && books_[o.place.segment].in_policy) file_policy_->touch(o.place.segment, {.id = o.place.segment, .now = clock_});
+    if (o.in_file() && books_[o.place.segment].in_policy)
+        file_policy_->touch(o.place.segment, {.id = o.place.segment, .now = clock_});
 }
 
 void larder_store::set_dirty(uint32_t slot, bool dirty) noexcept {

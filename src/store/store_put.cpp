@@ -20,7 +20,8 @@ larder_status larder_store::check_put(const larder_store_put_item& item, ObjectM
     if (!m.quality) m.quality = LARDER_QUALITY_EXACT;
     LARDER_TRY(check_range(uint32_t(m.quality), 1, 255, "quality"));
     LARDER_TRY(check_range(m.codec, 0, 65535, "codec"));
-    const bool to_host = host_ && !(item.flags & LARDER_PUT_NO_HOST), to_file = file_ && !(item.flags & LARDER_PUT_NO_FILE);
+    const bool to_host = host_ && !(item.flags & LARDER_PUT_NO_HOST),
+               to_file = file_ && !(item.flags & LARDER_PUT_NO_FILE);
     if (!to_host && !to_file) return fail(LARDER_E_INVALID, "flags", "the flags leave no tier to put into");
     const uint64_t max = to_file ? file_->max_payload_bytes() : std::min<uint64_t>(host_->capacity_bytes(), UINT32_MAX);
     LARDER_TRY(check_range(item.n_bytes, 1, max, "n_bytes"));
@@ -35,7 +36,8 @@ larder_status larder_store::put(const larder_store_put_item& item) {
     larder_status status = LARDER_E_NOSPACE;
     if (host_ && !(item.flags & LARDER_PUT_NO_HOST)) status = put_host(item, meta);
     // What finds no room in RAM, or is larger than RAM, goes straight to the file.
-    if ((status == LARDER_E_NOSPACE || status == LARDER_E_NOMEM) && file_takes(item.flags)) status = put_file(item, meta);
+    if ((status == LARDER_E_NOSPACE || status == LARDER_E_NOMEM) && file_takes(item.flags))
+        status = put_file(item, meta);
     if (is_error(status) && status != LARDER_E_IDENTITY) {
         context->stats.add(Stat::store_rejections);
         Lock lock(mutex_);
@@ -54,12 +56,14 @@ larder_status larder_store::put(const larder_store_put_item& item) {
     return status;
 }
 
-// What a put finds under its key. LARDER_E_EXISTS: it is there already, nothing is left to do. LARDER_OK: go on; what is there, if anything, is coarser.
+// What a put finds under its key. LARDER_E_EXISTS: it is there already, nothing is left to do. LARDER_OK: go on; what
+// is there, if anything, is coarser.
 larder_status larder_store::meet_existing(const larder_key& key, const ObjectMeta& meta, uint32_t flags) noexcept {
     const uint32_t slot = objects_.slot_of(key);
     if (slot == no_slot) return LARDER_OK;
     Object& o = objects_[slot];
-    if (!o.meta.same_identity(meta)) return fail(LARDER_E_IDENTITY, "key", "the key is there with another layout or tenant");
+    if (!o.meta.same_identity(meta))
+        return fail(LARDER_E_IDENTITY, "key", "the key is there with another layout or tenant");
     if (o.writing) return LARDER_RETRY;
     if (o.meta.quality > meta.quality) return LARDER_OK;
     touch(slot);
@@ -74,7 +78,8 @@ uint32_t larder_store::replace_object(const larder_store_put_item& item, const O
     if (old != no_slot) {
         const Object& o = objects_[old];
         pins += o.n_pins;
-        remove_object(old, LARDER_ABSENT_REPLACED, (o.in_host() ? LARDER_TIER_HOST : 0) | (o.in_file() ? LARDER_TIER_FILE : 0));
+        remove_object(old, LARDER_ABSENT_REPLACED,
+                      (o.in_host() ? LARDER_TIER_HOST : 0) | (o.in_file() ? LARDER_TIER_FILE : 0));
     }
     const uint32_t slot = add_object(item.key, meta, uint32_t(item.n_bytes), std::move(sums));
     Object& o = objects_[slot];
@@ -121,7 +126,8 @@ bool larder_store::make_host_quota(Tenant& t, uint64_t n_bytes) noexcept {
 }
 
 // Under the table mutex: an object in the state `writing`, with memory. What was there stays unless this succeeds.
-larder_status larder_store::reserve_host(const larder_store_put_item& item, const ObjectMeta& meta, ExtentSums& sums, uint32_t* out_slot) {
+larder_status larder_store::reserve_host(const larder_store_put_item& item, const ObjectMeta& meta, ExtentSums& sums,
+                                         uint32_t* out_slot) {
     if (!make_host_quota(tenant(meta.tenant), HostTier::rounded(item.n_bytes)))
         return fail(LARDER_E_QUOTA, "tenant", "the host quota of tenant %u is used up", meta.tenant);
     if (!make_host_room(item.n_bytes)) return fail(LARDER_E_NOSPACE, "host_bytes", "the host tier is full");
@@ -139,7 +145,8 @@ larder_status larder_store::reserve_host(const larder_store_put_item& item, cons
 }
 
 larder_status larder_store::put_host(const larder_store_put_item& item, const ObjectMeta& meta) {
-    if (item.n_bytes > host_->capacity_bytes()) return fail(LARDER_E_NOSPACE, "n_bytes", "the object is larger than the host tier");
+    if (item.n_bytes > host_->capacity_bytes())
+        return fail(LARDER_E_NOSPACE, "n_bytes", "the object is larger than the host tier");
     ExtentSums sums(context->alloc, extent_count(item.n_bytes));
     uint32_t slot = no_slot;
     Object* mine = nullptr;

@@ -7,7 +7,7 @@ using namespace larder;
 namespace {
 // One turn of the drain task: others of the same priority get theirs in between.
 constexpr int drain_turn = 16;
-} // namespace
+}  // namespace
 
 void larder_store::schedule_drain() noexcept {
     if (drain_scheduled_ || closing_) return;
@@ -66,8 +66,10 @@ bool larder_store::write_back_one() {
             in_quota = make_file_quota(tenant(r.meta.tenant), r.n_bytes);
         }
         const larder_status status = in_quota ? make_file_room(append, r) : LARDER_E_QUOTA;
-        if (status >= 0) placed = file_->append(r, &sums, pieces, nullptr);
-        else placed = status;
+        if (status >= 0)
+            placed = file_->append(r, &sums, pieces, nullptr);
+        else
+            placed = status;
     } catch (const std::bad_alloc&) {
         placed = LARDER_E_NOMEM;
     }
@@ -76,7 +78,8 @@ bool larder_store::write_back_one() {
     return true;
 }
 
-void larder_store::settle_write_back(AppendLock& append, uint32_t slot, const Result<RecordPlace>& placed, larder_absence why) {
+void larder_store::settle_write_back(AppendLock& append, uint32_t slot, const Result<RecordPlace>& placed,
+                                     larder_absence why) {
     {
         Lock lock(mutex_);
         Object& o = objects_[slot];
@@ -118,7 +121,8 @@ bool larder_store::make_file_quota(Tenant& t, uint64_t n_bytes) noexcept {
 
 // Give up segments until the record fits.
 larder_status larder_store::make_file_room(AppendLock& append, const format::Record& r) {
-    if (file_->status() < 0) return fail(file_->status(), "store.larder", "the file tier takes no writes after earlier failures");
+    if (file_->status() < 0)
+        return fail(file_->status(), "store.larder", "the file tier takes no writes after earlier failures");
     for (uint32_t tries = 0; !file_->room(r); ++tries) {
         uint32_t victim = tries > 2 * file_->n_segments() ? no_segment : choose_victim();
         if (victim == no_segment && tries == 0) {
@@ -127,7 +131,8 @@ larder_status larder_store::make_file_room(AppendLock& append, const format::Rec
             drop_failed_segments(append);
             victim = choose_victim();
         }
-        if (victim == no_segment) return fail(LARDER_E_NOSPACE, "file_bytes", "the file tier is full and nothing in it can be evicted");
+        if (victim == no_segment)
+            return fail(LARDER_E_NOSPACE, "file_bytes", "the file tier is full and nothing in it can be evicted");
         LARDER_TRY(evict_segment(append, victim));
     }
     return LARDER_OK;
@@ -138,7 +143,8 @@ uint32_t larder_store::choose_victim() {
     // An empty segment costs nothing.
     for (uint32_t i = 0; i < file_->n_segments(); ++i) {
         const FileTier::Segment& s = file_->segment(i);
-        if (s.state == FileTier::State::sealed && s.n_readers == 0 && books_[i].n_objects == 0 && books_[i].n_removals == 0) {
+        if (s.state == FileTier::State::sealed && s.n_readers == 0 && books_[i].n_objects == 0 &&
+            books_[i].n_removals == 0) {
             if (books_[i].in_policy) file_policy_->remove(i);
             books_[i].in_policy = false;
             return i;
@@ -207,7 +213,8 @@ struct larder_store::Kept {
     Vec<std::byte> payload;
 };
 
-// Write again what is pinned, and what was read since it was written as far as the budget goes. It is durable at its new place before the old one goes.
+// Write again what is pinned, and what was read since it was written as far as the budget goes. It is durable at its
+// new place before the old one goes.
 larder_status larder_store::keep_records(AppendLock&, uint32_t victim) {
     const Allocator& a = context->alloc;
     Vec<Kept> kept(a);
@@ -232,7 +239,8 @@ larder_status larder_store::keep_records(AppendLock&, uint32_t victim) {
         void done(size_t) override {}
     } ignore;
     LARDER_TRY(reader_->run(reads, ignore));
-    // A put of finer quality takes no append lock: under the same key, even in the same slot, may be another object now.
+    // A put of finer quality takes no append lock: under the same key, even in the same slot, may be another object
+    // now.
     const auto is_in_place = [&](size_t i) {
         const Object& o = objects_[kept[i].slot];
         return o.in_file() && o.place.segment == victim && o.place.offset == reads[i].offset;
@@ -250,7 +258,8 @@ larder_status larder_store::keep_records(AppendLock&, uint32_t victim) {
             const Object& o = objects_[kept[i].slot];
             r = {.key = o.key, .meta = o.meta, .n_bytes = o.n_bytes};
         }
-        if (!file_->room(r, true)) return fail(LARDER_E_NOSPACE, "file_bytes", "the file tier has no room for what is pinned");
+        if (!file_->room(r, true))
+            return fail(LARDER_E_NOSPACE, "file_bytes", "the file tier has no room for what is pinned");
         const ByteSpan payload(kept[i].payload);
         LARDER_ASSIGN(const RecordPlace place, file_->append(r, &reads[i].sums, {&payload, 1}, nullptr));
         Lock lock(mutex_);
@@ -273,7 +282,8 @@ larder_status larder_store::keep_removals(AppendLock&, uint32_t victim) {
             continue;
         }
         if (file_->older_on_disk(m.record.horizon.sequence, victim)) {
-            if (!file_->room(m.record, true)) return fail(LARDER_E_NOSPACE, "file_bytes", "the file tier has no room for a removal");
+            if (!file_->room(m.record, true))
+                return fail(LARDER_E_NOSPACE, "file_bytes", "the file tier has no room for a removal");
             LARDER_ASSIGN(const RecordPlace place, file_->append(m.record, nullptr, {}, nullptr));
             Lock lock(mutex_);
             --books_[victim].n_removals;
@@ -291,7 +301,8 @@ larder_status larder_store::keep_removals(AppendLock&, uint32_t victim) {
     return moved ? file_->flush() : LARDER_OK;
 }
 
-larder_status larder_store::append_removal(AppendLock& append, format::RecordKind kind, const larder_key& key, uint32_t tenant_id) {
+larder_status larder_store::append_removal(AppendLock& append, format::RecordKind kind, const larder_key& key,
+                                           uint32_t tenant_id) {
     format::Record r{.kind = kind, .key = key, .meta = {.tenant = tenant_id}};
     removals_.reserve(removals_.size() + 1);
     const larder_status room = make_file_room(append, r);

@@ -3,9 +3,11 @@
 namespace larder {
 namespace {
 
-PathTask* next_of(PathTask* t) noexcept { return static_cast<PathTask*>(t->next); }
+PathTask* next_of(PathTask* t) noexcept {
+    return static_cast<PathTask*>(t->next);
+}
 
-} // namespace
+}  // namespace
 
 PathTask* PathQueue::pick_locked() noexcept {
     PathTask* first = nullptr;
@@ -91,4 +93,4 @@ size_t PathQueue::n_waiting() const noexcept {
     return n_waiting_;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,4 +1,5 @@
-// One path between tiers: tasks go to the scheduler as long as their bytes fit the path's budget; the others wait here, demand before prefetch before write-back.
+// One path between tiers: tasks go to the scheduler as long as their bytes fit the path's budget; the others wait here,
+// demand before prefetch before write-back.
 #pragma once
 
 #include <array>
@@ -18,7 +19,8 @@ class PathQueue {
     PathQueue(Scheduler& scheduler, uint64_t max_bytes) noexcept : scheduler_(scheduler), max_bytes_(max_bytes) {}
     PathQueue(const PathQueue&) = delete;
 
-    // As with Scheduler::submit() the task belongs to the queue until it runs. Whoever runs it calls done() with its n_bytes once, last.
+    // As with Scheduler::submit() the task belongs to the queue until it runs. Whoever runs it calls done() with its
+    // n_bytes once, last.
     void submit(PathTask* t) noexcept;
     void done(uint64_t n_bytes) noexcept;
     // Take back a task that still waits here. False: it was handed over.
@@ -44,4 +46,4 @@ class PathQueue {
     size_t n_waiting_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder

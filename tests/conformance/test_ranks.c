@@ -1,6 +1,8 @@
-/* One planner process, two worker processes with half the kv heads each. Plans and reports go through pipes; a worker dies and is replaced.
+/* One planner process, two worker processes with half the kv heads each. Plans and reports go through pipes; a worker
+ * dies and is replaced.
  *
- * The program starts itself again as a worker: PROGRAM --worker RANK DIRECTORY, with requests on stdin and answers on stdout. */
+ * The program starts itself again as a worker: PROGRAM --worker RANK DIRECTORY, with requests on stdin and answers on
+ * stdout. */
 #include "support/cmocka.h"
 
 #include <signal.h>
@@ -14,15 +16,16 @@
 
 enum { N_RANKS = 2, N_LAYERS = 3, BLOCK = 4, HEADS = 4, DIM = 8, N_BLOCKS = 24, MAX_TOKENS = 64, MAX_OPS = 64 };
 
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        larder_status status_ = (expr);                                                            \
-        if (status_ != LARDER_OK) {                                                                \
-            larder_error_info info_ = LARDER_ERROR_INFO_INIT;                                      \
-            larder_last_error(&info_);                                                             \
-            fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, #expr, larder_status_name(status_), info_.message); \
-            abort();                                                                               \
-        }                                                                                          \
+#define OK(expr)                                                                                                       \
+    do {                                                                                                               \
+        larder_status status_ = (expr);                                                                                \
+        if (status_ != LARDER_OK) {                                                                                    \
+            larder_error_info info_ = LARDER_ERROR_INFO_INIT;                                                          \
+            larder_last_error(&info_);                                                                                 \
+            fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, #expr, larder_status_name(status_),             \
+                    info_.message);                                                                                    \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 /* ------------------------------------------------------------------- the model, known to both sides */
@@ -35,10 +38,14 @@ static uint64_t mix(uint64_t x) {
     return x ^ x >> 32;
 }
 
-static uint64_t next_state(uint64_t state, int32_t token) { return mix(state * 31 + (uint32_t)token + 1); }
+static uint64_t next_state(uint64_t state, int32_t token) {
+    return mix(state * 31 + (uint32_t)token + 1);
+}
 
 static uint16_t value(uint64_t state, uint32_t layer, uint32_t plane, uint32_t head, uint32_t d) {
-    return (uint16_t)(mix(state ^ ((uint64_t)layer << 40 | (uint64_t)plane << 36 | (uint64_t)head << 16 | d)) & 0x83ff) | 0x3800;
+    return (uint16_t)(mix(state ^ ((uint64_t)layer << 40 | (uint64_t)plane << 36 | (uint64_t)head << 16 | d)) &
+                      0x83ff) |
+           0x3800;
 }
 
 static larder_layout* make_layout(larder_context* context) {
@@ -62,14 +69,14 @@ enum { ASK_APPLY = 1, ASK_WRITE = 2, ASK_CHECK = 3, ASK_INVENTORY = 4 };
 
 typedef struct request {
     uint32_t kind;
-    uint32_t n_bytes;   /* of what follows: a plan */
-    int64_t slot;       /* WRITE, CHECK */
+    uint32_t n_bytes; /* of what follows: a plan */
+    int64_t slot;     /* WRITE, CHECK */
     uint64_t state;
 } request;
 
 typedef struct answer {
-    uint64_t id;        /* APPLY: the plan's; CHECK: 1 when all is right */
-    uint64_t n;         /* of what follows: statuses, or bytes of an inventory */
+    uint64_t id; /* APPLY: the plan's; CHECK: 1 when all is right */
+    uint64_t n;  /* of what follows: statuses, or bytes of an inventory */
 } answer;
 
 static int read_all(int fd, void* p, size_t n) {
@@ -186,7 +193,8 @@ static int worker_main(uint32_t rank, const char* directory) {
             if (larder_worker_register(s.worker, &t, sizeof t, 1) != LARDER_E_EXISTS) abort();
         }
     }
-    for (uint32_t layer = 0; layer < N_LAYERS; ++layer) OK(larder_worker_get_layer(s.worker, 0, layer, &s.layers[layer]));
+    for (uint32_t layer = 0; layer < N_LAYERS; ++layer)
+        OK(larder_worker_get_layer(s.worker, 0, layer, &s.layers[layer]));
     request r;
     while (read_all(0, &r, sizeof r)) {
         if (r.kind == ASK_APPLY) apply(&s, context, queue, &r);

@@ -1,4 +1,5 @@
-// kill -9 at any moment, then open the same directory: what had been flushed is found, and nothing that is found is wrong.
+// kill -9 at any moment, then open the same directory: what had been flushed is found, and nothing that is found is
+// wrong.
 #include "support/kv_engine.h"
 
 #include <csignal>
@@ -52,7 +53,8 @@ void test_kill(void**) {
     const uint64_t rounds = test_rounds(15);
     larder::Rng rng(test_seed());
     TempDir dir("/dev/shm");
-    auto* durable = static_cast<volatile uint32_t*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    auto* durable =
+        static_cast<volatile uint32_t*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     assert_true(durable != MAP_FAILED);
     uint64_t n_found = 0, n_asked = 0;
     // A slow machine may kill each child before its first flush: go on until something was durable.
@@ -79,10 +81,11 @@ void test_kill(void**) {
     munmap(const_cast<uint32_t*>(durable), 4096);
     assert_true(n_asked > 0);
     assert_int_equal(n_found, n_asked);
-    print_message("%llu rounds: %llu tokens that were flushed before a kill were all found\n", (unsigned long long)rounds, (unsigned long long)n_found);
+    print_message("%llu rounds: %llu tokens that were flushed before a kill were all found\n",
+                  (unsigned long long)rounds, (unsigned long long)n_found);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(test_kill)};

@@ -1,8 +1,9 @@
-// Every allocation and every mapping of an arena's life fails once and for ever: the status is documented, the books balance, nothing leaks.
+// Every allocation and every mapping of an arena's life fails once and for ever: the status is documented, the books
+// balance, nothing leaks.
 #include "support/cmocka.h"
 
-#include "memory/slab_pool.h"
 #include "larder/larder.h"
+#include "memory/slab_pool.h"
 #include "support/fault_loop.h"
 
 using namespace larder;
@@ -118,7 +119,7 @@ void slabs(void**) {
     run_fault_loop(c);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(paged), cmocka_unit_test(contiguous), cmocka_unit_test(slabs)};

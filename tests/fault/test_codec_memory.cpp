@@ -33,7 +33,7 @@ void count_free(void* ctx, void* p, uint64_t, uint64_t) {
 constexpr uint32_t layers = 2, tokens = 70, heads = 2, dim = 32;
 
 struct Data {
-    std::vector<std::vector<uint16_t>> planes{2 * layers, std::vector<uint16_t>(tokens * heads * dim)};
+    std::vector<std::vector<uint16_t>> planes{2 * layers, std::vector<uint16_t>(tokens* heads* dim)};
     std::vector<larder_stream_plane> views;
     std::vector<float> saliency = std::vector<float>(tokens, 1.0f);
     larder_stream_source source = LARDER_STREAM_SOURCE_INIT;
@@ -45,7 +45,8 @@ struct Data {
             one.base = p.data();
             views.push_back(one);
         }
-        source.shape.n_layers = layers, source.shape.n_tokens = tokens, source.shape.n_kv_heads = heads, source.shape.k_dim = source.shape.v_dim = dim;
+        source.shape.n_layers = layers, source.shape.n_tokens = tokens, source.shape.n_kv_heads = heads,
+        source.shape.k_dim = source.shape.v_dim = dim;
         source.planes = views.data();
         source.saliency = saliency.data();
     }
@@ -131,7 +132,8 @@ void nothing_is_allocated_with_a_workspace(void**) {
     Counting c;
     larder_context* context = open_context(c);
     Data d, back;
-    for (const char* chain : {"lossless", "int8", "int4", "kivi2 entropy=rans", "mxfp4", "mustafar70", "cachegen-2", "zipcache", "bfp12", "zstd"}) {
+    for (const char* chain : {"lossless", "int8", "int4", "kivi2 entropy=rans", "mxfp4", "mustafar70", "cachegen-2",
+                              "zipcache", "bfp12", "zstd"}) {
         larder_codec_options co = LARDER_CODEC_OPTIONS_INIT;
         co.chain = chain;
         larder_codec* codec = nullptr;
@@ -144,7 +146,8 @@ void nothing_is_allocated_with_a_workspace(void**) {
         t.workspace = scratch2.data(), t.workspace_bytes = scratch2.size();
         for (int round = 0; round < 2; ++round) {
             const long calls = c.calls, news = g_news;
-            assert_int_equal(larder_stream_encode(codec, &d.source, out.data(), bound, scratch.data(), workspace, &n), LARDER_OK);
+            assert_int_equal(larder_stream_encode(codec, &d.source, out.data(), bound, scratch.data(), workspace, &n),
+                             LARDER_OK);
             larder_stream_info info = LARDER_STREAM_INFO_INIT;
             assert_int_equal(larder_stream_inspect({out.data(), n}, &info), LARDER_OK);
             assert_int_equal(larder_stream_verify({out.data(), n}, nullptr, nullptr), LARDER_OK);
@@ -157,17 +160,22 @@ void nothing_is_allocated_with_a_workspace(void**) {
     assert_int_equal(larder_context_destroy(context), LARDER_OK);
 }
 
-} // namespace
+}  // namespace
 
 [[gnu::noinline]] void* operator new(size_t n) {
     ++g_news;
     if (void* p = std::malloc(n ? n : 1)) return p;
     throw std::bad_alloc();
 }
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept {
+    std::free(p);
+}
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept {
+    std::free(p);
+}
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(nothing_is_allocated_with_a_workspace)};
+    const CMUnitTest tests[] = {cmocka_unit_test(every_allocation_may_fail),
+                                cmocka_unit_test(nothing_is_allocated_with_a_workspace)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -96,7 +96,7 @@ void workers_that_do_not_start_are_an_error(void**) {
     run_fault_loop(c);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(queue_survives), cmocka_unit_test(layout_survives),

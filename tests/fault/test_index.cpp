@@ -13,12 +13,8 @@ using namespace larder;
 
 namespace {
 
-template <auto Destroy>
-struct Destroyer {
-    template <class T>
-    void operator()(T* p) const {
-        Destroy(p);
-    }
+template <auto Destroy> struct Destroyer {
+    template <class T> void operator()(T* p) const { Destroy(p); }
 };
 using Index = std::unique_ptr<larder_index, Destroyer<larder_index_destroy>>;
 using Prefix = std::unique_ptr<larder_prefix, Destroyer<larder_prefix_destroy>>;
@@ -108,7 +104,8 @@ larder_status live_a_little(larder_prefix* index) {
     t.n_tokens = tokens.size();
     LARDER_TRY(larder_prefix_keys(&root, &t, keys, 8, nullptr));
     larder_prefix_item items[8]{};
-    for (int i = 0; i < 8; ++i) items[i] = {keys[i], tokens.data() + 16 * i, 16, 0, LARDER_PREFIX_IN_ARENA, 0, uint64_t(i)};
+    for (int i = 0; i < 8; ++i)
+        items[i] = {keys[i], tokens.data() + 16 * i, 16, 0, LARDER_PREFIX_IN_ARENA, 0, uint64_t(i)};
     larder_prefix_published out[8];
     uint64_t n = 0;
     const larder_status published = larder_prefix_publish(index, &root, 0, items, 8, 0, out, &n);
@@ -149,9 +146,10 @@ void the_prefix_index(void**) {
     run_fault_loop(c);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(the_index), cmocka_unit_test(a_snapshot), cmocka_unit_test(the_prefix_index)};
+    const CMUnitTest tests[] = {cmocka_unit_test(the_index), cmocka_unit_test(a_snapshot),
+                                cmocka_unit_test(the_prefix_index)};
     return cmocka_run_group_tests_name("fault index", tests, nullptr, nullptr);
 }

@@ -8,10 +8,10 @@ using namespace kvtest;
 
 namespace {
 
-#define TRY(expr)                                                                                  \
-    do {                                                                                           \
-        const larder_status try_status_ = (expr);                                                  \
-        if (try_status_ < 0) return try_status_;                                                   \
+#define TRY(expr)                                                                                                      \
+    do {                                                                                                               \
+        const larder_status try_status_ = (expr);                                                                      \
+        if (try_status_ < 0) return try_status_;                                                                       \
     } while (0)
 
 // Statuses of its own: a request that met a failure is given up; the next one goes on.
@@ -127,13 +127,20 @@ void run(const char* name, bool host, bool file) {
     run_fault_loop(c);
 }
 
-void arena_alone(void**) { run("kv, arena", false, false); }
-void host_tier(void**) { run("kv, host tier", true, false); }
-void file_tier(void**) { run("kv, host and file tier", true, true); }
+void arena_alone(void**) {
+    run("kv, arena", false, false);
+}
+void host_tier(void**) {
+    run("kv, host tier", true, false);
+}
+void file_tier(void**) {
+    run("kv, host and file tier", true, true);
+}
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(arena_alone), cmocka_unit_test(host_tier), cmocka_unit_test(file_tier)};
+    const CMUnitTest tests[] = {cmocka_unit_test(arena_alone), cmocka_unit_test(host_tier),
+                                cmocka_unit_test(file_tier)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -1,4 +1,5 @@
-// Planner and worker under every allocation failure: a failed call leaves no plan out that nobody holds, no lost block, and can be made again.
+// Planner and worker under every allocation failure: a failed call leaves no plan out that nobody holds, no lost block,
+// and can be made again.
 #include <vector>
 
 #include "kv/ranks.h"
@@ -8,10 +9,10 @@
 
 namespace {
 
-#define TRY(expr)                                                                                  \
-    do {                                                                                           \
-        const larder_status try_status_ = (expr);                                                  \
-        if (try_status_ < 0) return try_status_;                                                   \
+#define TRY(expr)                                                                                                      \
+    do {                                                                                                               \
+        const larder_status try_status_ = (expr);                                                                      \
+        if (try_status_ < 0) return try_status_;                                                                       \
     } while (0)
 
 constexpr uint32_t block_tokens = 4, n_blocks = 8;
@@ -46,8 +47,7 @@ struct Replica {
     }
 
     // Calls are made again after a failure: with a fault that happens once, the second time must get through.
-    template <class Call>
-    larder_status again(Call call) {
+    template <class Call> larder_status again(Call call) {
         larder_status s = LARDER_OK;
         for (int i = 0; i < 2; ++i) {
             s = call();
@@ -70,7 +70,8 @@ struct Replica {
             uint32_t n = 0;
             assert_int_equal(larder_queue_wait(queue, &done, sizeof done, 1, UINT64_MAX, &n), LARDER_OK);
             uint64_t n_ops = 0;
-            assert_int_equal(larder_worker_take_report(worker, info.id, statuses.data(), statuses.size(), &n_ops), LARDER_OK);
+            assert_int_equal(larder_worker_take_report(worker, info.id, statuses.data(), statuses.size(), &n_ops),
+                             LARDER_OK);
             s = again([&] { return larder_planner_report(planner, info.id, 0, statuses.data(), statuses.size()); });
             // A report that was refused for want of memory has not been taken.
         }
@@ -158,7 +159,7 @@ void test_planner_and_worker(void**) {
     run_fault_loop(c);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(test_planner_and_worker)};

@@ -1,5 +1,5 @@
-// Every allocation and every I/O of opening, putting, getting, flushing and closing fails once and for ever: a documented status, nothing lost that was
-// durable, nothing wrong, nothing leaked.
+// Every allocation and every I/O of opening, putting, getting, flushing and closing fails once and for ever: a
+// documented status, nothing lost that was durable, nothing wrong, nothing leaked.
 #include "support/fault_loop.h"
 #include "support/store_fixture.h"
 
@@ -8,7 +8,9 @@ using namespace larder;
 namespace {
 
 constexpr uint64_t n_durable = 6;
-size_t size_of(uint64_t key) { return size_t(100 + 2500 * (key % 9)); }
+size_t size_of(uint64_t key) {
+    return size_t(100 + 2500 * (key % 9));
+}
 
 StoreSetup setup_of(uint64_t host_bytes) {
     return {.host_bytes = host_bytes, .file_bytes = 5 * 65536 + 16384, .segment_bytes = 65536, .n_workers = 0};
@@ -66,8 +68,10 @@ void look(FaultEnv& env, uint64_t host_bytes) {
     std::vector<unsigned char> bytes;
     for (uint64_t k = 0; k < 106; ++k) {
         const larder_status got = get_one(s, make_key(k), make_want(), bytes, 60000);
-        if (got == LARDER_OK) assert_true(bytes == make_payload(k, size_of(k)));
-        else assert_int_equal(got, LARDER_MISS);
+        if (got == LARDER_OK)
+            assert_true(bytes == make_payload(k, size_of(k)));
+        else
+            assert_int_equal(got, LARDER_MISS);
         if (k < n_durable) assert_int_equal(got, LARDER_OK);
     }
     assert_int_equal(larder_store_verify(s), LARDER_OK);
@@ -77,17 +81,22 @@ void look(FaultEnv& env, uint64_t host_bytes) {
 void loop(const char* name, uint64_t host_bytes) {
     FaultCase f;
     f.name = name;
-    f.also_allowed = {LARDER_E_NOMEM, LARDER_E_IO, LARDER_E_NOSPACE, LARDER_E_DISK_FULL, LARDER_E_SYSTEM, LARDER_E_READ_ONLY, LARDER_E_PERMISSION};
+    f.also_allowed = {LARDER_E_NOMEM,  LARDER_E_IO,        LARDER_E_NOSPACE,   LARDER_E_DISK_FULL,
+                      LARDER_E_SYSTEM, LARDER_E_READ_ONLY, LARDER_E_PERMISSION};
     f.prep = [=](FaultEnv& env) { prepare(env, host_bytes); };
     f.body = [=](FaultEnv& env) { return use(env, host_bytes); };
     f.verdict = [=](FaultEnv& env, larder_status) { look(env, host_bytes); };
     run_fault_loop(f);
 }
 
-void file_only(void**) { loop("store, file tier", 0); }
-void both_tiers(void**) { loop("store, both tiers", 128 << 10); }
+void file_only(void**) {
+    loop("store, file tier", 0);
+}
+void both_tiers(void**) {
+    loop("store, both tiers", 128 << 10);
+}
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(file_only), cmocka_unit_test(both_tiers)};

@@ -21,7 +21,7 @@ void load(const std::vector<uint8_t>& bytes) {
     larder_profile_destroy(profile);
 }
 
-} // namespace
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!size) return 0;

@@ -1,7 +1,9 @@
-// Hostile bytes as a store's data file: opening, reading, checking and repairing it must end with a documented status and touch no foreign memory.
+// Hostile bytes as a store's data file: opening, reading, checking and repairing it must end with a documented status
+// and touch no foreign memory.
 //
-// The input is a list of edits {offset in 64-byte units (2 bytes), length (1), bytes...} of a small store that is in order, so that a fuzzer gets behind the
-// first checksum; the first byte says whether checksums of superblocks are made right again and whether the file is replaced altogether.
+// The input is a list of edits {offset in 64-byte units (2 bytes), length (1), bytes...} of a small store that is in
+// order, so that a fuzzer gets behind the first checksum; the first byte says whether checksums of superblocks are made
+// right again and whether the file is replaced altogether.
 #include "core/context.h"
 #include "larder/store.h"
 #include "os/sim_os.h"
@@ -76,7 +78,7 @@ std::vector<unsigned char> edited(const uint8_t* data, size_t size) {
     return bytes;
 }
 
-} // namespace
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::vector<unsigned char> bytes = edited(data, size);

@@ -29,7 +29,8 @@ void decode(const std::vector<uint8_t>& bytes, uint64_t isa) {
     uint32_t n = 0;
     (void)larder_stream_plan_read(span, 0, 0, 0, 0, extents, 16, &n);
     const larder_stream_shape& s = info.shape;
-    const uint64_t row[2] = {uint64_t(s.n_kv_heads) * s.k_dim * larder::dtype_bytes(s.k_dtype), uint64_t(s.n_kv_heads) * s.v_dim * larder::dtype_bytes(s.v_dtype)};
+    const uint64_t row[2] = {uint64_t(s.n_kv_heads) * s.k_dim * larder::dtype_bytes(s.k_dtype),
+                             uint64_t(s.n_kv_heads) * s.v_dim * larder::dtype_bytes(s.v_dtype)};
     if ((row[0] + row[1]) * s.n_tokens * s.n_layers > (16u << 20)) return;
     std::vector<std::vector<uint8_t>> memory;
     std::vector<larder_stream_plane> planes;
@@ -45,7 +46,7 @@ void decode(const std::vector<uint8_t>& bytes, uint64_t isa) {
     (void)larder_stream_decode(context(), span, &t);
 }
 
-} // namespace
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!size) return 0;

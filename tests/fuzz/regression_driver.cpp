@@ -21,11 +21,21 @@ void mutate(Bytes& b, larder::Rng& rng) {
         if (b.empty()) b.push_back(0);
         const size_t at = rng.below(b.size());
         switch (rng.below(6)) {
-        case 0: b[at] ^= uint8_t(1u << rng.below(8)); break;
-        case 1: b[at] = uint8_t(rng.next()); break;
-        case 2: b.resize(at); break;
-        case 3: b.insert(b.begin() + long(at), uint8_t(rng.next())); break;
-        case 4: b[at] = rng.below(2) ? 0xff : 0x00; break;
+        case 0:
+            b[at] ^= uint8_t(1u << rng.below(8));
+            break;
+        case 1:
+            b[at] = uint8_t(rng.next());
+            break;
+        case 2:
+            b.resize(at);
+            break;
+        case 3:
+            b.insert(b.begin() + long(at), uint8_t(rng.next()));
+            break;
+        case 4:
+            b[at] = rng.below(2) ? 0xff : 0x00;
+            break;
         default:
             if (b.size() >= 4) {  // an interesting 32-bit number somewhere
                 static constexpr uint32_t numbers[] = {0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0x10000, 4096};
@@ -37,7 +47,7 @@ void mutate(Bytes& b, larder::Rng& rng) {
     }
 }
 
-} // namespace
+}  // namespace
 
 int main(int argc, char** argv) {
     std::vector<Bytes> corpus{{}};
@@ -51,7 +61,8 @@ int main(int argc, char** argv) {
     const char* seed_text = std::getenv("LARDER_SEED");
     const uint64_t seed = seed_text ? std::strtoull(seed_text, nullptr, 10) : 1;
     const uint64_t rounds = std::getenv("LARDER_LONG") ? 200000 : 5000;
-    std::printf("seed %llu, %zu corpus files, %llu mutations\n", (unsigned long long)seed, corpus.size() - 1, (unsigned long long)rounds);
+    std::printf("seed %llu, %zu corpus files, %llu mutations\n", (unsigned long long)seed, corpus.size() - 1,
+                (unsigned long long)rounds);
     for (auto& b : corpus) LLVMFuzzerTestOneInput(b.data(), b.size());
     larder::Rng rng(seed);
     for (uint64_t r = 0; r < rounds; ++r) {

@@ -1,5 +1,6 @@
-// Random operations on an arena against a model that keeps every token's value per sequence. What a sequence reads through its tables must be what it wrote or
-// inherited, whatever others did; the books must balance; a failed operation must leave no trace.
+// Random operations on an arena against a model that keeps every token's value per sequence. What a sequence reads
+// through its tables must be what it wrote or inherited, whatever others did; the books must balance; a failed
+// operation must leave no trace.
 #include "support/cmocka.h"
 
 #include <cstdio>
@@ -137,7 +138,9 @@ struct World {
     Place place(uint32_t g, uint32_t l, int64_t block, uint32_t in_block) {
         const larder_arena_layer& w = views[g][l];
         return {static_cast<char*>(w.k_base) + block * int64_t(w.k_block_stride) + in_block * w.k_token_stride,
-                w.v_base ? static_cast<char*>(w.v_base) + block * int64_t(w.v_block_stride) + in_block * w.v_token_stride : nullptr};
+                w.v_base
+                    ? static_cast<char*>(w.v_base) + block * int64_t(w.v_block_stride) + in_block * w.v_token_stride
+                    : nullptr};
     }
     // Which block and place a position has, for [first, first + n).
     std::vector<int64_t> slots(const Seq& s, uint32_t g, uint64_t first, uint64_t n) {
@@ -146,15 +149,16 @@ struct World {
         assert_int_equal(larder_arena_slot_mapping(arena, g, &r, 1, out.data(), 8, n, nullptr), LARDER_OK);
         return out;
     }
-    template <class F>
-    void each_token(const Seq& s, uint32_t g, uint64_t first, uint64_t n, F f) {
+    template <class F> void each_token(const Seq& s, uint32_t g, uint64_t first, uint64_t n, F f) {
         if (contiguous) {
             for (uint32_t l = 0; l < n_layers; ++l) {
                 void *k = nullptr, *v = nullptr;
                 assert_int_equal(larder_arena_seq_base(arena, s.id, g, l, LARDER_PLANE_K, &k), LARDER_OK);
                 assert_int_equal(larder_arena_seq_base(arena, s.id, g, l, LARDER_PLANE_V, &v), LARDER_OK);
                 for (uint64_t i = first; i < first + n; ++i)
-                    f(i, l, Place{static_cast<char*>(k) + i * views[g][l].k_token_stride, static_cast<char*>(v) + i * views[g][l].v_token_stride});
+                    f(i, l,
+                      Place{static_cast<char*>(k) + i * views[g][l].k_token_stride,
+                            static_cast<char*>(v) + i * views[g][l].v_token_stride});
             }
             return;
         }
@@ -199,7 +203,9 @@ struct World {
                 std::memcpy(&v, p.v + 8, 4);
                 if (g == window && i < s.released) return;  // its block may have come back with other contents
                 ++seen;
-                if (k != want || v != want) die("group %u token %llu layer %u: %u and %u instead of %u", g, (unsigned long long)i, l, k, v, want);
+                if (k != want || v != want)
+                    die("group %u token %llu layer %u: %u and %u instead of %u", g, (unsigned long long)i, l, k, v,
+                        want);
             });
             if (g == full) assert_int_equal(seen, s.tokens.size() * n_layers);
         }
@@ -220,7 +226,9 @@ struct World {
         for (uint32_t g = 0; g < n_groups; ++g) {
             std::set<larder_block> named;
             for (const Seq& s : seqs) {
-                const uint64_t n = s.tokens.empty() ? 0 : g == state ? 1 : (s.tokens.size() + block_tokens[g] - 1) / block_tokens[g];
+                const uint64_t n = s.tokens.empty() ? 0
+                                   : g == state     ? 1
+                                                    : (s.tokens.size() + block_tokens[g] - 1) / block_tokens[g];
                 std::vector<larder_block> b(n);
                 assert_int_equal(larder_arena_seq_blocks(arena, s.id, g, 0, n, b.data()), LARDER_OK);
                 named.insert(b.begin(), b.end());
@@ -244,10 +252,12 @@ struct World {
         for (uint32_t i = 0; i < n; ++i)
             for (uint32_t l = 0; l < n_layers; ++l) {
                 const larder_arena_layer& w = views[list[i].group][l];
-                std::memcpy(static_cast<char*>(w.k_base) + list[i].dst * w.k_block_stride, static_cast<char*>(w.k_base) + list[i].src * w.k_block_stride,
+                std::memcpy(static_cast<char*>(w.k_base) + list[i].dst * w.k_block_stride,
+                            static_cast<char*>(w.k_base) + list[i].src * w.k_block_stride,
                             list[i].n_tokens * w.k_token_stride);
                 if (w.v_base)
-                    std::memcpy(static_cast<char*>(w.v_base) + list[i].dst * w.v_block_stride, static_cast<char*>(w.v_base) + list[i].src * w.v_block_stride,
+                    std::memcpy(static_cast<char*>(w.v_base) + list[i].dst * w.v_block_stride,
+                                static_cast<char*>(w.v_base) + list[i].src * w.v_block_stride,
                                 list[i].n_tokens * w.v_token_stride);
             }
         n_copies += n;
@@ -264,10 +274,12 @@ struct World {
         seqs.pop_back();
     }
     void append(Seq& s) {
-        const uint64_t n = rng.below(8) ? 1 + rng.below(3) : 1 + rng.below(contiguous ? 900 : 60), old = s.tokens.size();
+        const uint64_t n = rng.below(8) ? 1 + rng.below(3) : 1 + rng.below(contiguous ? 900 : 60),
+                       old = s.tokens.size();
         std::vector<larder_arena_copy> list(n_groups);
         uint32_t n_done = 0;
-        const larder_status st = larder_arena_seq_append(arena, s.id, n, list_copies ? list.data() : nullptr, n_groups, &n_done);
+        const larder_status st =
+            larder_arena_seq_append(arena, s.id, n, list_copies ? list.data() : nullptr, n_groups, &n_done);
         if (!ok(st)) return;
         if (list_copies) do_copies(list, n_done);
         s.tokens.resize(old + n);
@@ -275,10 +287,12 @@ struct World {
     }
     void rewrite(Seq& s) {
         if (s.tokens.empty()) return;
-        const uint64_t from = rng.below(s.tokens.size()), n = 1 + rng.below(std::min<uint64_t>(12, s.tokens.size() - from));
+        const uint64_t from = rng.below(s.tokens.size()),
+                       n = 1 + rng.below(std::min<uint64_t>(12, s.tokens.size() - from));
         std::vector<larder_arena_copy> list(32);
         uint32_t n_done = 0;
-        const larder_status st = larder_arena_seq_make_writable(arena, s.id, from, n, list_copies ? list.data() : nullptr, 32, &n_done);
+        const larder_status st =
+            larder_arena_seq_make_writable(arena, s.id, from, n, list_copies ? list.data() : nullptr, 32, &n_done);
         if (!ok(st)) return;
         if (list_copies) do_copies(list, n_done);
         write(s, from, n);
@@ -302,7 +316,8 @@ struct World {
     }
     void slide(Seq& s) {
         if (!ok(larder_arena_seq_slide(arena, s.id, s.tokens.size()))) return;
-        if (s.tokens.size() > window_tokens) s.released = std::max<uint64_t>(s.released, s.tokens.size() - window_tokens);
+        if (s.tokens.size() > window_tokens)
+            s.released = std::max<uint64_t>(s.released, s.tokens.size() - window_tokens);
     }
     void hold(const Seq& s) {
         if (s.tokens.empty() || held.size() >= 12) return;
@@ -313,7 +328,8 @@ struct World {
         h.state = s.state;
         for (uint32_t g = 0; g < n_groups; ++g) {
             h.blocks[g].resize(g == state ? 1 : (n + block_tokens[g] - 1) / block_tokens[g]);
-            assert_int_equal(larder_arena_seq_blocks(arena, s.id, g, 0, h.blocks[g].size(), h.blocks[g].data()), LARDER_OK);
+            assert_int_equal(larder_arena_seq_blocks(arena, s.id, g, 0, h.blocks[g].size(), h.blocks[g].data()),
+                             LARDER_OK);
             for (larder_block b : h.blocks[g])
                 if (b) assert_int_equal(larder_arena_ref(arena, &b, 1), LARDER_OK);
             if (rng.below(2))
@@ -374,7 +390,8 @@ struct World {
         while (!held.empty()) drop(0);
         while (!seqs.empty()) destroy(0);
         check_books();
-        print_message("%llu steps, %llu met a full arena, %llu copies listed\n", (unsigned long long)n, (unsigned long long)n_failures, (unsigned long long)n_copies);
+        print_message("%llu steps, %llu met a full arena, %llu copies listed\n", (unsigned long long)n,
+                      (unsigned long long)n_failures, (unsigned long long)n_copies);
         assert_true(n_failures > 0);
     }
 };
@@ -436,15 +453,23 @@ void contiguous(larder_arena_memory memory, uint64_t n) {
     w.run(n, 256);
 }
 
-void contiguous_anonymous(void**) { contiguous(LARDER_ARENA_ANON, test_rounds(20000)); }
-void contiguous_shared(void**) { contiguous(LARDER_ARENA_MEMFD, test_rounds(20000)); }
+void contiguous_anonymous(void**) {
+    contiguous(LARDER_ARENA_ANON, test_rounds(20000));
+}
+void contiguous_shared(void**) {
+    contiguous(LARDER_ARENA_MEMFD, test_rounds(20000));
+}
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(paged_layer_first), cmocka_unit_test(paged_in_runs), cmocka_unit_test(paged_page_first_few_table_nodes), cmocka_unit_test(imported_with_listed_copies),
-        cmocka_unit_test(contiguous_anonymous), cmocka_unit_test(contiguous_shared),
+        cmocka_unit_test(paged_layer_first),
+        cmocka_unit_test(paged_in_runs),
+        cmocka_unit_test(paged_page_first_few_table_nodes),
+        cmocka_unit_test(imported_with_listed_copies),
+        cmocka_unit_test(contiguous_anonymous),
+        cmocka_unit_test(contiguous_shared),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

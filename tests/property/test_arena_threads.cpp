@@ -1,4 +1,5 @@
-// Several threads in one arena: each has sequences of its own, some of them forks that other threads handed over, and a small pool that all of them exhaust.
+// Several threads in one arena: each has sequences of its own, some of them forks that other threads handed over, and a
+// small pool that all of them exhaust.
 #include "support/cmocka.h"
 
 #include <cstring>
@@ -37,7 +38,8 @@ struct Shared {
         int32_t slot = 0;
         const larder_arena_range r = {seq, i, 1};
         if (larder_arena_slot_mapping(arena, 0, &r, 1, &slot, 4, 1, nullptr) != LARDER_OK) return nullptr;
-        return reinterpret_cast<uint32_t*>(static_cast<char*>(view.k_base) + slot / 4 * int64_t(view.k_block_stride) + uint64_t(slot % 4) * view.k_token_stride);
+        return reinterpret_cast<uint32_t*>(static_cast<char*>(view.k_base) + slot / 4 * int64_t(view.k_block_stride) +
+                                           uint64_t(slot % 4) * view.k_token_stride);
     }
     void check(const Owned& s) {
         for (uint64_t i = 0; i < s.tokens.size(); i += 1 + s.tokens.size() / 16)
@@ -163,9 +165,10 @@ void contiguous_shared(void**) {
     run(o, test_rounds(2000));
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(paged), cmocka_unit_test(paged_in_runs), cmocka_unit_test(contiguous_shared)};
+    const CMUnitTest tests[] = {cmocka_unit_test(paged), cmocka_unit_test(paged_in_runs),
+                                cmocka_unit_test(contiguous_shared)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -189,7 +189,8 @@ void tables_against_vectors(void**) {
             else
                 for (uint32_t b : more) r.unref(b);
         } else if (what < 12) {
-            const uint64_t n = t.model.size() - rng.below(rng.below(4) ? std::min<uint64_t>(t.model.size(), 150) + 1 : t.model.size() + 1);
+            const uint64_t n = t.model.size() - rng.below(rng.below(4) ? std::min<uint64_t>(t.model.size(), 150) + 1
+                                                                       : t.model.size() + 1);
             if (tables.truncate(t.root, r, n)) t.model.resize(n);
         } else if (what < 15 && all.size() < 8) {
             Table copy{tables.share(t.root), t.model};
@@ -209,7 +210,8 @@ void tables_against_vectors(void**) {
         } else {
             assert_int_equal(t.root.n_blocks, t.model.size());
             std::vector<uint32_t> got;
-            tables.for_range(t.root, 0, t.root.n_blocks, [&](std::span<const uint32_t> s) { got.insert(got.end(), s.begin(), s.end()); });
+            tables.for_range(t.root, 0, t.root.n_blocks,
+                             [&](std::span<const uint32_t> s) { got.insert(got.end(), s.begin(), s.end()); });
             assert_true(got == t.model);
             if (!got.empty()) assert_int_equal(tables.get(t.root, got.size() / 2), got[got.size() / 2]);
         }
@@ -272,13 +274,16 @@ void slabs_stay_within_the_budget(void**) {
     assert_int_equal(larder_context_destroy(c), LARDER_OK);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(slot_pool_against_a_set),       cmocka_unit_test(slot_pool_order),
-        cmocka_unit_test(slot_pool_with_threads),        cmocka_unit_test(generations_end_in_retirement),
-        cmocka_unit_test(references_race_with_the_last_unref), cmocka_unit_test(tables_against_vectors),
+        cmocka_unit_test(slot_pool_against_a_set),
+        cmocka_unit_test(slot_pool_order),
+        cmocka_unit_test(slot_pool_with_threads),
+        cmocka_unit_test(generations_end_in_retirement),
+        cmocka_unit_test(references_race_with_the_last_unref),
+        cmocka_unit_test(tables_against_vectors),
         cmocka_unit_test(slabs_stay_within_the_budget),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

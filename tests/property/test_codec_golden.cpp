@@ -22,7 +22,9 @@ std::string folder() {
     const char* dir = std::getenv("LARDER_SOURCE_DIR");
     return std::string(dir ? dir : ".") + "/tests/golden/streams/";
 }
-bool renew() { return std::getenv("LARDER_GOLDEN_WRITE") != nullptr; }
+bool renew() {
+    return std::getenv("LARDER_GOLDEN_WRITE") != nullptr;
+}
 
 // Halves by integer arithmetic alone: a sum of bytes per value, scaled by channel.
 Planes data() {
@@ -53,7 +55,9 @@ Bytes read_file(const std::string& path) {
     std::ifstream in(path, std::ios::binary);
     return Bytes(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
 }
-void write_file(const std::string& path, const Bytes& b) { std::ofstream(path, std::ios::binary).write(b.data(), std::streamsize(b.size())); }
+void write_file(const std::string& path, const Bytes& b) {
+    std::ofstream(path, std::ios::binary).write(b.data(), std::streamsize(b.size()));
+}
 
 // Three tokens in five, scattered.
 const std::vector<float>& saliency() {
@@ -70,7 +74,8 @@ constexpr const char* former[][2] = {{"bfp12-unsorted", "block format=bfp group=
 
 larder_stream_source source_of(const std::vector<larder_stream_plane>& v) {
     larder_stream_source s = LARDER_STREAM_SOURCE_INIT;
-    s.shape.n_layers = layers, s.shape.n_tokens = tokens, s.shape.n_kv_heads = heads, s.shape.k_dim = s.shape.v_dim = dim;
+    s.shape.n_layers = layers, s.shape.n_tokens = tokens, s.shape.n_kv_heads = heads,
+    s.shape.k_dim = s.shape.v_dim = dim;
     s.identity.layout.bytes[0] = 1, s.identity.content.bytes[0] = 2, s.identity.first_token = 16;
     s.planes = v.data();
     s.saliency = saliency().data();
@@ -176,7 +181,7 @@ void golden_streams_decode_and_are_written_again(void**) {
     larder_context_destroy(context);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(golden_streams_decode_and_are_written_again)};

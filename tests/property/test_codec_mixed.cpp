@@ -81,7 +81,8 @@ size_t separable_by_token(Extent& e, const Setting& s) {
         }
         low = e.stored(low);
         const float step = e.stored(std::max(high - low, 0.0f) / float((1u << b) - 1));
-        for (uint32_t c = 0; c < e.width; ++c) e.at(t, c) = (code_of(e.at(t, c), low, step, b) * step + low) * factor[c];
+        for (uint32_t c = 0; c < e.width; ++c)
+            e.at(t, c) = (code_of(e.at(t, c), low, step, b) * step + low) * factor[c];
     }
     return bytes;
 }
@@ -140,7 +141,8 @@ struct Case {
         if (setting.group)
             body += sorted_bfp(e, setting.group);
         else
-            body += setting.k_by_channel && i % 2 == 0 ? separable_by_channel(e, setting) : separable_by_token(e, setting);
+            body +=
+                setting.k_by_channel && i % 2 == 0 ? separable_by_channel(e, setting) : separable_by_token(e, setting);
         const size_t raw = size_t(n) * w * es;
         extent_bytes = uint32_t(4 + std::min(body, raw));
         if (body >= raw) return {from, from + raw};
@@ -165,7 +167,8 @@ Case random_case(Rng& r) {
     const Data kind = Data(r.below(3));
     for (uint32_t i = 0; i < 2 * c.shape.n_layers; ++i) c.planes.push_back(make_plane(r, c.shape, i % 2, kind));
     const uint64_t distinct = 1 + r.below(20);
-    for (uint32_t t = 0; t < c.shape.n_tokens; ++t) c.saliency.push_back(float(r.below(distinct)) - 3 + (r.below(2) ? 0.0f : -0.0f));
+    for (uint32_t t = 0; t < c.shape.n_tokens; ++t)
+        c.saliency.push_back(float(r.below(distinct)) - 3 + (r.below(2) ? 0.0f : -0.0f));
     return c;
 }
 
@@ -175,7 +178,8 @@ void check(const Case& c, larder_context* context, Rng& r, uint32_t round) {
     o.chunk_tokens = c.chunk;
     larder_codec* codec = nullptr;
     assert_int_equal(larder_codec_open(context, &o, &codec), LARDER_OK);
-    Memory from(r, c.shape, c.shape.n_layers, c.shape.n_tokens, r.below(2)), to(r, c.shape, c.shape.n_layers, c.shape.n_tokens, r.below(2));
+    Memory from(r, c.shape, c.shape.n_layers, c.shape.n_tokens, r.below(2)),
+        to(r, c.shape, c.shape.n_layers, c.shape.n_tokens, r.below(2));
     for (size_t i = 0; i < c.planes.size(); ++i)
         if (!c.planes[i].empty()) from.fill(i, c.planes[i]);
     larder_stream_source source = LARDER_STREAM_SOURCE_INIT;
@@ -191,7 +195,8 @@ void check(const Case& c, larder_context* context, Rng& r, uint32_t round) {
     assert_int_equal(larder_stream_decode(context, {bytes.data(), n}, &target), LARDER_OK);
     std::vector<larder_stream_extent> extents(4096);
     uint32_t n_extents = 0, at = 0;
-    assert_int_equal(larder_stream_plan_read({bytes.data(), n}, 0, 0, 0, 0, extents.data(), 4096, &n_extents), LARDER_OK);
+    assert_int_equal(larder_stream_plan_read({bytes.data(), n}, 0, 0, 0, 0, extents.data(), 4096, &n_extents),
+                     LARDER_OK);
     for (size_t i = 0; i < c.planes.size(); ++i) {
         if (c.planes[i].empty()) continue;
         const auto got = to.read(i);
@@ -202,7 +207,8 @@ void check(const Case& c, larder_context* context, Rng& r, uint32_t round) {
             const auto want = c.expected(i, t, n_tokens, size);
             const bool same = std::equal(want.begin(), want.end(), got.begin() + std::ptrdiff_t(t * row));
             if (!same || (size + 7) / 8 * 8 != extents[at].n_bytes) {
-                print_error("round %u: %s, plane %zu, tokens from %u: %s\n", round, c.setting.chain, i, t, same ? "another size" : "other values");
+                print_error("round %u: %s, plane %zu, tokens from %u: %s\n", round, c.setting.chain, i, t,
+                            same ? "another size" : "other values");
                 assert_true(false);
             }
         }
@@ -225,7 +231,7 @@ void decoded_values_are_the_naive_codec_s(void**) {
     }
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(decoded_values_are_the_naive_codec_s)};

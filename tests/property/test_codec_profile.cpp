@@ -22,7 +22,8 @@ struct World {
     explicit World(uint64_t seed, larder_dtype type = LARDER_DTYPE_F16) {
         Rng r(seed);
         assert_int_equal(larder_context_create(nullptr, &context), LARDER_OK);
-        shape.n_layers = layers, shape.n_tokens = tokens, shape.n_kv_heads = heads, shape.k_dim = shape.v_dim = dim, shape.k_dtype = type;
+        shape.n_layers = layers, shape.n_tokens = tokens, shape.n_kv_heads = heads, shape.k_dim = shape.v_dim = dim,
+        shape.k_dtype = type;
         larder_stream_shape filled = shape;
         filled.v_dtype = type;
         for (uint32_t i = 0; i < 2 * layers; ++i) planes.push_back(make_plane(r, filled, i % 2, Data::normal));
@@ -67,11 +68,13 @@ struct World {
         larder_codec_close(codec);
         return out;
     }
-    larder_status decode(const std::vector<std::byte>& s, const larder_profile* p, std::vector<std::vector<std::byte>>& to, uint64_t isa = 2) {
+    larder_status decode(const std::vector<std::byte>& s, const larder_profile* p,
+                         std::vector<std::vector<std::byte>>& to, uint64_t isa = 2) {
         larder_context_set_u64(context, LARDER_PARAM_ISA_LEVEL, isa);
         to = planes;
         std::vector<larder_stream_plane> v = views;
-        for (size_t i = 0; i < v.size(); ++i) std::fill(to[i].begin(), to[i].end(), std::byte{0}), v[i].base = to[i].data();
+        for (size_t i = 0; i < v.size(); ++i)
+            std::fill(to[i].begin(), to[i].end(), std::byte{0}), v[i].base = to[i].data();
         larder_stream_target t = LARDER_STREAM_TARGET_INIT;
         t.planes = v.data(), t.profiles = &p, t.n_profiles = p ? 1 : 0;
         return larder_stream_decode(context, {s.data(), s.size()}, &t);
@@ -82,7 +85,8 @@ struct World {
         for (uint32_t i = kv; i < planes.size(); i += 2)
             for (size_t j = 0; j < planes[i].size() / es; ++j) {
                 if (channel >= 0 && j % width != size_t(channel)) continue;
-                const double x = element(planes[i].data() + j * es, shape.k_dtype), d = x - element(got[i].data() + j * es, shape.k_dtype);
+                const double x = element(planes[i].data() + j * es, shape.k_dtype),
+                             d = x - element(got[i].data() + j * es, shape.k_dtype);
                 d2 += d * d, x2 += x * x;
             }
         return std::sqrt(d2 / x2);
@@ -102,7 +106,8 @@ void levels_have_the_errors_of_their_steps(void**) {
             const auto s = w.encode(chain.c_str(), p, false);
             assert_int_equal(w.decode(s, p, got), LARDER_OK);
             const double v = w.error(got, 1);
-            if (!(v < steps[level] / std::sqrt(12.0) * 1.05 && v > steps[level] / std::sqrt(12.0) * 0.8)) print_error("level %d: error %g\n", level, v);
+            if (!(v < steps[level] / std::sqrt(12.0) * 1.05 && v > steps[level] / std::sqrt(12.0) * 0.8))
+                print_error("level %d: error %g\n", level, v);
             assert_true(v < steps[level] / std::sqrt(12.0) * 1.05 && v > steps[level] / std::sqrt(12.0) * 0.8);
             assert_true(double(s.size()) < last_size);
             last_size = double(s.size());
@@ -129,7 +134,8 @@ void precision_follows_the_reader(void**) {
 
 void a_profile_is_named_embedded_saved_and_missed(void**) {
     World w(5);
-    larder_profile *p = w.calibrate(LARDER_ROPE_POST, false), *other = w.calibrate(LARDER_ROPE_NONE, false), *loaded = nullptr;
+    larder_profile *p = w.calibrate(LARDER_ROPE_POST, false), *other = w.calibrate(LARDER_ROPE_NONE, false),
+                   *loaded = nullptr;
     uint64_t n = 0;
     assert_int_equal(larder_profile_save(p, nullptr, 0, &n), LARDER_E_BUFFER_TOO_SMALL);
     std::vector<std::byte> saved(n);
@@ -181,7 +187,7 @@ void sines_are_those_of_the_library(void**) {
     }
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {

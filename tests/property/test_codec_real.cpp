@@ -1,4 +1,5 @@
-// Rates and errors of the presets on real KV caches. Needs the reference dumps; says so and passes over them when they are absent.
+// Rates and errors of the presets on real KV caches. Needs the reference dumps; says so and passes over them when they
+// are absent.
 #include "support/cmocka.h"
 
 #include <cmath>
@@ -51,8 +52,8 @@ double relative_error(const Dump& a, const Dump& b) {
     return std::sqrt(d2 / x2);
 }
 
-// How much later queries attend to each token is not in a dump. The tokens with the longest keys stand for the salient ones, with the first four and the
-// last twentieth: the rate does not depend on which tokens are finer.
+// How much later queries attend to each token is not in a dump. The tokens with the longest keys stand for the salient
+// ones, with the first four and the last twentieth: the rate does not depend on which tokens are finer.
 std::vector<float> saliency_of(const Cache& c, uint32_t first_token, uint32_t n_tokens) {
     std::vector<float> s(n_tokens);
     const size_t row = size_t(c.k.n_heads) * c.k.dim;
@@ -90,7 +91,8 @@ Result measure(larder_context* context, larder_codec* codec, Cache& c, uint32_t 
         target.planes = to.data();
         assert_int_equal(larder_stream_decode(context, {out.data(), n}, &target), LARDER_OK);
     }
-    return {8.0 * double(total) / double(c.k.data.size() + c.v.data.size()), relative_error(c.k, back.k), relative_error(c.v, back.v)};
+    return {8.0 * double(total) / double(c.k.data.size() + c.v.data.size()), relative_error(c.k, back.k),
+            relative_error(c.v, back.v)};
 }
 
 void rates_on_real_caches(void**) {
@@ -114,7 +116,8 @@ void rates_on_real_caches(void**) {
             assert_int_equal(larder_codec_open(context, &o, &codec), LARDER_OK);
             for (uint32_t block : {16u, 1024u}) {
                 const Result r = measure(context, codec, *cache, block);
-                std::printf("%-12.12s %-10s %6u | %8.3f %9.5f %9.5f\n", name, info.name, std::min(block, cache->k.n_tokens), r.bits, r.k_error, r.v_error);
+                std::printf("%-12.12s %-10s %6u | %8.3f %9.5f %9.5f\n", name, info.name,
+                            std::min(block, cache->k.n_tokens), r.bits, r.k_error, r.v_error);
                 if (info.quality == LARDER_QUALITY_EXACT) assert_true(r.k_error == 0 && r.v_error == 0);
             }
             larder_codec_close(codec);
@@ -123,7 +126,7 @@ void rates_on_real_caches(void**) {
     larder_context_destroy(context);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(rates_on_real_caches)};

@@ -53,9 +53,14 @@ struct Stream {
         assert_int_equal(larder_codec_sizes(codec, &shape, &bound, &workspace), LARDER_OK);
         bytes.assign(bound + 32, std::byte{0xee});
         std::vector<std::byte> scratch(own_workspace ? workspace + 1 : 0);
-        const larder_status st = larder_stream_encode(codec, &src, bytes.data(), bound, own_workspace ? scratch.data() + 1 : nullptr,
-                                                      own_workspace ? workspace : 0, &n);
-        if (st) { larder_error_info e = LARDER_ERROR_INFO_INIT; larder_last_error(&e); FAIL("%s: %s", e.field, e.message); }
+        const larder_status st =
+            larder_stream_encode(codec, &src, bytes.data(), bound, own_workspace ? scratch.data() + 1 : nullptr,
+                                 own_workspace ? workspace : 0, &n);
+        if (st) {
+            larder_error_info e = LARDER_ERROR_INFO_INIT;
+            larder_last_error(&e);
+            FAIL("%s: %s", e.field, e.message);
+        }
         for (size_t i = bound; i < bytes.size(); ++i) assert_int_equal(uint8_t(bytes[i]), 0xee);
         assert_true(n <= bound);
         bytes.resize(n);
@@ -71,7 +76,8 @@ struct Stream {
 
 larder_stream_shape random_shape(Rng& r, bool floats) {
     larder_stream_shape s = LARDER_STREAM_SHAPE_INIT;
-    static const larder_dtype types[] = {LARDER_DTYPE_F16, LARDER_DTYPE_BF16, LARDER_DTYPE_F32, LARDER_DTYPE_I8, LARDER_DTYPE_F8_E4M3};
+    static const larder_dtype types[] = {LARDER_DTYPE_F16, LARDER_DTYPE_BF16, LARDER_DTYPE_F32, LARDER_DTYPE_I8,
+                                         LARDER_DTYPE_F8_E4M3};
     s.n_layers = uint32_t(1 + r.below(3));
     s.n_tokens = uint32_t(1 + r.below(r.below(3) ? 40 : 200));
     s.n_kv_heads = uint32_t(1 + r.below(4));
@@ -89,14 +95,16 @@ void lossless_gives_every_bit_back(void**) {
         Stream s;
         s.shape = random_shape(r, false);
         if (r.below(3) == 0) s.shape.k_dim = uint32_t(1 + r.below(70));
-        for (uint32_t i = 0; i < 2 * s.shape.n_layers; ++i) s.planes.push_back(make_plane(r, s.shape, i % 2, Data(r.below(3))));
+        for (uint32_t i = 0; i < 2 * s.shape.n_layers; ++i)
+            s.planes.push_back(make_plane(r, s.shape, i % 2, Data(r.below(3))));
         s.open(r.below(3), chains[r.below(4)], uint32_t(r.below(3) ? 0 : 1 + r.below(64)));
         s.encode(r, r.below(2), r.below(2));
         assert_int_equal(larder_stream_verify(s.span(), nullptr, nullptr), LARDER_OK);
         Memory m(r, s.shape, s.shape.n_layers, s.shape.n_tokens, r.below(2));
         assert_int_equal(s.decode(m, 0, 0, 0, 0), LARDER_OK);
         for (size_t i = 0; i < s.planes.size(); ++i)
-            if (!s.planes[i].empty() && m.read(i) != s.planes[i]) FAIL("seed %llu round %u plane %zu differs", (unsigned long long)test_seed(), round, i);
+            if (!s.planes[i].empty() && m.read(i) != s.planes[i])
+                FAIL("seed %llu round %u plane %zu differs", (unsigned long long)test_seed(), round, i);
         assert_true(m.guarded());
     }
 }
@@ -107,13 +115,21 @@ void affine_stays_within_its_step(void**) {
     static const struct {
         const char* chain;
         double steps;
-    } chains[] = {{"int8", 127 * 2}, {"int4", 15}, {"kivi4", 15}, {"kivi2", 3}, {"affine bits=3 group=16", 7}, {"affine bits=5 sym=1 group=0 entropy=rans", 30},
-                  {"kivi2 entropy=rans", 3}, {"int4 entropy=rans", 15}, {"affine bits=8 group=32 entropy=rans", 255}};
+    } chains[] = {{"int8", 127 * 2},
+                  {"int4", 15},
+                  {"kivi4", 15},
+                  {"kivi2", 3},
+                  {"affine bits=3 group=16", 7},
+                  {"affine bits=5 sym=1 group=0 entropy=rans", 30},
+                  {"kivi2 entropy=rans", 3},
+                  {"int4 entropy=rans", 15},
+                  {"affine bits=8 group=32 entropy=rans", 255}};
     for (uint32_t round = 0; round < test_rounds(120); ++round) {
         const auto& chain = chains[r.below(std::size(chains))];
         Stream s;
         s.shape = random_shape(r, true);
-        for (uint32_t i = 0; i < 2 * s.shape.n_layers; ++i) s.planes.push_back(make_plane(r, s.shape, i % 2, Data::normal));
+        for (uint32_t i = 0; i < 2 * s.shape.n_layers; ++i)
+            s.planes.push_back(make_plane(r, s.shape, i % 2, Data::normal));
         s.open(r.below(3), chain.chain, uint32_t(r.below(3) ? 0 : 1 + r.below(64)));
         s.encode(r, r.below(2), r.below(2));
         Memory m(r, s.shape, s.shape.n_layers, s.shape.n_tokens, r.below(2));
@@ -133,7 +149,8 @@ void affine_stays_within_its_step(void**) {
             for (size_t j = 0; j < got.size(); j += es) {
                 const double d = std::fabs(double(element(s.planes[i].data() + j, t)) - element(got.data() + j, t));
                 if (!(d <= widest / chain.steps * 0.51 + widest * 0x1p-6))
-                    FAIL("seed %llu round %u %s: off by %g in a range of %g", (unsigned long long)test_seed(), round, chain.chain, d, widest);
+                    FAIL("seed %llu round %u %s: off by %g in a range of %g", (unsigned long long)test_seed(), round,
+                         chain.chain, d, widest);
             }
         }
     }
@@ -141,11 +158,14 @@ void affine_stays_within_its_step(void**) {
 
 void a_selection_equals_the_whole(void**) {
     Rng r(test_seed() + 2);
-    static const char* chains[] = {"lossless", "raw", "int8", "int4", "kivi2", "kivi4 entropy=rans", "zstd", "mxfp4", "nvfp4", "mustafar70", "cachegen-2", "zipcache", "bfp12", "nvfp4 sort=1"};
+    static const char* chains[] = {"lossless",           "raw",      "int8",  "int4",        "kivi2",
+                                   "kivi4 entropy=rans", "zstd",     "mxfp4", "nvfp4",       "mustafar70",
+                                   "cachegen-2",         "zipcache", "bfp12", "nvfp4 sort=1"};
     for (uint32_t round = 0; round < test_rounds(60); ++round) {
         Stream s;
         s.shape = random_shape(r, true);
-        for (uint32_t i = 0; i < 2 * s.shape.n_layers; ++i) s.planes.push_back(make_plane(r, s.shape, i % 2, Data::normal));
+        for (uint32_t i = 0; i < 2 * s.shape.n_layers; ++i)
+            s.planes.push_back(make_plane(r, s.shape, i % 2, Data::normal));
         s.open(r.below(3), chains[r.below(std::size(chains))], uint32_t(1 + r.below(64)));
         s.encode(r, false, true);
         Memory whole(r, s.shape, s.shape.n_layers, s.shape.n_tokens, false);
@@ -177,8 +197,22 @@ void a_selection_equals_the_whole(void**) {
 // One bitstream and one decoded image, whatever the instruction set.
 void instruction_sets_agree(void**) {
     Rng r(test_seed() + 3);
-    static const char* chains[] = {"lossless", "int8", "int4", "kivi2", "kivi4 entropy=rans", "affine bits=5 sym=1 group=0 entropy=rans", "affine bits=8 group=16 entropy=rans",
-                                   "bfp12", "mxfp4", "nvfp4", "fp8", "mustafar70", "cachegen-1", "zipcache", "separable bits=3 salient=30 salient_bits=6", "mxfp4 sort=1 group=8"};
+    static const char* chains[] = {"lossless",
+                                   "int8",
+                                   "int4",
+                                   "kivi2",
+                                   "kivi4 entropy=rans",
+                                   "affine bits=5 sym=1 group=0 entropy=rans",
+                                   "affine bits=8 group=16 entropy=rans",
+                                   "bfp12",
+                                   "mxfp4",
+                                   "nvfp4",
+                                   "fp8",
+                                   "mustafar70",
+                                   "cachegen-1",
+                                   "zipcache",
+                                   "separable bits=3 salient=30 salient_bits=6",
+                                   "mxfp4 sort=1 group=8"};
     for (uint32_t round = 0; round < test_rounds(60); ++round) {
         Rng data(r.next());
         const larder_stream_shape shape = random_shape(data, true);
@@ -207,12 +241,13 @@ void instruction_sets_agree(void**) {
             if (isa == 0)
                 bytes = s.bytes, image = got;
             else if (s.bytes != bytes || got != image)
-                FAIL("seed %llu round %u: %s differs between instruction sets", (unsigned long long)test_seed(), round, chain);
+                FAIL("seed %llu round %u: %s differs between instruction sets", (unsigned long long)test_seed(), round,
+                     chain);
         }
     }
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {

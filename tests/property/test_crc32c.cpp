@@ -38,7 +38,8 @@ std::vector<unsigned char> random_bytes(Rng& rng, size_t n) {
 void all_lengths_match_the_reference(void**) {
     Rng rng(test_seed());
     const auto data = random_bytes(rng, 20000);
-    for (size_t n = 0; n < 1100; ++n) assert_int_equal(crc32c(uint32_t(n), &data[n % 70], n), crc32c_portable(uint32_t(n), &data[n % 70], n));
+    for (size_t n = 0; n < 1100; ++n)
+        assert_int_equal(crc32c(uint32_t(n), &data[n % 70], n), crc32c_portable(uint32_t(n), &data[n % 70], n));
     for (uint64_t i = 0; i < test_rounds(500); ++i) {
         const size_t at = rng.below(64), n = rng.below(data.size() - at);
         const uint32_t start = uint32_t(rng.next());
@@ -53,7 +54,8 @@ void all_lengths_match_the_reference(void**) {
 void copies_are_copies(void**) {
     Rng rng(test_seed());
     for (uint64_t i = 0; i < test_rounds(60); ++i) {
-        const size_t n = i % 3 == 0 ? 1000000 + rng.below(500000) : rng.below(5000), at = rng.below(70), to = rng.below(70);
+        const size_t n = i % 3 == 0 ? 1000000 + rng.below(500000) : rng.below(5000), at = rng.below(70),
+                     to = rng.below(70);
         const auto src = random_bytes(rng, n + at);
         std::vector<unsigned char> dst(to + n + 70, 0x77);
         const uint32_t start = uint32_t(rng.next());
@@ -96,12 +98,15 @@ void every_single_bit_is_seen(void**) {
     }
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(known_vectors), cmocka_unit_test(all_lengths_match_the_reference), cmocka_unit_test(copies_are_copies),
-        cmocka_unit_test(combining_equals_concatenating), cmocka_unit_test(every_single_bit_is_seen),
+        cmocka_unit_test(known_vectors),
+        cmocka_unit_test(all_lengths_match_the_reference),
+        cmocka_unit_test(copies_are_copies),
+        cmocka_unit_test(combining_equals_concatenating),
+        cmocka_unit_test(every_single_bit_is_seen),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

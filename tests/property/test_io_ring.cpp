@@ -56,8 +56,13 @@ void random_work(bool uring, const char* base, uint32_t flags) {
             for (size_t i = 0; i < n_units; ++i) {
                 const bool write = rng.below(2);
                 if (write) std::memset(in + i * unit, model[i] = static_cast<unsigned char>(rng.next()), unit);
-                ops[i] = {.kind = write ? IoOp::Kind::write : IoOp::Kind::read, .file = file->handle,
-                          .buffer = (write ? in : out) + i * unit, .n_bytes = unit, .offset = i * unit, .tag = i, .result = -1};
+                ops[i] = {.kind = write ? IoOp::Kind::write : IoOp::Kind::read,
+                          .file = file->handle,
+                          .buffer = (write ? in : out) + i * unit,
+                          .n_bytes = unit,
+                          .offset = i * unit,
+                          .tag = i,
+                          .result = -1};
                 todo.push_back(&ops[i]);
             }
             size_t taken = 0, finished = 0;
@@ -94,10 +99,18 @@ void uring_buffered(void**) {
     print_message("io_uring %s here\n", make(true, 1)->is_io_uring() ? "works" : "does not work");
     random_work(true, nullptr, 0);
 }
-void uring_direct(void**) { random_work(true, nullptr, open_flag::direct); }
-void uring_in_memory(void**) { random_work(true, "/dev/shm", open_flag::direct); }
-void threads_buffered(void**) { random_work(false, nullptr, 0); }
-void threads_direct(void**) { random_work(false, nullptr, open_flag::direct); }
+void uring_direct(void**) {
+    random_work(true, nullptr, open_flag::direct);
+}
+void uring_in_memory(void**) {
+    random_work(true, "/dev/shm", open_flag::direct);
+}
+void threads_buffered(void**) {
+    random_work(false, nullptr, 0);
+}
+void threads_direct(void**) {
+    random_work(false, nullptr, open_flag::direct);
+}
 
 void short_and_failed_requests_are_reported(void**) {
     Os& os = posix_os();
@@ -137,14 +150,19 @@ void destruction_waits_and_threads_may_change(void**) {
         std::vector<IoOp*> in;
         for (size_t i = 0; i < 32; ++i) {
             data[i] = std::string(10000, char('a' + i % 26));
-            ops[i] = {.kind = IoOp::Kind::write, .file = file->handle, .buffer = data[i].data(), .n_bytes = 10000, .offset = i * 10000};
+            ops[i] = {.kind = IoOp::Kind::write,
+                      .file = file->handle,
+                      .buffer = data[i].data(),
+                      .n_bytes = 10000,
+                      .offset = i * 10000};
             in.push_back(&ops[i]);
         }
         struct Args {
             IoRing* ring;
             std::span<IoOp* const> in;
         } args{ring.get(), std::span<IoOp* const>(in).first(16)};
-        auto t = os.thread_start([](void* p) { (void)static_cast<Args*>(p)->ring->submit(static_cast<Args*>(p)->in); }, &args, "test");
+        auto t = os.thread_start([](void* p) { (void)static_cast<Args*>(p)->ring->submit(static_cast<Args*>(p)->in); },
+                                 &args, "test");
         os.thread_join(*t);
         IoOp* out[4];
         assert_true(*ring->reap(out, 2) >= 2);
@@ -172,7 +190,8 @@ void a_sandbox_gets_threads(void**) {
                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
             };
             const sock_fprog program{4, const_cast<sock_filter*>(code)};
-            if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) _exit(77);
+            if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+                _exit(77);
             auto ring = posix_os().io_ring(Allocator(), 4, true);
             if (!ring.ok() || (*ring)->is_io_uring()) _exit(1);
             auto zero = posix_os().open("/dev/zero", open_flag::read);
@@ -210,13 +229,18 @@ void no_memory_is_an_exception_and_leaks_nothing(void**) {
         }
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(uring_buffered), cmocka_unit_test(uring_direct), cmocka_unit_test(uring_in_memory),
-        cmocka_unit_test(threads_buffered), cmocka_unit_test(threads_direct), cmocka_unit_test(short_and_failed_requests_are_reported),
-        cmocka_unit_test(destruction_waits_and_threads_may_change), cmocka_unit_test(a_sandbox_gets_threads),
+        cmocka_unit_test(uring_buffered),
+        cmocka_unit_test(uring_direct),
+        cmocka_unit_test(uring_in_memory),
+        cmocka_unit_test(threads_buffered),
+        cmocka_unit_test(threads_direct),
+        cmocka_unit_test(short_and_failed_requests_are_reported),
+        cmocka_unit_test(destruction_waits_and_threads_may_change),
+        cmocka_unit_test(a_sandbox_gets_threads),
         cmocka_unit_test(no_memory_is_an_exception_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -1,4 +1,5 @@
-// Random work of many sequences on a small arena over tiny tiers: whatever is served is what the model gives, and the planner's books hold.
+// Random work of many sequences on a small arena over tiny tiers: whatever is served is what the model gives, and the
+// planner's books hold.
 #include <cstdlib>
 
 #include "base/hash.h"
@@ -218,20 +219,31 @@ void run(const Setting& s) {
     assert_int_equal(w.c.info().n_leases, 0);
     assert_int_equal(w.c.info().n_sequences, 0);
     if (s.host_bytes || s.file_bytes) assert_true(w.n_loaded > 0);
-    print_message("%s: %llu operations, %llu begins loaded from a tier, %llu of the jobs were partial\n", s.name, (unsigned long long)n, (unsigned long long)w.n_loaded,
-                  (unsigned long long)w.n_partial_jobs);
+    print_message("%s: %llu operations, %llu begins loaded from a tier, %llu of the jobs were partial\n", s.name,
+                  (unsigned long long)n, (unsigned long long)w.n_loaded, (unsigned long long)w.n_partial_jobs);
 }
 
-void test_arena_only(void**) { run({"arena", 0, 24, 0, 0, LARDER_KV_WRITE_BACK, 0}); }
-void test_host_tier(void**) { run({"host tier", 0, 24, 96 << 10, 0, LARDER_KV_WRITE_BACK, 3}); }
-void test_host_tier_workers(void**) { run({"host tier, two workers", 2, 24, 256 << 10, 0, LARDER_KV_WRITE_THROUGH, 0}); }
-void test_file_tier(void**) { run({"file tier alone", 0, 24, 0, 512 << 10, LARDER_KV_WRITE_BACK, 0}); }
-void test_all_tiers(void**) { run({"all tiers, two workers", 2, 32, 96 << 10, 1 << 20, LARDER_KV_WRITE_BACK, 0}); }
+void test_arena_only(void**) {
+    run({"arena", 0, 24, 0, 0, LARDER_KV_WRITE_BACK, 0});
+}
+void test_host_tier(void**) {
+    run({"host tier", 0, 24, 96 << 10, 0, LARDER_KV_WRITE_BACK, 3});
+}
+void test_host_tier_workers(void**) {
+    run({"host tier, two workers", 2, 24, 256 << 10, 0, LARDER_KV_WRITE_THROUGH, 0});
+}
+void test_file_tier(void**) {
+    run({"file tier alone", 0, 24, 0, 512 << 10, LARDER_KV_WRITE_BACK, 0});
+}
+void test_all_tiers(void**) {
+    run({"all tiers, two workers", 2, 32, 96 << 10, 1 << 20, LARDER_KV_WRITE_BACK, 0});
+}
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(test_arena_only), cmocka_unit_test(test_host_tier), cmocka_unit_test(test_host_tier_workers),
-                                cmocka_unit_test(test_file_tier), cmocka_unit_test(test_all_tiers)};
+    const CMUnitTest tests[] = {cmocka_unit_test(test_arena_only), cmocka_unit_test(test_host_tier),
+                                cmocka_unit_test(test_host_tier_workers), cmocka_unit_test(test_file_tier),
+                                cmocka_unit_test(test_all_tiers)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -1,4 +1,5 @@
-// The policies with a memory of what went, against their definitions done slowly on plain lists: exact counts on random traces.
+// The policies with a memory of what went, against their definitions done slowly on plain lists: exact counts on random
+// traces.
 #include "support/cmocka.h"
 
 #include <algorithm>
@@ -19,8 +20,12 @@ namespace {
 using namespace larder;
 using Ids = std::vector<uint64_t>;
 
-bool has(const Ids& ids, uint64_t id) { return std::count(ids.begin(), ids.end(), id) != 0; }
-bool drop(Ids& ids, uint64_t id) { return std::erase(ids, id) != 0; }
+bool has(const Ids& ids, uint64_t id) {
+    return std::count(ids.begin(), ids.end(), id) != 0;
+}
+bool drop(Ids& ids, uint64_t id) {
+    return std::erase(ids, id) != 0;
+}
 uint64_t pop(Ids& ids) {
     const uint64_t id = ids.front();
     ids.erase(ids.begin());
@@ -43,8 +48,10 @@ struct Model {
 struct TwoQ : Model {
     Ids in, out, main;
     void refer(uint64_t id, uint64_t, bool held, bool) override {
-        if (!held) (drop(out, id) ? main : in).push_back(id);
-        else if (drop(main, id)) main.push_back(id);
+        if (!held)
+            (drop(out, id) ? main : in).push_back(id);
+        else if (drop(main, id))
+            main.push_back(id);
     }
     uint64_t evict() override {
         const size_t n = in.size() + main.size();
@@ -145,7 +152,8 @@ struct Lru2 : Model {
             const Ids& t = times[id];
             return std::tuple(t.size() > 1 ? int64_t(t[t.size() - 2]) : -1, t.back(), id);
         };
-        const uint64_t victim = *std::min_element(held_ids.begin(), held_ids.end(), [&](uint64_t a, uint64_t b) { return key(a) < key(b); });
+        const uint64_t victim = *std::min_element(held_ids.begin(), held_ids.end(),
+                                                  [&](uint64_t a, uint64_t b) { return key(a) < key(b); });
         held_ids.erase(victim);
         return victim;
     }
@@ -160,7 +168,9 @@ struct Lfu : Model {
         uses[id] = {uses[id].first + 1, request};
     }
     uint64_t evict() override {
-        const uint64_t victim = *std::min_element(held_ids.begin(), held_ids.end(), [&](uint64_t a, uint64_t b) { return std::pair(uses[a], a) < std::pair(uses[b], b); });
+        const uint64_t victim = *std::min_element(held_ids.begin(), held_ids.end(), [&](uint64_t a, uint64_t b) {
+            return std::pair(uses[a], a) < std::pair(uses[b], b);
+        });
         held_ids.erase(victim);
         return victim;
     }
@@ -189,7 +199,8 @@ struct Gdsf : Model {
     }
     uint64_t evict() override {
         auto key = [](auto& e) { return std::tuple(e.second.base + e.second.uses, e.second.request, e.first); };
-        auto victim = std::min_element(entries.begin(), entries.end(), [&](auto& a, auto& b) { return key(a) < key(b); });
+        auto victim =
+            std::min_element(entries.begin(), entries.end(), [&](auto& a, auto& b) { return key(a) < key(b); });
         age = victim->second.base + victim->second.uses;
         const uint64_t id = victim->first;
         entries.erase(victim);
@@ -210,7 +221,8 @@ struct Auto : Model {
     size_t limit, leader = 0, n_held = 0, recent = 0, every = 1;
     bool evicted = false;
     explicit Auto(size_t shadow_limit) : limit(shadow_limit) {
-        for (larder_policy p : {LARDER_POLICY_LRU_LEAF, LARDER_POLICY_ARC, LARDER_POLICY_S3_FIFO, LARDER_POLICY_LFU, LARDER_POLICY_LRU_2, LARDER_POLICY_GDSF})
+        for (larder_policy p : {LARDER_POLICY_LRU_LEAF, LARDER_POLICY_ARC, LARDER_POLICY_S3_FIFO, LARDER_POLICY_LFU,
+                                LARDER_POLICY_LRU_2, LARDER_POLICY_GDSF})
             sides.push_back({make_model(p), make_model(p), {}, 0});
     }
     void refer(uint64_t id, uint64_t request, bool held, bool last) override {
@@ -252,18 +264,26 @@ struct Auto : Model {
 
 std::unique_ptr<Model> make_model(larder_policy p) {
     switch (p) {
-    case LARDER_POLICY_2Q: return std::make_unique<TwoQ>();
-    case LARDER_POLICY_ARC: return std::make_unique<Arc>();
-    case LARDER_POLICY_S3_FIFO: return std::make_unique<S3Fifo>();
-    case LARDER_POLICY_LRU_2: return std::make_unique<Lru2>();
-    case LARDER_POLICY_LFU: return std::make_unique<Lfu>();
-    case LARDER_POLICY_LRU_LEAF: return std::make_unique<LruLeaf>();
-    case LARDER_POLICY_AUTO: return std::make_unique<Auto>(4096);
-    default: return std::make_unique<Gdsf>();
+    case LARDER_POLICY_2Q:
+        return std::make_unique<TwoQ>();
+    case LARDER_POLICY_ARC:
+        return std::make_unique<Arc>();
+    case LARDER_POLICY_S3_FIFO:
+        return std::make_unique<S3Fifo>();
+    case LARDER_POLICY_LRU_2:
+        return std::make_unique<Lru2>();
+    case LARDER_POLICY_LFU:
+        return std::make_unique<Lfu>();
+    case LARDER_POLICY_LRU_LEAF:
+        return std::make_unique<LruLeaf>();
+    case LARDER_POLICY_AUTO:
+        return std::make_unique<Auto>(4096);
+    default:
+        return std::make_unique<Gdsf>();
     }
 }
-const larder_policy modelled[] = {LARDER_POLICY_S3_FIFO, LARDER_POLICY_ARC, LARDER_POLICY_LRU_2, LARDER_POLICY_GDSF, LARDER_POLICY_2Q,
-                                   LARDER_POLICY_LFU,     LARDER_POLICY_LRU_LEAF, LARDER_POLICY_AUTO};
+const larder_policy modelled[] = {LARDER_POLICY_S3_FIFO, LARDER_POLICY_ARC, LARDER_POLICY_LRU_2,    LARDER_POLICY_GDSF,
+                                  LARDER_POLICY_2Q,      LARDER_POLICY_LFU, LARDER_POLICY_LRU_LEAF, LARDER_POLICY_AUTO};
 
 struct Trace {
     Ids blocks, ends;
@@ -274,7 +294,8 @@ Trace random_trace(Rng& rng, size_t n_requests, uint64_t n_blocks) {
     for (size_t r = 0; r < n_requests; ++r) {
         // Empty requests and repeats inside one are legal; a hot part makes frequency count.
         const uint64_t n = rng.below(8), range = rng.below(3) ? n_blocks : 1 + n_blocks / 6, first = rng.below(range);
-        for (uint64_t i = 0; i < n; ++i) t.blocks.push_back(mix64((rng.below(4) ? first + i : rng.below(n_blocks)) % n_blocks));
+        for (uint64_t i = 0; i < n; ++i)
+            t.blocks.push_back(mix64((rng.below(4) ? first + i : rng.below(n_blocks)) % n_blocks));
         t.ends.push_back(t.blocks.size());
     }
     return t;
@@ -331,7 +352,9 @@ void against_models(void**) {
         const uint64_t capacity = 1 + rng.below(60);
         for (larder_policy p : modelled) {
             const Counts got = replay(f.context, t, p, capacity), expected = naive(t, p, capacity);
-            if (!(got == expected)) std::printf("policy %u, capacity %llu, round %llu\n", p, (unsigned long long)capacity, (unsigned long long)round);
+            if (!(got == expected))
+                std::printf("policy %u, capacity %llu, round %llu\n", p, (unsigned long long)capacity,
+                            (unsigned long long)round);
             assert_true(got == expected);
         }
     }
@@ -341,7 +364,8 @@ void against_models(void**) {
 void sampled_shadows(void**) {
     Rng rng(test_seed());
     for (uint64_t round = 0; round < test_rounds(40); ++round) {
-        const uint64_t n_blocks = 50 + rng.below(150), capacity = 20 + rng.below(n_blocks / 2), limit = 4 + rng.below(30);
+        const uint64_t n_blocks = 50 + rng.below(150), capacity = 20 + rng.below(n_blocks / 2),
+                       limit = 4 + rng.below(30);
         AutoPolicy policy(Allocator(), limit);
         Auto model(limit);
         policy.reserve(n_blocks);
@@ -380,7 +404,8 @@ void extremes(void**) {
     };
     for (const Trace& t : traces)
         for (larder_policy p : modelled)
-            for (uint64_t capacity : {uint64_t(1), uint64_t(2), uint64_t(3), UINT64_MAX}) assert_true(replay(f.context, t, p, capacity) == naive(t, p, capacity));
+            for (uint64_t capacity : {uint64_t(1), uint64_t(2), uint64_t(3), UINT64_MAX})
+                assert_true(replay(f.context, t, p, capacity) == naive(t, p, capacity));
 }
 
 // Whatever the policy: it evicts only what is held, and a cache that holds everything misses each block once.
@@ -401,9 +426,10 @@ void every_row(void**) {
     }
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(against_models), cmocka_unit_test(sampled_shadows), cmocka_unit_test(extremes), cmocka_unit_test(every_row)};
+    const CMUnitTest tests[] = {cmocka_unit_test(against_models), cmocka_unit_test(sampled_shadows),
+                                cmocka_unit_test(extremes), cmocka_unit_test(every_row)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -1,4 +1,5 @@
-// The prefix index against a naive tree: random publishes, matches, pins, drops, removals and evictions on a small alphabet, so that chains share much.
+// The prefix index against a naive tree: random publishes, matches, pins, drops, removals and evictions on a small
+// alphabet, so that chains share much.
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -93,7 +94,8 @@ void do_publish(World& w) {
     for (size_t i = 0; i < parts.size(); ++i) {
         PrefixItem item{};
         const larder_key& before = i ? keys[i - 1] : w.root[r];
-        item.key = parts[i].size() == bt ? keys[i] : prefix_block_key(before, parts[i].data(), uint32_t(parts[i].size()), i * bt);
+        item.key = parts[i].size() == bt ? keys[i]
+                                         : prefix_block_key(before, parts[i].data(), uint32_t(parts[i].size()), i * bt);
         item.tokens = parts[i].data();
         item.n_tokens = uint32_t(parts[i].size());
         item.residency = bit;
@@ -323,8 +325,9 @@ void against_model(void**) {
     }
     const size_t n_ops = test_rounds(250'000);
     for (size_t i = 0; i < n_ops; ++i) {
-        static constexpr void (*ops[])(World&) = {do_publish, do_publish, do_publish, do_match, do_match, do_match, do_match, do_unpin,
-                                                  do_add_or_drop, do_add_or_drop, do_add_or_drop, do_remove, do_evict, do_evict, do_children};
+        static constexpr void (*ops[])(World&) = {
+            do_publish,     do_publish,     do_publish,     do_match,  do_match, do_match, do_match,   do_unpin,
+            do_add_or_drop, do_add_or_drop, do_add_or_drop, do_remove, do_evict, do_evict, do_children};
         ops[w.rng.below(std::size(ops))](w);
         if (i % 5000) continue;
         if (w.index->verify() < 0) print_error("after %zu operations: %s\n", i, last_error().message);
@@ -336,7 +339,7 @@ void against_model(void**) {
     assert_int_equal(larder_context_destroy(w.context), LARDER_OK);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(against_model)};

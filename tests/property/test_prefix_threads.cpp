@@ -83,19 +83,23 @@ void requests(World& w, uint64_t seed, uint64_t n) {
             pins.push_back(b.entry);
             if (b.depth != j || !b.residency) w.bad("a block of another depth, or nowhere");
             for (int p = 0; p < 2; ++p)
-                if (b.residency >> p & 1 && b.location[p] != location_of(c.keys[j]) + uint64_t(p)) w.bad("a wrong location");
+                if (b.residency >> p & 1 && b.location[p] != location_of(c.keys[j]) + uint64_t(p))
+                    w.bad("a wrong location");
         }
         if (info.partial.entry) {
             pins.push_back(info.partial.entry);
-            if (info.partial.depth != info.n_blocks || !info.n_partial_tokens || info.n_partial_tokens >= bt) w.bad("a wrong partial match");
+            if (info.partial.depth != info.n_blocks || !info.n_partial_tokens || info.n_partial_tokens >= bt)
+                w.bad("a wrong partial match");
         }
         std::vector<PrefixItem> items;
         const uint32_t place = uint32_t(r.below(2));
         for (size_t j = info.n_blocks; j < c.keys.size(); ++j)
-            items.push_back({c.keys[j], c.tokens.data() + j * bt, bt, 0, 1u << place, 0, location_of(c.keys[j]) + place});
+            items.push_back(
+                {c.keys[j], c.tokens.data() + j * bt, bt, 0, 1u << place, 0, location_of(c.keys[j]) + place});
         uint64_t n_made = 0;
         const uint64_t parent = info.n_blocks ? held[info.n_blocks - 1].entry : 0;
-        if (w.index->publish(w.root, parent, items, true, {made.data(), items.size()}, n_made) != LARDER_OK || n_made != items.size())
+        if (w.index->publish(w.root, parent, items, true, {made.data(), items.size()}, n_made) != LARDER_OK ||
+            n_made != items.size())
             return w.bad("publish under a held parent");
         for (uint64_t j = 0; j < n_made; ++j) pins.push_back(made[j].block.entry);
         // Whatever the others do, what is held stays.
@@ -149,7 +153,8 @@ void many_at_once(void**) {
     larder_prefix_info info = LARDER_PREFIX_INFO_INIT;
     w.index->info(info);
     assert_int_equal(info.n_pinned, 0);
-    print_message("%llu blocks held, %llu evicted, %llu removed, %llu left\n", (unsigned long long)w.n_blocks_held.load(), (unsigned long long)w.n_evicted.load(),
+    print_message("%llu blocks held, %llu evicted, %llu removed, %llu left\n",
+                  (unsigned long long)w.n_blocks_held.load(), (unsigned long long)w.n_evicted.load(),
                   (unsigned long long)w.n_removed.load(), (unsigned long long)info.n_entries);
     assert_true(w.n_evicted.load() > 0);
     // Evict what is left, leaves first: nothing remains, not even roots.
@@ -169,7 +174,7 @@ void many_at_once(void**) {
     assert_int_equal(w.index->verify(), LARDER_OK);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(many_at_once)};

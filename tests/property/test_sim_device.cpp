@@ -13,7 +13,8 @@ using namespace larder;
 
 namespace {
 
-constexpr SimDeviceOptions small{.memory_bytes = 1 << 20, .granularity_bytes = 65536, .bandwidth_bytes_per_s = 1000000000, .latency_ns = 1000};
+constexpr SimDeviceOptions small{
+    .memory_bytes = 1 << 20, .granularity_bytes = 65536, .bandwidth_bytes_per_s = 1000000000, .latency_ns = 1000};
 
 void work_takes_its_time(void**) {
     SimOs os;
@@ -122,7 +123,8 @@ void gather_matches_a_loop(void**) {
         SimOs os;
         SimDevice sim(Allocator(), os, small);
         Owned<Device> host = make_host_device(Allocator(), posix_os());
-        const uint64_t block = 16 * (1 + rng.below(20)), stride = block + 16 * rng.below(3), n_pool = 1 + rng.below(30), n = 1 + rng.below(20);
+        const uint64_t block = 16 * (1 + rng.below(20)), stride = block + 16 * rng.below(3), n_pool = 1 + rng.below(30),
+                       n = 1 + rng.below(20);
         std::vector<unsigned char> pool(stride * n_pool), packed(block * n);
         for (auto& c : pool) c = static_cast<unsigned char>(rng.next());
         for (auto& c : packed) c = static_cast<unsigned char>(rng.next());
@@ -204,12 +206,13 @@ void faults_are_statuses(void**) {
     }
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(work_takes_its_time), cmocka_unit_test(mapping_follows_the_rules), cmocka_unit_test(missing_events_are_seen),
-        cmocka_unit_test(shared_reads_are_no_violation), cmocka_unit_test(gather_matches_a_loop), cmocka_unit_test(faults_are_statuses),
+        cmocka_unit_test(work_takes_its_time),     cmocka_unit_test(mapping_follows_the_rules),
+        cmocka_unit_test(missing_events_are_seen), cmocka_unit_test(shared_reads_are_no_violation),
+        cmocka_unit_test(gather_matches_a_loop),   cmocka_unit_test(faults_are_statuses),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -216,7 +216,12 @@ void rings_permute_by_seed(void**) {
         std::vector<IoOp*> in, out(8);
         for (size_t i = 0; i < 8; ++i) {
             data[i] = std::string(100, char('a' + i));
-            ops[i] = {.kind = IoOp::Kind::write, .file = f->handle, .buffer = data[i].data(), .n_bytes = 100, .offset = i * 100, .tag = i};
+            ops[i] = {.kind = IoOp::Kind::write,
+                      .file = f->handle,
+                      .buffer = data[i].data(),
+                      .n_bytes = 100,
+                      .offset = i * 100,
+                      .tag = i};
             in.push_back(&ops[i]);
         }
         assert_int_equal(*(*ring)->submit(in), 8);
@@ -256,14 +261,18 @@ void time_moves_only_when_told(void**) {
     assert_true(os.alive(os.self()));
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(files_match_the_model), cmocka_unit_test(synced_files_survive_every_cut),
-        cmocka_unit_test(replace_by_rename_is_atomic_only_with_sync), cmocka_unit_test(writes_tear_at_sectors),
-        cmocka_unit_test(a_directory_needs_its_own_sync), cmocka_unit_test(the_disk_fills_up),
-        cmocka_unit_test(locks_and_read_only_directories), cmocka_unit_test(rings_permute_by_seed),
+        cmocka_unit_test(files_match_the_model),
+        cmocka_unit_test(synced_files_survive_every_cut),
+        cmocka_unit_test(replace_by_rename_is_atomic_only_with_sync),
+        cmocka_unit_test(writes_tear_at_sectors),
+        cmocka_unit_test(a_directory_needs_its_own_sync),
+        cmocka_unit_test(the_disk_fills_up),
+        cmocka_unit_test(locks_and_read_only_directories),
+        cmocka_unit_test(rings_permute_by_seed),
         cmocka_unit_test(time_moves_only_when_told),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -1,4 +1,5 @@
-// The B-skiplist against std::map: random operations over all widths, and the key patterns that its ancestor could not bear.
+// The B-skiplist against std::map: random operations over all widths, and the key patterns that its ancestor could not
+// bear.
 #include "support/cmocka.h"
 
 #include <functional>
@@ -23,10 +24,11 @@ int set_up(void**) {
     o.set_mask = LARDER_CONTEXT_SET_N_WORKERS;
     return larder_context::create(&o, posix_os(), &context);
 }
-int tear_down(void**) { return larder_context_destroy(context); }
+int tear_down(void**) {
+    return larder_context_destroy(context);
+}
 
-template <uint32_t KW, uint32_t VW>
-struct Pair {
+template <uint32_t KW, uint32_t VW> struct Pair {
     SlabPool slabs{*context, uint64_t(1) << 40};
     bskip::Skiplist<KW, VW> list{*context, slabs};
     std::map<Key<KW>, Value<VW>> model;
@@ -45,7 +47,8 @@ struct Pair {
         const Key<KW>* from = nullptr;
         Key<KW> last;
         while (size_t n = list.scan_up(from, true, 37, k.data(), v.data())) {
-            for (size_t i = 0; i < n; ++i, ++it) assert_true(it != model.end() && it->first == k[i] && it->second == v[i]);
+            for (size_t i = 0; i < n; ++i, ++it)
+                assert_true(it != model.end() && it->first == k[i] && it->second == v[i]);
             last = k[n - 1];
             from = &last;
         }
@@ -53,7 +56,8 @@ struct Pair {
         from = nullptr;
         auto rit = model.rbegin();
         while (size_t n = list.scan_down(from, true, 37, k.data(), v.data())) {
-            for (size_t i = 0; i < n; ++i, ++rit) assert_true(rit != model.rend() && rit->first == k[i] && rit->second == v[i]);
+            for (size_t i = 0; i < n; ++i, ++rit)
+                assert_true(rit != model.rend() && rit->first == k[i] && rit->second == v[i]);
             last = k[n - 1];
             from = &last;
         }
@@ -61,23 +65,20 @@ struct Pair {
     }
 };
 
-template <uint32_t W>
-Key<W> random_key(Rng& r, uint64_t space) {
+template <uint32_t W> Key<W> random_key(Rng& r, uint64_t space) {
     Key<W> k;
     for (auto& w : k.w) w = r.below(4) ? r.below(3) : r.below(space);  // many equal heads
     if (W == 1) k.w[0] = r.below(space);
     if (!r.below(64)) k.w.fill(r.below(2) ? UINT64_MAX : 0);  // the ends of the order are ordinary keys
     return k;
 }
-template <uint32_t W>
-Value<W> random_value(Rng& r) {
+template <uint32_t W> Value<W> random_value(Rng& r) {
     Value<W> v;
     for (auto& w : v.w) w = r.below(3);
     return v;
 }
 
-template <uint32_t KW, uint32_t VW>
-void one_operation(Pair<KW, VW>& p, Rng& r, uint64_t space, uint32_t removes) {
+template <uint32_t KW, uint32_t VW> void one_operation(Pair<KW, VW>& p, Rng& r, uint64_t space, uint32_t removes) {
     const Key<KW> k = random_key<KW>(r, space);
     const Value<VW> v = random_value<VW>(r);
     Value<VW> got{};
@@ -94,15 +95,19 @@ void one_operation(Pair<KW, VW>& p, Rng& r, uint64_t space, uint32_t removes) {
         break;
     case 2:
         assert_int_equal(p.list.insert(k, v, &got), there ? LARDER_E_EXISTS : LARDER_OK);
-        if (there) assert_true(got == it->second);
-        else p.model[k] = v;
+        if (there)
+            assert_true(got == it->second);
+        else
+            p.model[k] = v;
         break;
     case 3: {
         Value<VW> expected = random_value<VW>(r);
         const bool same = there && it->second == expected;
         assert_int_equal(p.list.swap(k, expected, v), !there ? LARDER_MISS : same ? LARDER_OK : LARDER_E_STATE);
-        if (same) it->second = v;
-        else if (there) assert_true(expected == it->second);
+        if (same)
+            it->second = v;
+        else if (there)
+            assert_true(expected == it->second);
         break;
     }
     case 4: {
@@ -130,8 +135,7 @@ void one_operation(Pair<KW, VW>& p, Rng& r, uint64_t space, uint32_t removes) {
 }
 
 // Grow, churn, shrink; small key spaces meet equal keys often, large ones split often.
-template <uint32_t KW, uint32_t VW>
-void against_map(void**) {
+template <uint32_t KW, uint32_t VW> void against_map(void**) {
     Rng r(test_seed());
     const uint64_t n_ops = test_rounds(KW == 1 && VW == 1 ? 1'000'000 : 200'000);
     Pair<KW, VW> p;
@@ -175,7 +179,8 @@ void batches_match_single_calls(void**) {
     }
 }
 
-// Orders and patterns of keys, each as dense and as deep as random ones: a coin that depends on the key would build lists of one node or nodes of one key.
+// Orders and patterns of keys, each as dense and as deep as random ones: a coin that depends on the key would build
+// lists of one node or nodes of one key.
 uint64_t bit_reversed(uint64_t i) {
     uint64_t r = 0;
     for (int b = 0; b < 32; ++b) r |= (i >> b & 1) << (31 - b);
@@ -239,12 +244,13 @@ void sorted_build(void**) {
     }
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test((against_map<1, 1>)), cmocka_unit_test((against_map<2, 1>)), cmocka_unit_test((against_map<4, 1>)),
-        cmocka_unit_test((against_map<1, 4>)), cmocka_unit_test((against_map<4, 4>)), cmocka_unit_test(batches_match_single_calls),
+        cmocka_unit_test((against_map<1, 1>)), cmocka_unit_test((against_map<2, 1>)),
+        cmocka_unit_test((against_map<4, 1>)), cmocka_unit_test((against_map<1, 4>)),
+        cmocka_unit_test((against_map<4, 4>)), cmocka_unit_test(batches_match_single_calls),
         cmocka_unit_test(key_patterns),        cmocka_unit_test(sorted_build),
     };
     return cmocka_run_group_tests_name("skiplist", tests, set_up, tear_down);

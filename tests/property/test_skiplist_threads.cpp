@@ -23,7 +23,9 @@ int set_up(void**) {
     o.set_mask = LARDER_CONTEXT_SET_N_WORKERS;
     return larder_context::create(&o, posix_os(), &context);
 }
-int tear_down(void**) { return larder_context_destroy(context); }
+int tear_down(void**) {
+    return larder_context_destroy(context);
+}
 
 struct World {
     SlabPool slabs{*context, uint64_t(1) << 40};
@@ -35,28 +37,33 @@ struct World {
     }
 };
 
-// ---- the checker itself -----------------------------------------------------------------------------------------------
+// ---- the checker itself
+// -----------------------------------------------------------------------------------------------
 
 void checker_tells_right_from_wrong(void**) {
     using Op = LinearOp;
-    const auto op = [](Op::Kind kind, uint64_t argument, bool done, std::optional<uint64_t> seen, uint64_t began, uint64_t ended, uint64_t expected = 0) {
-        return Op{kind, 0, argument, expected, done, seen, began, ended};
-    };
+    const auto op = [](Op::Kind kind, uint64_t argument, bool done, std::optional<uint64_t> seen, uint64_t began,
+                       uint64_t ended,
+                       uint64_t expected = 0) { return Op{kind, 0, argument, expected, done, seen, began, ended}; };
     // A get may see a put that overlaps it, and must see one that ended before it.
     assert_true(LinearChecker::linearizable({op(Op::put, 1, true, {}, 0, 10), op(Op::get, 0, true, 1, 5, 6)}));
     assert_true(LinearChecker::linearizable({op(Op::put, 1, true, {}, 0, 10), op(Op::get, 0, false, {}, 5, 6)}));
     assert_false(LinearChecker::linearizable({op(Op::put, 1, true, {}, 0, 4), op(Op::get, 0, false, {}, 5, 6)}));
     // Two gets may not see two overlapping puts in an order and back.
-    assert_false(LinearChecker::linearizable({op(Op::put, 1, true, {}, 0, 100), op(Op::put, 2, true, {}, 0, 100), op(Op::get, 0, true, 1, 10, 11),
-                                              op(Op::get, 0, true, 2, 12, 13), op(Op::get, 0, true, 1, 14, 15)}));
+    assert_false(LinearChecker::linearizable({op(Op::put, 1, true, {}, 0, 100), op(Op::put, 2, true, {}, 0, 100),
+                                              op(Op::get, 0, true, 1, 10, 11), op(Op::get, 0, true, 2, 12, 13),
+                                              op(Op::get, 0, true, 1, 14, 15)}));
     // Only one of two inserts wins; only one of two removals gets the value.
     assert_false(LinearChecker::linearizable({op(Op::insert, 1, true, {}, 0, 9), op(Op::insert, 2, true, {}, 0, 9)}));
     assert_false(LinearChecker::linearizable({op(Op::remove, 0, true, 7, 0, 9), op(Op::remove, 0, true, 7, 0, 9)}, 7));
-    assert_true(LinearChecker::linearizable({op(Op::swap, 8, true, {}, 0, 9, 7), op(Op::swap, 9, false, 8, 0, 9, 7)}, 7));
-    assert_false(LinearChecker::linearizable({op(Op::swap, 8, true, {}, 0, 9, 7), op(Op::swap, 9, true, {}, 0, 9, 7)}, 7));
+    assert_true(
+        LinearChecker::linearizable({op(Op::swap, 8, true, {}, 0, 9, 7), op(Op::swap, 9, false, 8, 0, 9, 7)}, 7));
+    assert_false(
+        LinearChecker::linearizable({op(Op::swap, 8, true, {}, 0, 9, 7), op(Op::swap, 9, true, {}, 0, 9, 7)}, 7));
 }
 
-// ---- recorded histories -----------------------------------------------------------------------------------------------
+// ---- recorded histories
+// -----------------------------------------------------------------------------------------------
 
 constexpr uint64_t n_hot_keys = 2, spread = 1000;
 
@@ -69,7 +76,9 @@ void run_one(List& list, LinearOp& o) {
         o.done = list.get(k, v);
         if (o.done) o.seen = v.w[0];
         break;
-    case LinearOp::put: o.done = list.put(k, {o.argument}) == LARDER_OK; break;
+    case LinearOp::put:
+        o.done = list.put(k, {o.argument}) == LARDER_OK;
+        break;
     case LinearOp::insert:
         o.done = list.insert(k, {o.argument}, &v) == LARDER_OK;
         if (!o.done) o.seen = v.w[0];
@@ -132,15 +141,18 @@ void histories_are_linearizable(void**) {
     for (auto& h : history)
         for (auto& o : h) by_key[o.key].push_back(o);
     for (auto& [key, ops] : by_key) {
-        if (!LinearChecker::linearizable(ops)) print_error("key %llu:\n%s", (unsigned long long)key, LinearChecker::text(ops).c_str());
+        if (!LinearChecker::linearizable(ops))
+            print_error("key %llu:\n%s", (unsigned long long)key, LinearChecker::text(ops).c_str());
         assert_true(LinearChecker::linearizable(ops));
     }
     w.check();
 }
 
-// ---- scans ------------------------------------------------------------------------------------------------------------
+// ---- scans
+// ------------------------------------------------------------------------------------------------------------
 
-// Multiples of 3 are always there; the rest comes and goes in waves that split and merge every leaf. A scan sees each multiple of 3 exactly once, in order.
+// Multiples of 3 are always there; the rest comes and goes in waves that split and merge every leaf. A scan sees each
+// multiple of 3 exactly once, in order.
 void scans_see_what_stays(void**) {
     const uint64_t seed = test_seed(), n = 6000;
     const uint64_t n_waves = test_rounds(30);
@@ -156,7 +168,8 @@ void scans_see_what_stays(void**) {
             const bool up = r.below(2);
             const uint64_t from = r.below(n), len = 1 + r.below(n);
             const Key k{from};
-            const size_t got = up ? w.list.scan_up(&k, false, len, keys.data(), values.data()) : w.list.scan_down(&k, false, len, keys.data(), values.data());
+            const size_t got = up ? w.list.scan_up(&k, false, len, keys.data(), values.data())
+                                  : w.list.scan_down(&k, false, len, keys.data(), values.data());
             uint64_t expect = up ? (from + 2) / 3 * 3 : from / 3 * 3;
             bool good = true;
             for (size_t i = 0; i < got; ++i) {
@@ -188,7 +201,8 @@ void scans_see_what_stays(void**) {
     w.check();
 }
 
-// ---- many writers -----------------------------------------------------------------------------------------------------
+// ---- many writers
+// -----------------------------------------------------------------------------------------------------
 
 // Each thread owns every n-th key and knows what must be there: nobody else's write may touch it.
 void owners_find_their_own(void**) {
@@ -208,7 +222,9 @@ void owners_find_their_own(void**) {
                 Value v{};
                 auto it = mine.find(k);
                 switch (i / 2000 & 1 ? 3 : r.below(4)) {
-                case 0: n_bad += w.list.get({k}, v) != (it != mine.end()) || (it != mine.end() && v.w[0] != it->second); break;
+                case 0:
+                    n_bad += w.list.get({k}, v) != (it != mine.end()) || (it != mine.end() && v.w[0] != it->second);
+                    break;
                 case 1:
                 case 2:
                     n_bad += w.list.put({k}, {i}) != LARDER_OK;
@@ -237,7 +253,8 @@ void owners_find_their_own(void**) {
     w.check();
 }
 
-// A million removals use no more nodes than the keys that are there at a time: freed nodes are used again at once, whoever may still be reading them.
+// A million removals use no more nodes than the keys that are there at a time: freed nodes are used again at once,
+// whoever may still be reading them.
 void memory_stays_bounded(void**) {
     World w;
     const uint64_t n = test_rounds(1'000'000), window = 20'000;
@@ -263,12 +280,13 @@ void memory_stays_bounded(void**) {
     w.check();
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(checker_tells_right_from_wrong), cmocka_unit_test(histories_are_linearizable), cmocka_unit_test(scans_see_what_stays),
-        cmocka_unit_test(owners_find_their_own),          cmocka_unit_test(memory_stays_bounded),
+        cmocka_unit_test(checker_tells_right_from_wrong), cmocka_unit_test(histories_are_linearizable),
+        cmocka_unit_test(scans_see_what_stays),           cmocka_unit_test(owners_find_their_own),
+        cmocka_unit_test(memory_stays_bounded),
     };
     return cmocka_run_group_tests_name("skiplist_threads", tests, set_up, tear_down);
 }

@@ -1,4 +1,5 @@
-// The store against a naive model: a map of what was put. The store may forget, under pressure only; it must never be wrong.
+// The store against a naive model: a map of what was put. The store may forget, under pressure only; it must never be
+// wrong.
 #include <map>
 #include <string>
 #include <vector>
@@ -26,18 +27,55 @@ class Driver {
 
     void step() {
         switch (rng_.below(32)) {
-        case 0: case 1: case 2: case 3: case 4: case 5: case 6: case 7: case 8: case 9: return put();
-        case 10: case 11: case 12: case 13: case 14: case 15: case 16: case 17: case 18: case 19: return get();
-        case 20: case 21: return lookup();
-        case 22: return evict();
-        case 23: return pin();
-        case 24: case 25: return unpin();
-        case 26: return get_many();
-        case 27: if (rng_.below(64) == 0) flush(); return;
-        case 28: if (rng_.below(512) == 0) reopen(); return;
-        case 29: if (rng_.below(512) == 0) drop_tenant(); return;
-        case 30: if (rng_.below(512) == 0) scrub(); return;
-        default: if (rng_.below(128) == 0) assert_int_equal(larder_store_verify(store_), LARDER_OK); return;
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+        case 4:
+        case 5:
+        case 6:
+        case 7:
+        case 8:
+        case 9:
+            return put();
+        case 10:
+        case 11:
+        case 12:
+        case 13:
+        case 14:
+        case 15:
+        case 16:
+        case 17:
+        case 18:
+        case 19:
+            return get();
+        case 20:
+        case 21:
+            return lookup();
+        case 22:
+            return evict();
+        case 23:
+            return pin();
+        case 24:
+        case 25:
+            return unpin();
+        case 26:
+            return get_many();
+        case 27:
+            if (rng_.below(64) == 0) flush();
+            return;
+        case 28:
+            if (rng_.below(512) == 0) reopen();
+            return;
+        case 29:
+            if (rng_.below(512) == 0) drop_tenant();
+            return;
+        case 30:
+            if (rng_.below(512) == 0) scrub();
+            return;
+        default:
+            if (rng_.below(128) == 0) assert_int_equal(larder_store_verify(store_), LARDER_OK);
+            return;
         }
     }
     void finish() {
@@ -80,7 +118,8 @@ class Driver {
         assert_true(status == LARDER_OK || status == LARDER_E_NOSPACE);
         if (status != LARDER_OK) return;
         if (it != model_.end()) k.pins = it->second.pins;
-        // An object of the same or finer quality that was there already stays. Whether it still was, a worker may have had a say in.
+        // An object of the same or finer quality that was there already stays. Whether it still was, a worker may have
+        // had a say in.
         const larder_object_info info = lookup_now(key);
         if (info.status == LARDER_OK) {
             assert_true(info.meta.quality <= k.meta.quality);
@@ -92,7 +131,8 @@ class Driver {
         }
         model_[to_string(key)] = k;
     }
-    void check_result(const Known& k, const larder_store_get_result& r, uint64_t offset, uint64_t n, const std::vector<unsigned char>& buffer) {
+    void check_result(const Known& k, const larder_store_get_result& r, uint64_t offset, uint64_t n,
+                      const std::vector<unsigned char>& buffer) {
         ++n_hits_;
         assert_int_equal(r.n_bytes, n);
         const auto expected = make_payload(k.seed, k.n_bytes);
@@ -142,7 +182,8 @@ class Driver {
             items[i].buffer = buffers[i].data();
             items[i].capacity = buffers[i].size();
         }
-        assert_int_equal(larder_store_get(store_, items.data(), sizeof items[0], n, results.data(), nullptr, 0, nullptr), LARDER_OK);
+        assert_int_equal(
+            larder_store_get(store_, items.data(), sizeof items[0], n, results.data(), nullptr, 0, nullptr), LARDER_OK);
         for (size_t i = 0; i < n; ++i) {
             const auto it = model_.find(to_string(items[i].key));
             if (results[i].status == LARDER_OK) {
@@ -174,7 +215,9 @@ class Driver {
     }
     void evict() {
         const larder_key key = random_key();
-        const uint32_t tiers = rng_.below(2) ? LARDER_TIER_HOST | LARDER_TIER_FILE : rng_.below(2) ? LARDER_TIER_HOST : LARDER_TIER_FILE;
+        const uint32_t tiers = rng_.below(2)   ? LARDER_TIER_HOST | LARDER_TIER_FILE
+                               : rng_.below(2) ? LARDER_TIER_HOST
+                                               : LARDER_TIER_FILE;
         larder_status status;
         larder_store_evict(store_, &key, 1, tiers, &status);
         const auto it = model_.find(to_string(key));
@@ -186,7 +229,8 @@ class Driver {
             assert_int_equal(status, LARDER_E_BUSY);
             return;
         }
-        assert_true(status == LARDER_OK || status == LARDER_MISS || status == LARDER_E_BUSY || status == LARDER_E_NOSPACE);
+        assert_true(status == LARDER_OK || status == LARDER_MISS || status == LARDER_E_BUSY ||
+                    status == LARDER_E_NOSPACE);
         const bool for_good = tiers & LARDER_TIER_FILE || !setup_.file_bytes;
         if (for_good && status != LARDER_E_NOSPACE && lookup_now(key).status == LARDER_MISS) model_.erase(it);
     }
@@ -251,7 +295,8 @@ class Driver {
             return;
         }
         assert_int_equal(status, LARDER_OK);
-        for (auto it = model_.begin(); it != model_.end();) it = it->second.meta.tenant == tenant ? model_.erase(it) : std::next(it);
+        for (auto it = model_.begin(); it != model_.end();)
+            it = it->second.meta.tenant == tenant ? model_.erase(it) : std::next(it);
     }
     void scrub() {
         larder_store_report report = LARDER_STORE_REPORT_INIT;
@@ -275,28 +320,51 @@ void drive(const StoreSetup& setup, uint64_t rounds = 200000) {
     d.finish();
 }
 
-void host_only(void**) { drive({.host_bytes = 512 << 10, .max_object = 40000}); }
-void file_only(void**) { drive({.file_bytes = 16 * (64 << 10) + 16384, .segment_bytes = 64 << 10, .max_object = 40000}); }
-void both(void**) { drive({.host_bytes = 256 << 10, .file_bytes = 24 * (64 << 10) + 16384, .segment_bytes = 64 << 10, .max_object = 40000}); }
+void host_only(void**) {
+    drive({.host_bytes = 512 << 10, .max_object = 40000});
+}
+void file_only(void**) {
+    drive({.file_bytes = 16 * (64 << 10) + 16384, .segment_bytes = 64 << 10, .max_object = 40000});
+}
+void both(void**) {
+    drive({.host_bytes = 256 << 10,
+           .file_bytes = 24 * (64 << 10) + 16384,
+           .segment_bytes = 64 << 10,
+           .max_object = 40000});
+}
 void write_back(void**) {
-    drive({.host_bytes = 512 << 10, .file_bytes = 8 * (256 << 10) + 16384, .segment_bytes = 256 << 10, .max_object = 150000,
-           .write_policy = LARDER_WRITE_BACK, .n_workers = 0});
+    drive({.host_bytes = 512 << 10,
+           .file_bytes = 8 * (256 << 10) + 16384,
+           .segment_bytes = 256 << 10,
+           .max_object = 150000,
+           .write_policy = LARDER_WRITE_BACK,
+           .n_workers = 0});
 }
 void reinsertion(void**) {
-    drive({.host_bytes = 64 << 10, .file_bytes = 12 * (64 << 10) + 16384, .segment_bytes = 64 << 10, .max_object = 20000,
-           .file_policy = LARDER_POLICY_FIFO, .reinsert_percent = 40});
+    drive({.host_bytes = 64 << 10,
+           .file_bytes = 12 * (64 << 10) + 16384,
+           .segment_bytes = 64 << 10,
+           .max_object = 20000,
+           .file_policy = LARDER_POLICY_FIFO,
+           .reinsert_percent = 40});
 }
 void host_policies(void**) {
     larder_policy_info info = LARDER_POLICY_INFO_INIT;
     for (uint32_t i = 0; larder_policy_get(i, &info) == LARDER_OK; ++i)
         if (info.online)
-            drive({.host_bytes = 128 << 10, .file_bytes = 12 * (64 << 10) + 16384, .segment_bytes = 64 << 10, .max_object = 20000, .host_policy = info.policy}, 8000);
+            drive({.host_bytes = 128 << 10,
+                   .file_bytes = 12 * (64 << 10) + 16384,
+                   .segment_bytes = 64 << 10,
+                   .max_object = 20000,
+                   .host_policy = info.policy},
+                  8000);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(host_only), cmocka_unit_test(file_only), cmocka_unit_test(both), cmocka_unit_test(write_back),
+    const CMUnitTest tests[] = {cmocka_unit_test(host_only),   cmocka_unit_test(file_only),
+                                cmocka_unit_test(both),        cmocka_unit_test(write_back),
                                 cmocka_unit_test(reinsertion), cmocka_unit_test(host_policies)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

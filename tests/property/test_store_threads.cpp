@@ -9,12 +9,17 @@ using namespace larder;
 namespace {
 
 constexpr uint64_t n_keys = 300;
-size_t size_of(uint64_t key) { return size_t(1 + mix64(key) % 30000); }
+size_t size_of(uint64_t key) {
+    return size_t(1 + mix64(key) % 30000);
+}
 
 // What is put with a finer quality replaces what is there, also while that is being moved.
-std::vector<unsigned char> payload_of(uint64_t key, int quality) { return make_payload(key + n_keys * uint64_t(quality), size_of(key)); }
+std::vector<unsigned char> payload_of(uint64_t key, int quality) {
+    return make_payload(key + n_keys * uint64_t(quality), size_of(key));
+}
 
-void work(larder_store* s, uint64_t seed, uint64_t n, uint64_t keys, std::atomic<uint64_t>* wrong, std::atomic<uint64_t>* hits) {
+void work(larder_store* s, uint64_t seed, uint64_t n, uint64_t keys, std::atomic<uint64_t>* wrong,
+          std::atomic<uint64_t>* hits) {
     Rng rng(seed);
     std::vector<unsigned char> bytes;
     std::vector<larder_key> pinned;
@@ -22,9 +27,15 @@ void work(larder_store* s, uint64_t seed, uint64_t n, uint64_t keys, std::atomic
         const uint64_t k = rng.below(keys);
         const larder_key key = make_key(k);
         switch (rng.below(16)) {
-        case 0: case 1: case 2: case 3: case 4: case 5: {
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+        case 4:
+        case 5: {
             const int quality = rng.below(2) ? LARDER_QUALITY_APPROXIMATE : LARDER_QUALITY_EXACT;
-            const larder_status status = put_one(s, key, make_meta(0, quality), payload_of(k, quality), rng.below(4) ? 0 : LARDER_PUT_NO_HOST);
+            const larder_status status =
+                put_one(s, key, make_meta(0, quality), payload_of(k, quality), rng.below(4) ? 0 : LARDER_PUT_NO_HOST);
             if (status < 0 && status != LARDER_E_NOSPACE) ++*wrong;
             break;
         }
@@ -37,7 +48,9 @@ void work(larder_store* s, uint64_t seed, uint64_t n, uint64_t keys, std::atomic
                 pinned.pop_back();
             }
             break;
-        case 8: larder_store_evict(s, &key, 1, rng.below(2) ? LARDER_TIER_HOST : LARDER_TIER_FILE, nullptr); break;
+        case 8:
+            larder_store_evict(s, &key, 1, rng.below(2) ? LARDER_TIER_HOST : LARDER_TIER_FILE, nullptr);
+            break;
         case 9:
             if (rng.below(64) == 0 && larder_store_flush(s, nullptr, 0, nullptr) < 0) ++*wrong;
             break;
@@ -51,7 +64,9 @@ void work(larder_store* s, uint64_t seed, uint64_t n, uint64_t keys, std::atomic
             const larder_status status = get_one(s, key, make_want(0, quality), bytes, 40000);
             if (status == LARDER_OK) {
                 ++*hits;
-                if (bytes != payload_of(k, LARDER_QUALITY_EXACT) && (quality == LARDER_QUALITY_EXACT || bytes != payload_of(k, quality))) ++*wrong;
+                if (bytes != payload_of(k, LARDER_QUALITY_EXACT) &&
+                    (quality == LARDER_QUALITY_EXACT || bytes != payload_of(k, quality)))
+                    ++*wrong;
             } else if (status != LARDER_MISS && status != LARDER_RETRY) {
                 ++*wrong;
             }
@@ -62,7 +77,8 @@ void work(larder_store* s, uint64_t seed, uint64_t n, uint64_t keys, std::atomic
         if (larder_store_unpin(s, &key, 1, nullptr) != LARDER_OK) ++*wrong;
 }
 
-// A thread may end while the file tier still writes what it put. The kernel then cancels some of that; the store must not.
+// A thread may end while the file tier still writes what it put. The kernel then cancels some of that; the store must
+// not.
 void short_lived(void**) {
     StoreFixture fixture({.file_bytes = 16 * 65536 + 16384, .segment_bytes = 65536});
     larder_store* s = fixture.open();
@@ -103,18 +119,29 @@ void run(const StoreSetup& setup, uint64_t keys = n_keys) {
     larder_store_close(s);
 }
 
-void through(void**) { run({.host_bytes = 256 << 10, .file_bytes = 20 * 65536 + 16384, .segment_bytes = 65536, .reinsert_percent = 20}); }
-void back(void**) {
-    run({.host_bytes = 1 << 20, .file_bytes = 20 * 65536 + 16384, .segment_bytes = 65536, .write_policy = LARDER_WRITE_BACK, .n_workers = 1});
+void through(void**) {
+    run({.host_bytes = 256 << 10, .file_bytes = 20 * 65536 + 16384, .segment_bytes = 65536, .reinsert_percent = 20});
 }
-void file_only(void**) { run({.file_bytes = 16 * 65536 + 16384, .segment_bytes = 65536}); }
+void back(void**) {
+    run({.host_bytes = 1 << 20,
+         .file_bytes = 20 * 65536 + 16384,
+         .segment_bytes = 65536,
+         .write_policy = LARDER_WRITE_BACK,
+         .n_workers = 1});
+}
+void file_only(void**) {
+    run({.file_bytes = 16 * 65536 + 16384, .segment_bytes = 65536});
+}
 
 // Few keys in few segments, most of it kept: objects are replaced while they are being written again.
-void kept(void**) { run({.host_bytes = 256 << 10, .file_bytes = 8 * 65536 + 16384, .segment_bytes = 65536, .reinsert_percent = 50}, 60); }
+void kept(void**) {
+    run({.host_bytes = 256 << 10, .file_bytes = 8 * 65536 + 16384, .segment_bytes = 65536, .reinsert_percent = 50}, 60);
+}
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(through), cmocka_unit_test(back), cmocka_unit_test(file_only), cmocka_unit_test(kept), cmocka_unit_test(short_lived)};
+    const CMUnitTest tests[] = {cmocka_unit_test(through), cmocka_unit_test(back), cmocka_unit_test(file_only),
+                                cmocka_unit_test(kept), cmocka_unit_test(short_lived)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

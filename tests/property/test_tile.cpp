@@ -40,8 +40,13 @@ void gather_matches_a_loop(void**) {
             else
                 std::memcpy(&want_packed[i * block / 16], in_pool, block);
         }
-        const GatherArgs args{reinterpret_cast<unsigned char*>(pool.data()), reinterpret_cast<unsigned char*>(packed.data()), table.data(),
-                              block, stride, uint32_t(n), scatter};
+        const GatherArgs args{reinterpret_cast<unsigned char*>(pool.data()),
+                              reinterpret_cast<unsigned char*>(packed.data()),
+                              table.data(),
+                              block,
+                              stride,
+                              uint32_t(n),
+                              scatter};
         const int64_t races = run_grid(int64_t(gather_tiles(args)), gather_threads, rng.next(), [&](HostBlock& b) {
             HostBlock::Shared<int32_t, gather_table_entries> numbers(b);
             gather_blocks(b, numbers, args);
@@ -53,8 +58,7 @@ void gather_matches_a_loop(void**) {
 }
 
 // Each thread reads what its neighbour wrote: right in two phases, a race in one.
-template <bool with_barrier>
-int64_t rotate(uint64_t seed, std::vector<int>& out) {
+template <bool with_barrier> int64_t rotate(uint64_t seed, std::vector<int>& out) {
     constexpr int n = 64;
     out.assign(n, 0);
     return run_grid(1, n, seed, [&](HostBlock& b) {
@@ -88,14 +92,16 @@ void two_writers_are_a_race(void**) {
                     HostBlock::Shared<int, 1> s(b);
                     b.phase([&](int t) { t == 2 ? s.store(t, 0, t) : void(s.load(t, 0)); });
                 }) > 0);
-    assert_int_equal(run_grid(1, 2, 1, [](HostBlock& b) {
-                         HostBlock::Shared<int, 1> s(b);
-                         b.phase([&](int t) { (void)s.load(t, 0); });
-                         b.phase([&](int t) { t == 0 ? s.store(t, 0, t) : void(); });
-                     }), 0);
+    assert_int_equal(run_grid(1, 2, 1,
+                              [](HostBlock& b) {
+                                  HostBlock::Shared<int, 1> s(b);
+                                  b.phase([&](int t) { (void)s.load(t, 0); });
+                                  b.phase([&](int t) { t == 0 ? s.store(t, 0, t) : void(); });
+                              }),
+                     0);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(gather_matches_a_loop), cmocka_unit_test(a_missing_barrier_is_a_race),

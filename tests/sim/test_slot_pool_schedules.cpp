@@ -1,7 +1,8 @@
-// The free lists under every schedule with up to three preemptions (two for three threads): threads take and give slots, and control may change hands before each atomic access.
+// The free lists under every schedule with up to three preemptions (two for three threads): threads take and give
+// slots, and control may change hands before each atomic access.
 //
-// The code under test is compiled here a second time, with schedule points and chains of two slots, in a namespace of its own. Threads are contexts on one real
-// thread, so a schedule is a list of numbers and every run can be repeated.
+// The code under test is compiled here a second time, with schedule points and chains of two slots, in a namespace of
+// its own. Threads are contexts on one real thread, so a schedule is a list of numbers and every run can be repeated.
 #define LARDER_SCHEDULE_EXPLORER 1
 #define larder larder_explored
 #include "base/alloc.cpp"
@@ -20,7 +21,8 @@ namespace {
 using larder_explored::Allocator;
 using larder_explored::SlotPool;
 
-// Runs a fixed set of threads under one schedule: the running thread goes on by default, and control changes at the chosen steps.
+// Runs a fixed set of threads under one schedule: the running thread goes on by default, and control changes at the
+// chosen steps.
 class Explorer {
   public:
     static constexpr size_t stack_bytes = 64 << 10;
@@ -31,7 +33,8 @@ class Explorer {
         uint32_t to;
     };
 
-    explicit Explorer(std::vector<std::function<void()>> bodies) : bodies_(std::move(bodies)), threads_(bodies_.size()) {
+    explicit Explorer(std::vector<std::function<void()>> bodies)
+        : bodies_(std::move(bodies)), threads_(bodies_.size()) {
         for (auto& t : threads_) t.stack.resize(stack_bytes);
     }
     // Returns the number of steps.
@@ -79,7 +82,8 @@ class Explorer {
     }
     void at_point() {
         ++step_;
-        if (next_switch_ < switches_->size() && (*switches_)[next_switch_].step == step_) return go((*switches_)[next_switch_++].to);
+        if (next_switch_ < switches_->size() && (*switches_)[next_switch_].step == step_)
+            return go((*switches_)[next_switch_++].to);
         if (++in_a_row_ < patience) return;
         for (uint32_t k = 1; k < threads_.size(); ++k)
             if (const auto to = uint32_t((current_ + k) % threads_.size()); !threads_[to].done) return go(to);
@@ -95,9 +99,11 @@ class Explorer {
 };
 Explorer* Explorer::self_ = nullptr;
 
-} // namespace
+}  // namespace
 
-void larder_explored::schedule_point() noexcept { Explorer::point(); }
+void larder_explored::schedule_point() noexcept {
+    Explorer::point();
+}
 
 namespace {
 
@@ -206,7 +212,7 @@ void deeper_and_sparser(void**) {
     print_message("%llu schedules\n", (unsigned long long)explore(play, e, 2, 4, 3));
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {

@@ -1,4 +1,5 @@
-// Every byte of a small store, flipped in turn: an error or a miss, never a wrong answer. And files that are no stores, or of the future.
+// Every byte of a small store, flipped in turn: an error or a miss, never a wrong answer. And files that are no stores,
+// or of the future.
 #include "support/sim_store.h"
 
 #include "base/crc32c.h"
@@ -9,7 +10,9 @@ using namespace larder;
 namespace {
 
 constexpr uint64_t n_objects = 10;
-size_t size_of(uint64_t key) { return key == 0 ? 1 : 300 * key * key + 7; }
+size_t size_of(uint64_t key) {
+    return key == 0 ? 1 : 300 * key * key + 7;
+}
 
 SimFs small_store(bool closed) {
     SimOs os(11);
@@ -17,7 +20,8 @@ SimFs small_store(bool closed) {
     SimStore s(os);
     assert_int_equal(s.open(), LARDER_OK);
     for (uint64_t key = 0; key < n_objects; ++key)
-        assert_int_equal(put_one(s.get(), make_key(key), make_meta(uint32_t(key % 2)), make_payload(key, size_of(key))), LARDER_OK);
+        assert_int_equal(put_one(s.get(), make_key(key), make_meta(uint32_t(key % 2)), make_payload(key, size_of(key))),
+                         LARDER_OK);
     assert_int_equal(larder_store_flush(s.get(), nullptr, 0, nullptr), LARDER_OK);
     if (closed) s.close();
     fs = os.fs();
@@ -64,23 +68,29 @@ void every_byte(bool closed) {
         const bool payload_like = content[at] != 0;
         const uint64_t one_in = test_long() ? 1 : payload_like ? 16 : 256;
         // Headers, footers and superblocks entirely; payloads and emptiness by samples unless there is time.
-        const bool structure = at < format::data_offset ? at % format::block_bytes < 80 || at % format::block_bytes >= 4092
-                                                        : (at - format::data_offset) % 65536 >= 65536 - 1600;
+        const bool structure = at < format::data_offset
+                                   ? at % format::block_bytes < 80 || at % format::block_bytes >= 4092
+                                   : (at - format::data_offset) % 65536 >= 65536 - 1600;
         if (!(structure && payload_like) && rng.below(one_in)) continue;
         SimFs fs = clean;
         fs.flip_bits(*file, at, std::byte(1u << rng.below(8)));
         const uint64_t right = answers(std::move(fs));
         ++n_flips;
         n_lost += uint64_t(__builtin_popcountll(all & ~right));
-        if (__builtin_popcountll(all & ~right) > 1) print_error("flip at %llu: %llx\n", (unsigned long long)at, (unsigned long long)right);
+        if (__builtin_popcountll(all & ~right) > 1)
+            print_error("flip at %llu: %llx\n", (unsigned long long)at, (unsigned long long)right);
         // One flip costs one object at most: superblocks have copies, a damaged footer is replaced by a scan.
         assert_true(__builtin_popcountll(all & ~right) <= 1);
     }
     print_message("%llu flips, %llu objects lost\n", (unsigned long long)n_flips, (unsigned long long)n_lost);
 }
 
-void every_byte_sealed(void**) { every_byte(true); }
-void every_byte_open(void**) { every_byte(false); }
+void every_byte_sealed(void**) {
+    every_byte(true);
+}
+void every_byte_open(void**) {
+    every_byte(false);
+}
 
 // Blocks at other places than they were written to, as a confused controller does it.
 void misdirected(void**) {
@@ -159,7 +169,7 @@ void truncated(void**) {
 void check_and_repair(void**) {
     SimFs fs = small_store(true);
     const auto file = fs.lookup("/store/store.larder");
-    fs.flip_bits(*file, 4096 + 20, std::byte(1));                      // a superblock
+    fs.flip_bits(*file, 4096 + 20, std::byte(1));                  // a superblock
     fs.flip_bits(*file, format::data_offset + 256, std::byte(1));  // the first payload
     SimOs os(14, std::move(fs));
     SimStore s(os);
@@ -174,7 +184,8 @@ void check_and_repair(void**) {
     assert_int_equal(r.n_corrupt, 1);
     assert_int_equal(r.n_records, n_objects - 1);
     assert_int_equal(n_seen, n_objects - 1);
-    assert_int_equal(larder_store_check(s.context(), "/store", LARDER_CHECK_REPAIR, nullptr, nullptr, &r), LARDER_PARTIAL);
+    assert_int_equal(larder_store_check(s.context(), "/store", LARDER_CHECK_REPAIR, nullptr, nullptr, &r),
+                     LARDER_PARTIAL);
     assert_true(r.n_repaired >= 2);
     assert_int_equal(larder_store_check(s.context(), "/store", 0, nullptr, nullptr, &r), LARDER_OK);
     assert_int_equal(r.n_records, n_objects - 1);
@@ -184,10 +195,11 @@ void check_and_repair(void**) {
     assert_int_equal(larder_store_check(s.context(), "/nowhere", 0, nullptr, nullptr, &r), LARDER_E_NOT_FOUND);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(every_byte_sealed), cmocka_unit_test(every_byte_open), cmocka_unit_test(misdirected),
-                                cmocka_unit_test(strangers), cmocka_unit_test(truncated), cmocka_unit_test(check_and_repair)};
+    const CMUnitTest tests[] = {cmocka_unit_test(every_byte_sealed), cmocka_unit_test(every_byte_open),
+                                cmocka_unit_test(misdirected),       cmocka_unit_test(strangers),
+                                cmocka_unit_test(truncated),         cmocka_unit_test(check_and_repair)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -1,5 +1,5 @@
-// The file tier under power cuts: after any subset of the unsynced writes, torn or not, the store opens, what was flushed is there, and nothing else than
-// what was put is ever read.
+// The file tier under power cuts: after any subset of the unsynced writes, torn or not, the store opens, what was
+// flushed is there, and nothing else than what was put is ever read.
 #include "support/sim_store.h"
 
 #include <map>
@@ -56,9 +56,7 @@ void cuts_at_every_change(void**) {
         SimStore s(os);
         assert_int_equal(s.open(), LARDER_OK);
         // The moments in between, seen from inside: before each change of the disk.
-        os.on_change([&](const SimFs& fs) {
-            n += check_cuts(fs, w, budget, ++at);
-        });
+        os.on_change([&](const SimFs& fs) { n += check_cuts(fs, w, budget, ++at); });
         for (uint64_t key = 0; key < 12; ++key) {
             put_number(s, w, key, 1 + rng.below(9000));
             if (key % 4 == 3) {
@@ -125,9 +123,10 @@ void removals_hold(void**) {
     assert_int_equal(look_up(t.get(), gone).status, LARDER_OK);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(cuts_at_every_change), cmocka_unit_test(cuts_with_reuse), cmocka_unit_test(removals_hold)};
+    const CMUnitTest tests[] = {cmocka_unit_test(cuts_at_every_change), cmocka_unit_test(cuts_with_reuse),
+                                cmocka_unit_test(removals_hold)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -20,10 +20,11 @@ class FaultAllocator {
     void disarm() { arm(0, false); }
     bool fired() const;
 
-    uint64_t n_allocs() const;   // since the beginning
-    uint64_t n_live() const;     // pieces out
+    uint64_t n_allocs() const;  // since the beginning
+    uint64_t n_live() const;    // pieces out
     uint64_t live_bytes() const;
-    uint64_t n_mismatches() const;  // frees of unknown pieces, or with another size or alignment than they were made with
+    uint64_t n_mismatches()
+        const;  // frees of unknown pieces, or with another size or alignment than they were made with
 
   private:
     static void* alloc(void* ctx, uint64_t n_bytes, uint64_t align);

@@ -53,16 +53,18 @@ bool run_once(const FaultCase& c, const Injection& in) {
     if (!fired && is_error(status)) describe(c, in, "failed without a fault"), good = false;
     if (!is_allowed(c, in, status)) {
         char what[400];
-        std::snprintf(what, sizeof what, "status E_%d is not documented for this fault (%s)", int(-status), last_error().message);
+        std::snprintf(what, sizeof what, "status E_%d is not documented for this fault (%s)", int(-status),
+                      last_error().message);
         describe(c, in, what), good = false;
     }
     c.verdict(env, status);
     env.state.reset();
-    if (memory.n_mismatches()) describe(c, in, "memory was freed with another size than it was made with"), good = false;
+    if (memory.n_mismatches())
+        describe(c, in, "memory was freed with another size than it was made with"), good = false;
     if (memory.n_live()) {
         char what[100];
-        std::snprintf(what, sizeof what, "%llu pieces of memory leaked, %llu bytes", (unsigned long long)memory.n_live(),
-                      (unsigned long long)memory.live_bytes());
+        std::snprintf(what, sizeof what, "%llu pieces of memory leaked, %llu bytes",
+                      (unsigned long long)memory.n_live(), (unsigned long long)memory.live_bytes());
         describe(c, in, what), good = false;
     }
     if (os.n_live()) {
@@ -74,7 +76,7 @@ bool run_once(const FaultCase& c, const Injection& in) {
     return fired;
 }
 
-} // namespace
+}  // namespace
 
 larder_status FaultEnv::make_context(larder_context** out) {
     larder_context_options o = LARDER_CONTEXT_OPTIONS_INIT;

@@ -1,12 +1,13 @@
 // Every allocation and every I/O of a piece of code fails once, and then for ever.
 //
-// For each fault class and n = 1, 2, 3, ...: prep() builds the state without faults, body() runs with the n-th operation failing, verdict() looks at what
-// is left, again without faults. The loop ends when body() got through before the n-th operation came. Afterwards nothing may be left: no memory, no handle.
+// For each fault class and n = 1, 2, 3, ...: prep() builds the state without faults, body() runs with the n-th
+// operation failing, verdict() looks at what is left, again without faults. The loop ends when body() got through
+// before the n-th operation came. Afterwards nothing may be left: no memory, no handle.
 //
 //     FaultCase c;
 //     c.name = "queue";
-//     c.body = [](FaultEnv& env) -> larder_status { ...make a context from env, work, tear down; return the first failure... };
-//     run_fault_loop(c);
+//     c.body = [](FaultEnv& env) -> larder_status { ...make a context from env, work, tear down; return the first
+//     failure... }; run_fault_loop(c);
 #pragma once
 
 #include <functional>
@@ -22,8 +23,8 @@
 struct FaultEnv {
     FaultAllocator& memory;
     larder::FaultOs& os;
-    larder::SimOs* sim;      // the simulated system below, or NULL
-    std::string dir;         // an empty directory
+    larder::SimOs* sim;           // the simulated system below, or NULL
+    std::string dir;              // an empty directory
     std::shared_ptr<void> state;  // prep's, for body and verdict; dropped before leaks are counted
 
     // A context over this allocator and system, without workers. The caller destroys it.
@@ -38,7 +39,7 @@ struct FaultEnv {
 
 struct FaultCase {
     const char* name = "";
-    bool simulated = true;   // SimOs below; otherwise the real system and a temporary directory
+    bool simulated = true;  // SimOs below; otherwise the real system and a temporary directory
     // Classes to fail besides allocations. The default is all that have a place in a simulated system.
     std::vector<larder::FaultClass> classes = default_classes();
     // Statuses that body may return besides the injected one: those that it documents.

@@ -33,7 +33,8 @@ inline std::optional<Dump> load_dump(const std::string& name) {
         std::string file, type, dims;
         fields >> file >> type >> dims;
         Dump d;
-        if (file != name || std::sscanf(dims.c_str(), "%ux%ux%ux%u", &d.n_layers, &d.n_tokens, &d.n_heads, &d.dim) != 4) continue;
+        if (file != name || std::sscanf(dims.c_str(), "%ux%ux%ux%u", &d.n_layers, &d.n_tokens, &d.n_heads, &d.dim) != 4)
+            continue;
         d.data.resize(size_t(d.n_layers) * d.n_tokens * d.n_heads * d.dim);
         std::ifstream in(*dir + name, std::ios::binary);
         in.read(reinterpret_cast<char*>(d.data.data()), std::streamsize(2 * d.data.size()));
@@ -42,4 +43,4 @@ inline std::optional<Dump> load_dump(const std::string& name) {
     return std::nullopt;
 }
 
-} // namespace kv_test
+}  // namespace kv_test

@@ -1,5 +1,5 @@
-// A tiny engine for tests of kv: its "model" is a deterministic function of the token prefix, so every byte of K and V that is served can be checked.
-// Uses the C ABI only.
+// A tiny engine for tests of kv: its "model" is a deterministic function of the token prefix, so every byte of K and V
+// that is served can be checked. Uses the C ABI only.
 #pragma once
 
 #include <cstdint>
@@ -9,16 +9,16 @@
 #include "larder/larder.h"
 #include "support/cmocka.h"
 
-#define OK(expr)                                                                                   \
-    do {                                                                                           \
-        const larder_status kv_engine_status_ = (expr);                                            \
-        if (kv_engine_status_ != LARDER_OK) {                                                      \
-            larder_error_info kv_engine_info_ = LARDER_ERROR_INFO_INIT;                            \
-            larder_last_error(&kv_engine_info_);                                                   \
-            print_message("%s:%d: %s -> %s (%s: %s)\n", __FILE__, __LINE__, #expr, larder_status_name(kv_engine_status_), \
-                          kv_engine_info_.field, kv_engine_info_.message);                         \
-            _fail(__FILE__, __LINE__);                                                             \
-        }                                                                                          \
+#define OK(expr)                                                                                                       \
+    do {                                                                                                               \
+        const larder_status kv_engine_status_ = (expr);                                                                \
+        if (kv_engine_status_ != LARDER_OK) {                                                                          \
+            larder_error_info kv_engine_info_ = LARDER_ERROR_INFO_INIT;                                                \
+            larder_last_error(&kv_engine_info_);                                                                       \
+            print_message("%s:%d: %s -> %s (%s: %s)\n", __FILE__, __LINE__, #expr,                                     \
+                          larder_status_name(kv_engine_status_), kv_engine_info_.field, kv_engine_info_.message);      \
+            _fail(__FILE__, __LINE__);                                                                                 \
+        }                                                                                                              \
     } while (0)
 
 namespace kvtest {
@@ -59,11 +59,14 @@ inline uint64_t prefix_hash(const int32_t* tokens, uint64_t n, uint64_t seed = 1
     return seed;
 }
 
-// A row of one token in one tensor of one layer, heads [first_head, first_head + n_heads). Small f16 values, so that lossy codecs meet ordinary data.
-inline void model_row(uint64_t hash, uint32_t layer, uint32_t plane, uint32_t first_head, uint32_t n_heads, uint32_t dim, uint16_t* out) {
+// A row of one token in one tensor of one layer, heads [first_head, first_head + n_heads). Small f16 values, so that
+// lossy codecs meet ordinary data.
+inline void model_row(uint64_t hash, uint32_t layer, uint32_t plane, uint32_t first_head, uint32_t n_heads,
+                      uint32_t dim, uint16_t* out) {
     for (uint32_t h = 0; h < n_heads; ++h)
         for (uint32_t d = 0; d < dim; ++d) {
-            const uint64_t r = mix(hash ^ (uint64_t(layer) << 40 | uint64_t(plane) << 36 | uint64_t(first_head + h) << 16 | d));
+            const uint64_t r =
+                mix(hash ^ (uint64_t(layer) << 40 | uint64_t(plane) << 36 | uint64_t(first_head + h) << 16 | d));
             out[h * dim + d] = uint16_t((r & 0x83ff) | 0x3800 | (r >> 20 & 0x0400));
         }
 }
@@ -91,17 +94,20 @@ struct Cache {
     uint16_t* row(uint32_t layer, uint32_t plane, int64_t block, uint32_t token) const {
         const larder_kv_layer_view& v = layers[layer];
         char* base = static_cast<char*>(plane ? v.v : v.k);
-        return reinterpret_cast<uint16_t*>(base + uint64_t(block) * (plane ? v.v_block_stride_bytes : v.k_block_stride_bytes) +
+        return reinterpret_cast<uint16_t*>(base +
+                                           uint64_t(block) * (plane ? v.v_block_stride_bytes : v.k_block_stride_bytes) +
                                            token * (plane ? v.v_token_stride_bytes : v.k_token_stride_bytes));
     }
     unsigned char* scale_row(uint32_t layer, int64_t slot) const {
         const larder_kv_layer_view& v = layers[layer];
-        return static_cast<unsigned char*>(v.scales) + uint64_t(slot / shape.block_tokens) * v.scale_block_stride_bytes +
+        return static_cast<unsigned char*>(v.scales) +
+               uint64_t(slot / shape.block_tokens) * v.scale_block_stride_bytes +
                uint64_t(slot % shape.block_tokens) * v.scale_token_stride_bytes;
     }
     void write_token(int64_t slot, uint64_t hash) const {
         for (uint32_t l = 0; l < shape.n_layers; ++l)
-            for (uint32_t i = 0; i < shape.scale_bytes; ++i) scale_row(l, slot)[i] = uint8_t(hash >> (8 * i % 56)) ^ uint8_t(l);
+            for (uint32_t i = 0; i < shape.scale_bytes; ++i)
+                scale_row(l, slot)[i] = uint8_t(hash >> (8 * i % 56)) ^ uint8_t(l);
         for (uint32_t l = 0; l < shape.n_layers; ++l)
             for (uint32_t p = 0; p < 2; ++p)
                 model_row(hash, l, p, 0, shape.n_kv_heads, p ? shape.v_dim : shape.k_dim,
@@ -116,7 +122,8 @@ struct Cache {
             for (uint32_t p = 0; p < 2; ++p) {
                 const uint32_t n = shape.n_kv_heads * (p ? shape.v_dim : shape.k_dim);
                 model_row(hash, l, p, 0, shape.n_kv_heads, p ? shape.v_dim : shape.k_dim, want);
-                if (std::memcmp(want, row(l, p, slot / shape.block_tokens, uint32_t(slot % shape.block_tokens)), n * 2)) return false;
+                if (std::memcmp(want, row(l, p, slot / shape.block_tokens, uint32_t(slot % shape.block_tokens)), n * 2))
+                    return false;
             }
         return true;
     }
@@ -192,7 +199,9 @@ struct Cache {
         }
         return larder_kv_commit(kv, seq, tokens.data() + done, n - done);
     }
-    void compute(larder_seq seq, const std::vector<int32_t>& tokens, uint64_t n) const { OK(try_compute(seq, tokens, n)); }
+    void compute(larder_seq seq, const std::vector<int32_t>& tokens, uint64_t n) const {
+        OK(try_compute(seq, tokens, n));
+    }
     // One whole request.
     uint64_t serve(const std::vector<int32_t>& tokens) const {
         uint64_t n = 0;
@@ -210,4 +219,4 @@ inline std::vector<int32_t> prompt(uint32_t id, uint32_t n, uint32_t shared = 0)
     return t;
 }
 
-} // namespace kvtest
+}  // namespace kvtest

@@ -1,4 +1,5 @@
-// Random K and V for tests: shapes, strided and paged memory, and data that looks like a cache (or deliberately does not).
+// Random K and V for tests: shapes, strided and paged memory, and data that looks like a cache (or deliberately does
+// not).
 #pragma once
 
 #include <cmath>
@@ -23,7 +24,8 @@ inline double gaussian(Rng& r) {
 
 // One plane as [token][head][dim] elements without gaps.
 inline std::vector<std::byte> make_plane(Rng& r, const larder_stream_shape& s, uint32_t kv, Data kind) {
-    const uint32_t width = s.n_kv_heads * (kv ? s.v_dim : s.k_dim), es = larder::dtype_bytes(kv ? s.v_dtype : s.k_dtype);
+    const uint32_t width = s.n_kv_heads * (kv ? s.v_dim : s.k_dim),
+                   es = larder::dtype_bytes(kv ? s.v_dtype : s.k_dtype);
     const larder_dtype t = kv ? s.v_dtype : s.k_dtype;
     std::vector<std::byte> out(size_t(s.n_tokens) * width * es);
     std::vector<double> mean(width), spread(width);
@@ -36,7 +38,9 @@ inline std::vector<std::byte> make_plane(Rng& r, const larder_stream_shape& s, u
         else if (kind == Data::constant)
             bits = 0x3c003c00;
         else
-            bits = t == LARDER_DTYPE_F16 ? larder::f32_to_f16(x) : t == LARDER_DTYPE_BF16 ? larder::f32_to_bf16(x) : larder::float_to_bits(x);
+            bits = t == LARDER_DTYPE_F16    ? larder::f32_to_f16(x)
+                   : t == LARDER_DTYPE_BF16 ? larder::f32_to_bf16(x)
+                                            : larder::float_to_bits(x);
         std::memcpy(out.data() + i * es, &bits, es);
     }
     return out;
@@ -45,7 +49,9 @@ inline std::vector<std::byte> make_plane(Rng& r, const larder_stream_shape& s, u
 inline float element(const std::byte* p, larder_dtype t) {
     uint32_t u = 0;
     std::memcpy(&u, p, larder::dtype_bytes(t));
-    return t == LARDER_DTYPE_F16 ? larder::f16_to_f32(uint16_t(u)) : t == LARDER_DTYPE_BF16 ? larder::bf16_to_f32(uint16_t(u)) : larder::bits_to_float(u);
+    return t == LARDER_DTYPE_F16    ? larder::f16_to_f32(uint16_t(u))
+           : t == LARDER_DTYPE_BF16 ? larder::bf16_to_f32(uint16_t(u))
+                                    : larder::bits_to_float(u);
 }
 
 // Strided or paged memory for all planes of a shape, filled with a guard pattern.
@@ -53,12 +59,14 @@ class Memory {
   public:
     static constexpr std::byte guard{0xa5};
 
-    Memory(Rng& r, const larder_stream_shape& s, uint32_t n_layers, uint32_t n_tokens, bool paged) : shape_(s), n_tokens_(n_tokens) {
+    Memory(Rng& r, const larder_stream_shape& s, uint32_t n_layers, uint32_t n_tokens, bool paged)
+        : shape_(s), n_tokens_(n_tokens) {
         planes.resize(2 * size_t(n_layers));
         store_.resize(planes.size());
         pages_.resize(planes.size());
         for (size_t i = 0; i < planes.size(); ++i) {
-            const uint32_t kv = i % 2, dim = kv ? s.v_dim : s.k_dim, es = larder::dtype_bytes(kv ? s.v_dtype : s.k_dtype);
+            const uint32_t kv = i % 2, dim = kv ? s.v_dim : s.k_dim,
+                           es = larder::dtype_bytes(kv ? s.v_dtype : s.k_dtype);
             larder_stream_plane& p = planes[i];
             p = LARDER_STREAM_PLANE_INIT;
             if (!dim) continue;
@@ -66,7 +74,8 @@ class Memory {
             p.token_stride = s.n_kv_heads * p.head_stride + r.below(30);
             p.page_offset = r.below(17);
             p.page_tokens = paged ? uint32_t(1 + r.below(n_tokens)) : n_tokens;
-            const uint64_t n_pages = (n_tokens + p.page_tokens - 1) / p.page_tokens, page = p.page_offset + p.page_tokens * p.token_stride;
+            const uint64_t n_pages = (n_tokens + p.page_tokens - 1) / p.page_tokens,
+                           page = p.page_offset + p.page_tokens * p.token_stride;
             store_[i].assign(n_pages * page, guard);
             for (uint64_t k = 0; k < n_pages; ++k) pages_[i].push_back(store_[i].data() + (n_pages - 1 - k) * page);
             if (paged)
@@ -77,11 +86,14 @@ class Memory {
     }
     std::byte* at(size_t plane, uint32_t token, uint32_t head) {
         const larder_stream_plane& p = planes[plane];
-        std::byte* t = p.pages ? static_cast<std::byte*>(p.pages[token / p.page_tokens]) + p.page_offset + token % p.page_tokens * p.token_stride
+        std::byte* t = p.pages ? static_cast<std::byte*>(p.pages[token / p.page_tokens]) + p.page_offset +
+                                     token % p.page_tokens * p.token_stride
                                : static_cast<std::byte*>(p.base) + token * p.token_stride;
         return t + head * p.head_stride;
     }
-    void fill(size_t plane, const std::vector<std::byte>& rows) { copy(plane, const_cast<std::byte*>(rows.data()), true); }
+    void fill(size_t plane, const std::vector<std::byte>& rows) {
+        copy(plane, const_cast<std::byte*>(rows.data()), true);
+    }
     std::vector<std::byte> read(size_t plane) {
         std::vector<std::byte> rows(size_t(n_tokens_) * row_bytes(plane));
         copy(plane, rows.data(), false);
@@ -103,7 +115,8 @@ class Memory {
 
   private:
     size_t row_bytes(size_t plane) const {
-        return size_t(shape_.n_kv_heads) * (plane % 2 ? shape_.v_dim : shape_.k_dim) * larder::dtype_bytes(plane % 2 ? shape_.v_dtype : shape_.k_dtype);
+        return size_t(shape_.n_kv_heads) * (plane % 2 ? shape_.v_dim : shape_.k_dim) *
+               larder::dtype_bytes(plane % 2 ? shape_.v_dtype : shape_.k_dtype);
     }
     void copy(size_t plane, std::byte* rows, bool in) {
         const size_t row = row_bytes(plane), head = row / shape_.n_kv_heads;
@@ -122,4 +135,4 @@ class Memory {
     std::vector<std::vector<void*>> pages_;
 };
 
-} // namespace kv_test
+}  // namespace kv_test

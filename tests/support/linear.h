@@ -1,8 +1,9 @@
 // Is a recorded history of a map's operations linearizable?
 //
-// Operations on different keys do not interact, so each key is a register of its own: "absent" or a value. For each key the checker looks for an order of the
-// operations that respects real time (one that returned before another began comes first) and explains every answer, trying depth first and remembering
-// which sets of finished operations with which state led nowhere (Wing and Gong 1993, with Lowe's memory).
+// Operations on different keys do not interact, so each key is a register of its own: "absent" or a value. For each key
+// the checker looks for an order of the operations that respects real time (one that returned before another began
+// comes first) and explains every answer, trying depth first and remembering which sets of finished operations with
+// which state led nowhere (Wing and Gong 1993, with Lowe's memory).
 #pragma once
 
 #include <cstdint>
@@ -41,15 +42,20 @@ class LinearChecker {
     static bool apply(const LinearOp& op, State& state) {
         const State before = state;
         switch (op.kind) {
-        case LinearOp::get: return op.done == before.has_value() && op.seen == before;
-        case LinearOp::put: state = op.argument; return op.done;
+        case LinearOp::get:
+            return op.done == before.has_value() && op.seen == before;
+        case LinearOp::put:
+            state = op.argument;
+            return op.done;
         case LinearOp::insert:
             if (!before) state = op.argument;
             return op.done == !before.has_value() && (op.done || op.seen == before);
         case LinearOp::swap:
             if (before == State(op.expected)) state = op.argument;
             return op.done == (before == State(op.expected)) && (op.done || op.seen == before);
-        case LinearOp::remove: state.reset(); return op.done == before.has_value() && op.seen == before;
+        case LinearOp::remove:
+            state.reset();
+            return op.done == before.has_value() && op.seen == before;
         }
         return false;
     }
@@ -61,7 +67,8 @@ class LinearChecker {
         for (size_t i = 0; i < ops_.size(); ++i)
             if (!(finished >> i & 1)) first_end = std::min(first_end, ops_[i].ended);
         for (size_t i = 0; i < ops_.size(); ++i) {
-            if (finished >> i & 1 || ops_[i].began > first_end) continue;  // something unfinished had ended before it began
+            if (finished >> i & 1 || ops_[i].began > first_end)
+                continue;  // something unfinished had ended before it began
             State next = state;
             if (apply(ops_[i], next) && search(finished | uint64_t(1) << i, next)) return true;
         }
@@ -76,7 +83,8 @@ inline std::string LinearChecker::text(const std::vector<LinearOp>& ops) {
     static constexpr const char* names[] = {"get", "put", "insert", "swap", "remove"};
     std::string s;
     for (const LinearOp& o : ops)
-        s += std::string(names[o.kind]) + "(" + std::to_string(o.argument) + ", " + std::to_string(o.expected) + ") = " + (o.done ? "yes " : "no ") +
-             (o.seen ? std::to_string(*o.seen) : "-") + " [" + std::to_string(o.began) + ", " + std::to_string(o.ended) + "]\n";
+        s += std::string(names[o.kind]) + "(" + std::to_string(o.argument) + ", " + std::to_string(o.expected) +
+             ") = " + (o.done ? "yes " : "no ") + (o.seen ? std::to_string(*o.seen) : "-") + " [" +
+             std::to_string(o.began) + ", " + std::to_string(o.ended) + "]\n";
     return s;
 }

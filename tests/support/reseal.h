@@ -1,4 +1,5 @@
-// Makes every checksum of a damaged stream hold again, so that tests reach what lies behind them. Written from docs/formats/stream.md alone.
+// Makes every checksum of a damaged stream hold again, so that tests reach what lies behind them. Written from
+// docs/formats/stream.md alone.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +15,9 @@ namespace stream_test {
 using larder::load_le;
 using larder::store_le;
 
-inline uint64_t align_up(uint64_t n, uint64_t a) { return (n + a - 1) / a * a; }
+inline uint64_t align_up(uint64_t n, uint64_t a) {
+    return (n + a - 1) / a * a;
+}
 
 // False when the header's numbers do not describe a stream of this length at all.
 inline bool reseal(std::vector<uint8_t>& s) {
@@ -24,11 +27,14 @@ inline bool reseal(std::vector<uint8_t>& s) {
     h[4] = 1;
     store_le<uint16_t>(h + 6, 0);
     store_le<uint64_t>(h + 8, s.size());
-    const uint64_t layers = load_le<uint16_t>(h + 16), tokens = load_le<uint32_t>(h + 20), chunk = load_le<uint32_t>(h + 36);
+    const uint64_t layers = load_le<uint16_t>(h + 16), tokens = load_le<uint32_t>(h + 20),
+                   chunk = load_le<uint32_t>(h + 36);
     if (!chunk || tokens > (1u << 24)) return false;
     const uint64_t n_extents = layers * (load_le<uint32_t>(h + 28) ? 2 : 1) * ((tokens + chunk - 1) / chunk);
-    const uint64_t profile = align_up(128 + uint64_t(load_le<uint32_t>(h + 48)), 64), profile_bytes = load_le<uint32_t>(h + 52);
-    const uint64_t index = align_up(profile + profile_bytes, 64), payload = align_up(index + 8 * n_extents, 64), end = s.size() - 32;
+    const uint64_t profile = align_up(128 + uint64_t(load_le<uint32_t>(h + 48)), 64),
+                   profile_bytes = load_le<uint32_t>(h + 52);
+    const uint64_t index = align_up(profile + profile_bytes, 64), payload = align_up(index + 8 * n_extents, 64),
+                   end = s.size() - 32;
     if (payload > end) return false;
     // A profile inside ends with a checksum of its own.
     if (profile_bytes > 8 && load_le<uint32_t>(h + profile) == 0x31504b4c)
@@ -56,4 +62,4 @@ inline bool reseal(std::vector<uint8_t>& s) {
     return true;
 }
 
-} // namespace stream_test
+}  // namespace stream_test

@@ -50,7 +50,9 @@ inline larder_key make_key(uint64_t i) {
     return k;
 }
 
-inline std::string to_string(const larder_key& k) { return std::string(reinterpret_cast<const char*>(k.bytes), 32); }
+inline std::string to_string(const larder_key& k) {
+    return std::string(reinterpret_cast<const char*>(k.bytes), 32);
+}
 inline larder_key from_string(const std::string& s) {
     larder_key k;
     std::memcpy(k.bytes, s.data(), 32);
@@ -70,7 +72,9 @@ inline std::vector<unsigned char> make_payload(uint64_t seed, size_t n_bytes) {
     return out;
 }
 
-inline larder_key layout_key() { return make_key(0x4c61796f7574); }
+inline larder_key layout_key() {
+    return make_key(0x4c61796f7574);
+}
 
 inline larder_object_meta make_meta(uint32_t tenant = 0, int quality = LARDER_QUALITY_EXACT) {
     larder_object_meta m = LARDER_OBJECT_META_INIT;
@@ -88,8 +92,8 @@ inline larder_object_want make_want(uint32_t tenant = 0, int quality = LARDER_QU
     return w;
 }
 
-inline larder_status put_one(larder_store* s, const larder_key& key, const larder_object_meta& meta, const std::vector<unsigned char>& bytes,
-                             uint32_t flags = 0) {
+inline larder_status put_one(larder_store* s, const larder_key& key, const larder_object_meta& meta,
+                             const std::vector<unsigned char>& bytes, uint32_t flags = 0) {
     larder_store_put_item item = LARDER_STORE_PUT_ITEM_INIT;
     item.flags = flags;
     item.key = key;
@@ -102,8 +106,8 @@ inline larder_status put_one(larder_store* s, const larder_key& key, const larde
 }
 
 // The whole object. The buffer is cut to what came.
-inline larder_status get_one(larder_store* s, const larder_key& key, const larder_object_want& want, std::vector<unsigned char>& out,
-                             size_t capacity = 1 << 20, uint32_t* tier = nullptr) {
+inline larder_status get_one(larder_store* s, const larder_key& key, const larder_object_want& want,
+                             std::vector<unsigned char>& out, size_t capacity = 1 << 20, uint32_t* tier = nullptr) {
     out.assign(capacity, 0);
     larder_store_get_item item = LARDER_STORE_GET_ITEM_INIT;
     item.key = key;

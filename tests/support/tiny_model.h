@@ -10,8 +10,7 @@
 #include "engine/model.h"
 
 struct TinyModel {
-    int32_t dim = 40, hidden = 72, layers = 2, heads = 6, kv_heads = 2, head_dim = 10, vocab = 67,
-            context = 200;
+    int32_t dim = 40, hidden = 72, layers = 2, heads = 6, kv_heads = 2, head_dim = 10, vocab = 67, context = 200;
     int32_t experts = 0, topk = 0, theta = 10000;
     bool checksum = true;
 
@@ -24,8 +23,7 @@ struct TinyModel {
         const auto halves = [&](int32_t n_out, int32_t n_in) {
             for (int64_t i = 0; i < int64_t(n_out) * n_in; ++i) {
                 seed = seed * 6364136223846793005u + 1442695040888963407u;
-                const uint16_t h =
-                    engine::float_to_half((float(seed >> 40) * 0x1p-24f - 0.5f) * 0.8f);
+                const uint16_t h = engine::float_to_half((float(seed >> 40) * 0x1p-24f - 0.5f) * 0.8f);
                 put(&h, 2);
             }
         };
@@ -34,8 +32,7 @@ struct TinyModel {
             for (int32_t i = 0; i < n; ++i) put(&one, 4);
         };
         put("KVLM0001", 8);
-        for (int32_t x :
-             {dim, hidden, layers, heads, kv_heads, head_dim, vocab, context, experts, topk, theta})
+        for (int32_t x : {dim, hidden, layers, heads, kv_heads, head_dim, vocab, context, experts, topk, theta})
             put(&x, 4);
         halves(vocab, dim);
         for (int32_t l = 0; l < layers; ++l) {

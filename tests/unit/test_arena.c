@@ -93,13 +93,13 @@ static void bad_options_name_the_field(void** state) {
     larder_arena* a = NULL;
     larder_status s = larder_arena_create(context, layout, &o, &a);
     assert_true(s == LARDER_E_NOMEM || s == LARDER_E_RANGE);
-#define BAD(change, status, field)                                                                 \
-    do {                                                                                           \
-        o = init;                                                                                  \
-        o.n_blocks = &ten;                                                                         \
-        o.n_block_counts = 1;                                                                      \
-        change;                                                                                    \
-        expect_bad(layout, &o, status, field);                                                     \
+#define BAD(change, status, field)                                                                                     \
+    do {                                                                                                               \
+        o = init;                                                                                                      \
+        o.n_blocks = &ten;                                                                                             \
+        o.n_block_counts = 1;                                                                                          \
+        change;                                                                                                        \
+        expect_bad(layout, &o, status, field);                                                                         \
     } while (0)
     BAD(o.n_block_counts = 2, LARDER_E_INVALID, "n_block_counts");
     BAD(o.n_blocks = NULL, LARDER_E_INVALID, "n_blocks");
@@ -125,9 +125,11 @@ static void bad_options_name_the_field(void** state) {
     BAD(o.granule_bytes = 1, LARDER_E_RANGE, "granule_bytes");
     BAD(o.mode = LARDER_ARENA_CONTIGUOUS, LARDER_E_INVALID, "n_blocks");
     BAD(o.struct_size = 4, LARDER_E_INVALID, "struct_size");
-    BAD((o.mode = LARDER_ARENA_CONTIGUOUS, o.n_blocks = NULL, o.n_block_counts = 0, o.budget_bytes = 1 << 20), LARDER_E_NOSPACE, "budget_bytes");
-    BAD((o.mode = LARDER_ARENA_CONTIGUOUS, o.n_blocks = NULL, o.n_block_counts = 0, o.budget_bytes = 1 << 30, o.max_seq_tokens = (uint64_t)1 << 40), LARDER_E_RANGE,
-        "max_seq_tokens");
+    BAD((o.mode = LARDER_ARENA_CONTIGUOUS, o.n_blocks = NULL, o.n_block_counts = 0, o.budget_bytes = 1 << 20),
+        LARDER_E_NOSPACE, "budget_bytes");
+    BAD((o.mode = LARDER_ARENA_CONTIGUOUS, o.n_blocks = NULL, o.n_block_counts = 0, o.budget_bytes = 1 << 30,
+         o.max_seq_tokens = (uint64_t)1 << 40),
+        LARDER_E_RANGE, "max_seq_tokens");
     o = init;
     assert_int_equal(larder_arena_create(NULL, layout, &o, &a), LARDER_E_INVALID);
     assert_int_equal(larder_arena_create(context, NULL, &o, &a), LARDER_E_INVALID);
@@ -177,7 +179,8 @@ static void blocks_have_references_and_generations(void** state) {
     assert_int_equal(more >> 32, b[0] >> 32);
     assert_int_equal(larder_arena_block_query(a, more, &st), LARDER_OK);
     assert_int_equal(st.sealed, 0);
-    const larder_block foreign[] = {0, UINT64_MAX, (larder_block)2 << 60, b[1] ^ ((larder_block)1 << 60), b[1] + ((larder_block)7 << 32)};
+    const larder_block foreign[] = {0, UINT64_MAX, (larder_block)2 << 60, b[1] ^ ((larder_block)1 << 60),
+                                    b[1] + ((larder_block)7 << 32)};
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; ++i) {
         assert_int_equal(larder_arena_ref(a, &foreign[i], 1), LARDER_E_STALE);
         assert_int_equal(larder_arena_unref(a, &foreign[i], 1), LARDER_E_STALE);
@@ -246,7 +249,8 @@ static void sequences_grow_fork_and_copy(void** state) {
     larder_seq s, f[2];
     assert_int_equal(larder_arena_seq_create(a, &s), LARDER_OK);
     uint32_t n_copies = 99;
-    assert_int_equal(larder_arena_seq_append(a, s, 10, NULL, 0, &n_copies), LARDER_OK); /* 3 blocks, the last with 2 tokens */
+    assert_int_equal(larder_arena_seq_append(a, s, 10, NULL, 0, &n_copies),
+                     LARDER_OK); /* 3 blocks, the last with 2 tokens */
     assert_int_equal(n_copies, 0);
     larder_block b[3];
     assert_int_equal(larder_arena_seq_blocks(a, s, 0, 0, 3, b), LARDER_OK);
@@ -406,13 +410,15 @@ static void tables_are_exported(void** state) {
     larder_arena_layer v = LARDER_ARENA_LAYER_INIT;
     assert_int_equal(larder_arena_layer_view(a, 0, 1, &v), LARDER_OK);
     assert_ptr_equal(pointers[3][3], v.v_base);
-    assert_int_equal(larder_arena_block_pointers(a, 0, 1, LARDER_PLANE_SCALE, s, 3, 4, &pointers[0][0], 4), LARDER_E_RANGE);
+    assert_int_equal(larder_arena_block_pointers(a, 0, 1, LARDER_PLANE_SCALE, s, 3, 4, &pointers[0][0], 4),
+                     LARDER_E_RANGE);
 
     const larder_arena_range r[2] = {{s[0], 3, 3}, {s[2], 0, 2}};
     int64_t slots[7];
     assert_int_equal(larder_arena_slot_mapping(a, 0, r, 2, slots, 8, 7, &n), LARDER_OK);
     assert_int_equal(n, 5);
-    const int64_t want[7] = {table[0][0] * 4 + 3, table[0][1] * 4, table[0][1] * 4 + 1, table[2][0] * 4, table[2][0] * 4 + 1, -1, -1};
+    const int64_t want[7] = {
+        table[0][0] * 4 + 3, table[0][1] * 4, table[0][1] * 4 + 1, table[2][0] * 4, table[2][0] * 4 + 1, -1, -1};
     assert_memory_equal(slots, want, sizeof want);
     int32_t narrow[5];
     assert_int_equal(larder_arena_slot_mapping(a, 0, r, 2, narrow, 4, 5, &n), LARDER_OK);
@@ -676,12 +682,12 @@ static void imported_tensors_are_used_in_place(void** state) {
     assert_int_equal(larder_arena_verify(a), LARDER_OK);
     larder_arena_destroy(a);
 
-#define BAD_IMPORT(change, undo, status, field)                                                    \
-    do {                                                                                           \
-        change;                                                                                    \
-        assert_int_equal(larder_arena_import(context, layout, &o, &i, &a), status);                \
-        assert_string_equal(last_field(), field);                                                  \
-        undo;                                                                                      \
+#define BAD_IMPORT(change, undo, status, field)                                                                        \
+    do {                                                                                                               \
+        change;                                                                                                        \
+        assert_int_equal(larder_arena_import(context, layout, &o, &i, &a), status);                                    \
+        assert_string_equal(last_field(), field);                                                                      \
+        undo;                                                                                                          \
     } while (0)
     BAD_IMPORT(i.n_tensors = 5, i.n_tensors = 6, LARDER_E_INVALID, "tensors");
     BAD_IMPORT(t[1].base = NULL, t[1].base = memory + PLANE, LARDER_E_INVALID, "tensors.base");

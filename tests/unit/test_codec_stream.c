@@ -12,7 +12,7 @@ static larder_context* ctx;
 static uint16_t plane_data[2 * LAYERS][TOKENS * WIDTH];
 
 /* The first tokens, as attention sinks, and the last. */
-static const float saliency[TOKENS] = { 9, 3, 2, 1, 1, 1, 1, 1, 1, 1, 0.5f, 0.5f, 1, 1, -1, -0.0f, 0, 2, 3, 4, 5 };
+static const float saliency[TOKENS] = {9, 3, 2, 1, 1, 1, 1, 1, 1, 1, 0.5f, 0.5f, 1, 1, -1, -0.0f, 0, 2, 3, 4, 5};
 
 static int setup(void** state) {
     (void)state;
@@ -73,7 +73,7 @@ static larder_span encode(const char* chain) {
     assert_int_equal(larder_stream_encode(codec, &src, out, bound, NULL, 0, &n), LARDER_OK);
     assert_int_equal(larder_stream_encode(codec, &src, out, bound - 1, NULL, 0, &n), LARDER_E_BUFFER_TOO_SMALL);
     larder_codec_close(codec);
-    larder_span s = { out, n };
+    larder_span s = {out, n};
     return s;
 }
 
@@ -130,7 +130,8 @@ static void a_stream_says_what_it_is(void** state) {
 }
 
 static int is_stored_data_error(larder_status st) {
-    return st == LARDER_E_CORRUPT || st == LARDER_E_FORMAT || st == LARDER_E_VERSION || st == LARDER_E_IDENTITY || st == LARDER_E_TRUNCATED;
+    return st == LARDER_E_CORRUPT || st == LARDER_E_FORMAT || st == LARDER_E_VERSION || st == LARDER_E_IDENTITY ||
+           st == LARDER_E_TRUNCATED;
 }
 
 /* Every byte, every bit: an error from verify and from decode. */
@@ -144,7 +145,8 @@ static void a_flipped_bit_is_an_error(void** state) {
         for (uint64_t i = 0; i < s.n_bytes; ++i) {
             const unsigned char flip = (unsigned char)(1u << (i % 8));
             bytes[i] ^= flip;
-            if (!is_stored_data_error(larder_stream_verify(s, NULL, NULL)) || (i % 7 == 0 && !is_stored_data_error(decode(s, to)))) {
+            if (!is_stored_data_error(larder_stream_verify(s, NULL, NULL)) ||
+                (i % 7 == 0 && !is_stored_data_error(decode(s, to)))) {
                 print_error("%s: byte %llu\n", name, (unsigned long long)i);
                 assert_true(0);
             }
@@ -164,7 +166,7 @@ static void a_cut_stream_is_truncated(void** state) {
         for (uint64_t n = 0; n < s.n_bytes; ++n) {
             void* cut = malloc(n ? n : 1);
             memcpy(cut, s.data, n);
-            larder_span c = { cut, n };
+            larder_span c = {cut, n};
             assert_int_equal(larder_stream_verify(c, NULL, NULL), LARDER_E_TRUNCATED);
             if (n % 61 == 0) assert_int_equal(decode(c, to), LARDER_E_TRUNCATED);
             free(cut);
@@ -177,7 +179,7 @@ static void lossless_is_exact_for_every_pattern(void** state) {
     (void)state;
     static uint16_t saved[2 * LAYERS][TOKENS * WIDTH], to[2 * LAYERS][TOKENS * WIDTH];
     memcpy(saved, plane_data, sizeof saved);
-    static const uint16_t odd[] = { 0x0000, 0x8000, 0x7c00, 0xfc00, 0x7e01, 0xfe00, 0x0001, 0x83ff, 0x7bff };
+    static const uint16_t odd[] = {0x0000, 0x8000, 0x7c00, 0xfc00, 0x7e01, 0xfe00, 0x0001, 0x83ff, 0x7bff};
     for (int p = 0; p < 2 * LAYERS; ++p)
         for (int i = 0; i < TOKENS * WIDTH; i += 5) plane_data[p][i] = odd[(i / 5) % 9];
     larder_span s = encode("lossless");
@@ -191,13 +193,27 @@ static void bad_arguments_have_their_status(void** state) {
     (void)state;
     larder_codec* codec = NULL;
     larder_codec_options o = LARDER_CODEC_OPTIONS_INIT;
-    static const struct { const char* chain; larder_status status; } bad[] = {
-        { "nonsense", LARDER_E_NOT_FOUND }, { "int4 colour=red", LARDER_E_NOT_FOUND }, { "int4 group", LARDER_E_NOT_FOUND }, { "int4 group=x", LARDER_E_INVALID },
-        { "int4 group=99999", LARDER_E_RANGE }, { "affine bits=0", LARDER_E_RANGE }, { "int4 kaxis=channel group=33", LARDER_E_INVALID },
-        { "", LARDER_E_INVALID }, { "lossless entropy=magic", LARDER_E_NOT_FOUND }, { "int4 entropy=zstd", LARDER_E_INVALID }, { "step entropy=rans", LARDER_E_MISSING_PROFILE },
-        { "int4 sort=1", LARDER_E_INVALID }, { "fp8 sort=1", LARDER_E_INVALID }, { "zipcache salient_bits=5", LARDER_E_INVALID }, { "zipcache bits=1", LARDER_E_RANGE },
-        { "zipcache entropy=rans", LARDER_E_INVALID }, { "zipcache salient=101", LARDER_E_RANGE }, { "int4 salient=60", LARDER_E_INVALID }
-    };
+    static const struct {
+        const char* chain;
+        larder_status status;
+    } bad[] = {{"nonsense", LARDER_E_NOT_FOUND},
+               {"int4 colour=red", LARDER_E_NOT_FOUND},
+               {"int4 group", LARDER_E_NOT_FOUND},
+               {"int4 group=x", LARDER_E_INVALID},
+               {"int4 group=99999", LARDER_E_RANGE},
+               {"affine bits=0", LARDER_E_RANGE},
+               {"int4 kaxis=channel group=33", LARDER_E_INVALID},
+               {"", LARDER_E_INVALID},
+               {"lossless entropy=magic", LARDER_E_NOT_FOUND},
+               {"int4 entropy=zstd", LARDER_E_INVALID},
+               {"step entropy=rans", LARDER_E_MISSING_PROFILE},
+               {"int4 sort=1", LARDER_E_INVALID},
+               {"fp8 sort=1", LARDER_E_INVALID},
+               {"zipcache salient_bits=5", LARDER_E_INVALID},
+               {"zipcache bits=1", LARDER_E_RANGE},
+               {"zipcache entropy=rans", LARDER_E_INVALID},
+               {"zipcache salient=101", LARDER_E_RANGE},
+               {"int4 salient=60", LARDER_E_INVALID}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
         o.chain = bad[i].chain;
         if (larder_codec_open(ctx, &o, &codec) != bad[i].status) print_error("chain \"%s\"\n", bad[i].chain);
@@ -223,14 +239,14 @@ static void bad_arguments_have_their_status(void** state) {
     assert_int_equal(larder_codec_sizes(codec, &s, &bound, NULL), LARDER_E_INVALID);
     larder_codec_close(codec);
     larder_codec_close(NULL);
-    larder_span empty = { "x", 0 }, foreign = { "this is not a stream at all", 27 };
+    larder_span empty = {"x", 0}, foreign = {"this is not a stream at all", 27};
     larder_stream_info info = LARDER_STREAM_INFO_INIT;
     assert_int_equal(larder_stream_inspect(empty, &info), LARDER_E_TRUNCATED);
     assert_int_equal(larder_stream_inspect(foreign, &info), LARDER_E_FORMAT);
     larder_span stream = encode("lossless");
     larder_stream_target t = LARDER_STREAM_TARGET_INIT;
     assert_int_equal(larder_stream_decode(ctx, stream, &t), LARDER_E_INVALID);
-    larder_stream_plane planes[2 * LAYERS] = { LARDER_STREAM_PLANE_INIT };
+    larder_stream_plane planes[2 * LAYERS] = {LARDER_STREAM_PLANE_INIT};
     t.planes = planes;
     t.first_token = TOKENS;
     assert_int_equal(larder_stream_decode(ctx, stream, &t), LARDER_E_RANGE);
@@ -253,10 +269,10 @@ static void missing_saliency_is_refused(void** state) {
     assert_int_equal(larder_codec_sizes(codec, &src.shape, &bound, NULL), LARDER_OK);
     void* out = malloc(bound);
     assert_int_equal(larder_stream_encode(codec, &src, out, bound, NULL, 0, &n), LARDER_E_INVALID);
-    float odd[TOKENS] = { 0 };
+    float odd[TOKENS] = {0};
     src.saliency = odd;
     assert_int_equal(larder_stream_encode(codec, &src, out, bound, NULL, 0, &n), LARDER_OK);
-    const uint32_t bad[] = { 0x7f800000u, 0xff800000u, 0x7fc00000u };
+    const uint32_t bad[] = {0x7f800000u, 0xff800000u, 0x7fc00000u};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
         memcpy(&odd[TOKENS - 1], &bad[i], sizeof bad[i]);
         assert_int_equal(larder_stream_encode(codec, &src, out, bound, NULL, 0, &n), LARDER_E_INVALID);
@@ -271,8 +287,8 @@ static void missing_saliency_is_refused(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(presets_are_listed_and_open), cmocka_unit_test(a_stream_says_what_it_is),
-        cmocka_unit_test(a_flipped_bit_is_an_error), cmocka_unit_test(a_cut_stream_is_truncated),
+        cmocka_unit_test(presets_are_listed_and_open),         cmocka_unit_test(a_stream_says_what_it_is),
+        cmocka_unit_test(a_flipped_bit_is_an_error),           cmocka_unit_test(a_cut_stream_is_truncated),
         cmocka_unit_test(lossless_is_exact_for_every_pattern), cmocka_unit_test(bad_arguments_have_their_status),
         cmocka_unit_test(missing_saliency_is_refused),
     };

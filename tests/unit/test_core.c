@@ -16,7 +16,9 @@ static larder_error_info last(void) {
     return e;
 }
 
-static void assert_field(const char* field) { assert_string_equal(last().field, field); }
+static void assert_field(const char* field) {
+    assert_string_equal(last().field, field);
+}
 
 /* --- status ------------------------------------------------------------------------------------------- */
 
@@ -139,7 +141,9 @@ static void counted_log(void* ctx, larder_log_level level, const char* line) {
     ++c->n_log;
     snprintf(c->line, sizeof c->line, "%s", line);
 }
-static void counted_drop(void* ctx) { ++((struct counted*)ctx)->n_drop; }
+static void counted_drop(void* ctx) {
+    ++((struct counted*)ctx)->n_drop;
+}
 
 static void allocator_and_log_are_used_and_given_back(void** state) {
     (void)state;
@@ -344,12 +348,12 @@ static larder_status try_layout(larder_key* identity) {
     return s;
 }
 
-#define REJECTED(change, status, name)                                                             \
-    do {                                                                                           \
-        fresh();                                                                                   \
-        change;                                                                                    \
-        assert_int_equal(try_layout(NULL), status);                                                \
-        assert_field(name);                                                                        \
+#define REJECTED(change, status, name)                                                                                 \
+    do {                                                                                                               \
+        fresh();                                                                                                       \
+        change;                                                                                                        \
+        assert_int_equal(try_layout(NULL), status);                                                                    \
+        assert_field(name);                                                                                            \
     } while (0)
 
 static void layout_errors_name_the_field(void** state) {
@@ -380,9 +384,11 @@ static void layout_errors_name_the_field(void** state) {
     REJECTED(group.scale_bytes = 70000, LARDER_E_RANGE, "groups.scale_bytes");
     REJECTED(group.kind = LARDER_GROUP_WINDOW, LARDER_E_RANGE, "groups.window");
     REJECTED(group.kind = LARDER_GROUP_LATENT, LARDER_E_INVALID, "groups.v_dim");
-    REJECTED((group.kind = LARDER_GROUP_LATENT, group.v_dim = 0, group.shard = LARDER_SHARD_SPLIT), LARDER_E_INVALID, "groups.shard");
+    REJECTED((group.kind = LARDER_GROUP_LATENT, group.v_dim = 0, group.shard = LARDER_SHARD_SPLIT), LARDER_E_INVALID,
+             "groups.shard");
     REJECTED((group.kind = LARDER_GROUP_RECURRENT, group.v_dim = 0), LARDER_E_RANGE, "groups.state_bytes");
-    REJECTED((group.kind = LARDER_GROUP_RECURRENT, group.v_dim = 0, group.state_bytes = 8), LARDER_E_RANGE, "groups.checkpoint_tokens");
+    REJECTED((group.kind = LARDER_GROUP_RECURRENT, group.v_dim = 0, group.state_bytes = 8), LARDER_E_RANGE,
+             "groups.checkpoint_tokens");
     REJECTED(group.hit_rule = 3, LARDER_E_RANGE, "groups.hit_rule");
     REJECTED(group.shard = 3, LARDER_E_RANGE, "groups.shard");
     REJECTED(group.role = 3, LARDER_E_RANGE, "groups.role");
@@ -423,10 +429,10 @@ static void layout_sizes_and_identity(void** state) {
     options.rope_base = 10000;
     assert_int_equal(try_layout(&b), LARDER_OK);
     assert_memory_equal(&a, &b, sizeof a);
-#define DIFFERS(change)                                                                            \
-    fresh();                                                                                       \
-    change;                                                                                        \
-    assert_int_equal(try_layout(&b), LARDER_OK);                                                   \
+#define DIFFERS(change)                                                                                                \
+    fresh();                                                                                                           \
+    change;                                                                                                            \
+    assert_int_equal(try_layout(&b), LARDER_OK);                                                                       \
     assert_memory_not_equal(&a, &b, sizeof a)
     DIFFERS(group.block_tokens = 32);
     DIFFERS(group.n_kv_heads = 4);

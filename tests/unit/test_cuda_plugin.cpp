@@ -118,10 +118,10 @@ void gathers_on_a_gpu(void**) {
     d.free(p, pool.size()), d.free(q, want.size()), d.free(t, 4 * n);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(exports_one_symbol_and_needs_no_driver), cmocka_unit_test(answers_with_or_without_a_gpu),
-                                cmocka_unit_test(gathers_on_a_gpu)};
+    const CMUnitTest tests[] = {cmocka_unit_test(exports_one_symbol_and_needs_no_driver),
+                                cmocka_unit_test(answers_with_or_without_a_gpu), cmocka_unit_test(gathers_on_a_gpu)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -22,14 +22,12 @@ namespace {
 
 std::vector<int32_t> some_tokens(size_t n, uint32_t vocab, uint32_t seed) {
     std::vector<int32_t> tokens;
-    for (size_t i = 0; i < n; ++i)
-        tokens.push_back(int32_t((seed = seed * 1664525u + 1013904223u) % vocab));
+    for (size_t i = 0; i < n; ++i) tokens.push_back(int32_t((seed = seed * 1664525u + 1013904223u) % vocab));
     return tokens;
 }
 
 // Logits of every position, computed `chunk` tokens at a time.
-std::vector<float> logits_of(Decoder& d, const KvView& kv, std::span<const int32_t> tokens,
-                             size_t chunk) {
+std::vector<float> logits_of(Decoder& d, const KvView& kv, std::span<const int32_t> tokens, size_t chunk) {
     std::vector<float> all;
     for (size_t p = 0; p < tokens.size(); p += chunk) {
         const Slice s{tokens.subspan(p, std::min(chunk, tokens.size() - p)), uint32_t(p), &kv};
@@ -72,13 +70,13 @@ void bits_do_not_depend_on_paging(void**) {
     constexpr uint32_t block_tokens = 16, n_blocks = 32;
     const size_t row = m.shape.kv_width() * 2;
     std::vector<std::byte> arena(n_blocks * m.shape.n_layers * block_tokens * row * 2,
-                                 std::byte{0xff}); // NaN everywhere
+                                 std::byte{0xff});  // NaN everywhere
     std::vector<int32_t> table;
     for (int32_t i = 0; i < 13; ++i) table.push_back((i * 19 + 3) % int32_t(n_blocks));
     KvView v;
     for (size_t l = 0; l < m.shape.n_layers; ++l)
-        v.layers.push_back({arena.data() + 2 * l * block_tokens * row,
-                            arena.data() + (2 * l + 1) * block_tokens * row});
+        v.layers.push_back(
+            {arena.data() + 2 * l * block_tokens * row, arena.data() + (2 * l + 1) * block_tokens * row});
     v.k_block_stride = v.v_block_stride = m.shape.n_layers * 2 * block_tokens * row;
     v.k_token_stride = v.v_token_stride = row;
     v.block_tokens = block_tokens;
@@ -100,8 +98,7 @@ void bits_do_not_depend_on_the_batch(void**) {
         want.insert(want.end(), rows.end() - m.shape.vocab, rows.end());
     }
     PrivateKv a(m.shape), b(m.shape), c(m.shape);
-    const Slice slices[n] = {
-        {tokens[0], 0, &a.view()}, {tokens[1], 0, &b.view()}, {tokens[2], 0, &c.view()}};
+    const Slice slices[n] = {{tokens[0], 0, &a.view()}, {tokens[1], 0, &b.view()}, {tokens[2], 0, &c.view()}};
     assert_true(same_bits(d.step(slices), want));
 }
 
@@ -117,12 +114,10 @@ void conversions_agree_on_every_half(void**) {
             const float f = half_to_float(all[i]);
             assert_memory_equal(&wide[i], &f, 4);
         }
-        for (float shift :
-             {1.0f, 1.00049f, 0.99951f, 1.0004883f}) { // exact, and both sides of a tie
+        for (float shift : {1.0f, 1.00049f, 0.99951f, 1.0004883f}) {  // exact, and both sides of a tie
             for (size_t i = 0; i < all.size(); ++i) near[i] = wide[i] * shift;
             k->to_half(near.data(), back.data(), back.size());
-            for (size_t i = 0; i < all.size(); ++i)
-                assert_int_equal(back[i], float_to_half(near[i]));
+            for (size_t i = 0; i < all.size(); ++i) assert_int_equal(back[i], float_to_half(near[i]));
         }
     }
     assert_int_equal(float_to_half(65519.99f), 0x7bff);
@@ -168,7 +163,7 @@ void what_is_not_a_model_is_refused(void**) {
         assert_true(why.find("the-file") == 0);
     }
     for (size_t i = 0; i < good.size();
-         i += i < 60 ? 1 : 101) { // any one damaged byte: the checksum, or the header, speaks up
+         i += i < 60 ? 1 : 101) {  // any one damaged byte: the checksum, or the header, speaks up
         auto bad = good;
         bad[i] ^= std::byte{0x10};
         assert_true(!refusal(bad).empty());
@@ -176,8 +171,7 @@ void what_is_not_a_model_is_refused(void**) {
     auto longer = good;
     longer.push_back(std::byte{0});
     assert_true(refusal(longer).find("too long") != std::string::npos);
-    assert_true(refusal(std::span(good).first(good.size() / 2)).find("truncated") !=
-                std::string::npos);
+    assert_true(refusal(std::span(good).first(good.size() / 2)).find("truncated") != std::string::npos);
     std::vector<std::byte> text(4096, std::byte{'a'}), zeros(4096, std::byte{0});
     assert_true(refusal(text).find("not a model file") != std::string::npos);
     assert_true(refusal(zeros).find("not a model file") != std::string::npos);
@@ -204,9 +198,7 @@ void absurd_dimensions_are_named(void**) {
     assert_true(says(why([](TinyModel& t) { t.vocab = 1 << 30; }), "vocab"));
     assert_true(says(why([](TinyModel& t) { t.experts = 8; }), "experts"));
     assert_true(says(why([](TinyModel& t) { t.theta = 0; }), "theta"));
-    assert_true(says(why([](TinyModel& t) {
-                         t.dim = 16384, t.hidden = 65536, t.layers = 256, t.vocab = 1 << 20;
-                     }),
+    assert_true(says(why([](TinyModel& t) { t.dim = 16384, t.hidden = 65536, t.layers = 256, t.vocab = 1 << 20; }),
                      "truncated"));
 }
 
@@ -244,14 +236,13 @@ void a_tokenizer_round_trips_and_bad_ones_are_refused(void**) {
 std::vector<int32_t> read_tokens(const std::string& path) {
     const auto raw = read_file(path);
     std::vector<int32_t> tokens;
-    for (size_t i = 0; i + 1 < raw.size(); i += 2)
-        tokens.push_back(int32_t(raw[i]) | int32_t(raw[i + 1]) << 8);
+    for (size_t i = 0; i + 1 < raw.size(); i += 2) tokens.push_back(int32_t(raw[i]) | int32_t(raw[i + 1]) << 8);
     return tokens;
 }
 
 // Against logits of a float reference whose cache is float too; ours is fp16.
-void compare(const std::string& data, const char* weights, const char* text, double nll_want,
-             double nll_within, double logits_within) {
+void compare(const std::string& data, const char* weights, const char* text, double nll_want, double nll_within,
+             double logits_within) {
     const Model m = load_model(data + "/weights/" + weights);
     const auto tokens = read_tokens(data + "/kv/" + text + ".tokens.u16");
     Decoder d(m);
@@ -259,8 +250,7 @@ void compare(const std::string& data, const char* weights, const char* text, dou
     const auto got = logits_of(d, kv.view(), tokens, 128);
     const size_t vocab = m.shape.vocab;
     double sum = 0;
-    for (size_t i = 0; i + 1 < tokens.size(); ++i)
-        sum += nll(std::span(got).subspan(i * vocab, vocab), tokens[i + 1]);
+    for (size_t i = 0; i + 1 < tokens.size(); ++i) sum += nll(std::span(got).subspan(i * vocab, vocab), tokens[i + 1]);
     const double mean = sum / double(tokens.size() - 1);
     if (nll_want > 0) assert_true(std::fabs(mean - nll_want) < nll_within);
     const auto raw = read_file(data + "/kv/" + text + ".logits_last64.f32");
@@ -268,11 +258,9 @@ void compare(const std::string& data, const char* weights, const char* text, dou
     std::memcpy(want.data(), raw.data(), raw.size());
     const size_t skip = got.size() - want.size();
     double worst = 0;
-    for (size_t i = 0; i < want.size(); ++i)
-        worst = std::max(worst, double(std::fabs(want[i] - got[skip + i])));
+    for (size_t i = 0; i < want.size(); ++i) worst = std::max(worst, double(std::fabs(want[i] - got[skip + i])));
     assert_true(worst < logits_within);
-    std::printf("%s: nll %.6f, largest logit difference from the float reference %.4f\n", weights,
-                mean, worst);
+    std::printf("%s: nll %.6f, largest logit difference from the float reference %.4f\n", weights, mean, worst);
 }
 
 // Where the reference data is; empty when it is not there.
@@ -284,7 +272,7 @@ std::string reference_data() {
 }
 
 void agrees_with_the_reference(void**) {
-    if (reference_data().empty()) { // nothing to destroy here: skip() jumps out
+    if (reference_data().empty()) {  // nothing to destroy here: skip() jumps out
         std::printf("skipped: no reference data\n");
         skip();
     }
@@ -296,7 +284,7 @@ void agrees_with_the_reference(void**) {
     assert_string_equal(t->decode(t->encode(text)).c_str(), (" " + text).c_str());
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {

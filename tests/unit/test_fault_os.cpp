@@ -122,10 +122,11 @@ void the_allocator_sees_everything(void**) {
     assert_int_equal(memory.n_mismatches(), 2);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(each_class_fails_on_its_own), cmocka_unit_test(a_failed_write_may_have_written_in_part),
+    const CMUnitTest tests[] = {cmocka_unit_test(each_class_fails_on_its_own),
+                                cmocka_unit_test(a_failed_write_may_have_written_in_part),
                                 cmocka_unit_test(sockets_fail_too), cmocka_unit_test(the_allocator_sees_everything)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -143,18 +143,21 @@ static void widths_and_orders(void** state) {
         for (uint32_t j = 0; j < 300; ++j) {
             const uint32_t number = j * 7 % 300;
             memset(raw, 0, sizeof raw);
-            const uint32_t low = order == LARDER_INDEX_ORDER_BYTES ? kb - 1 : 0, high = order == LARDER_INDEX_ORDER_BYTES ? kb - 2 : 1;
+            const uint32_t low = order == LARDER_INDEX_ORDER_BYTES ? kb - 1 : 0,
+                           high = order == LARDER_INDEX_ORDER_BYTES ? kb - 2 : 1;
             raw[1 + low] = (unsigned char)number;
             raw[1 + high] = (unsigned char)(number >> 8);
             memset(value, (int)(number & 0xff), sizeof value);
             assert_int_equal(larder_index_put(index, raw + 1, value + 1), LARDER_OK);
         }
         uint64_t n = 0;
-        assert_int_equal(larder_index_scan(index, LARDER_INDEX_AT_LEAST, NULL, keys + 1, values + 1, 300, &n), LARDER_OK);
+        assert_int_equal(larder_index_scan(index, LARDER_INDEX_AT_LEAST, NULL, keys + 1, values + 1, 300, &n),
+                         LARDER_OK);
         assert_int_equal(n, 300);
         for (uint32_t j = 0; j < 300; ++j) {
             const unsigned char* k = keys + 1 + j * kb;
-            const uint32_t number = order == LARDER_INDEX_ORDER_BYTES ? (uint32_t)k[kb - 2] << 8 | k[kb - 1] : (uint32_t)k[1] << 8 | k[0];
+            const uint32_t number =
+                order == LARDER_INDEX_ORDER_BYTES ? (uint32_t)k[kb - 2] << 8 | k[kb - 1] : (uint32_t)k[1] << 8 | k[0];
             assert_int_equal(number, j);
             assert_int_equal(values[1 + j * vb + vb - 1], j & 0xff);
         }
@@ -175,9 +178,10 @@ static void order(void** state) {
         uint64_t key;
         int64_t want;
     } rows[] = {
-        {LARDER_INDEX_AT_LEAST, 0, 10},  {LARDER_INDEX_AT_LEAST, 10, 10},     {LARDER_INDEX_AT_LEAST, 11, 20},  {LARDER_INDEX_AT_LEAST, 1001, -1},
-        {LARDER_INDEX_ABOVE, 10, 20},    {LARDER_INDEX_ABOVE, 9, 10},         {LARDER_INDEX_ABOVE, 1000, -1},   {LARDER_INDEX_AT_MOST, 10, 10},
-        {LARDER_INDEX_AT_MOST, 9, -1},   {LARDER_INDEX_AT_MOST, UINT64_MAX, 1000}, {LARDER_INDEX_BELOW, 20, 10}, {LARDER_INDEX_BELOW, 10, -1},
+        {LARDER_INDEX_AT_LEAST, 0, 10},           {LARDER_INDEX_AT_LEAST, 10, 10}, {LARDER_INDEX_AT_LEAST, 11, 20},
+        {LARDER_INDEX_AT_LEAST, 1001, -1},        {LARDER_INDEX_ABOVE, 10, 20},    {LARDER_INDEX_ABOVE, 9, 10},
+        {LARDER_INDEX_ABOVE, 1000, -1},           {LARDER_INDEX_AT_MOST, 10, 10},  {LARDER_INDEX_AT_MOST, 9, -1},
+        {LARDER_INDEX_AT_MOST, UINT64_MAX, 1000}, {LARDER_INDEX_BELOW, 20, 10},    {LARDER_INDEX_BELOW, 10, -1},
         {LARDER_INDEX_BELOW, 5000, 1000},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; ++i) {
@@ -203,7 +207,7 @@ static void batches(void** state) {
     static larder_status status[n];
     uint64_t n_done = 0;
     for (uint64_t i = 0; i < n; ++i) {
-        keys[i] = i % 900 * 3;  /* the first hundred twice: the later value wins */
+        keys[i] = i % 900 * 3; /* the first hundred twice: the later value wins */
         values[i] = i;
     }
     assert_int_equal(larder_index_put_many(index, keys, values, n, status), LARDER_OK);
@@ -350,8 +354,9 @@ static void budget(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bad_options), cmocka_unit_test(null_arguments), cmocka_unit_test(single_keys),     cmocka_unit_test(widths_and_orders),
-        cmocka_unit_test(order),       cmocka_unit_test(batches),        cmocka_unit_test(build_save_load), cmocka_unit_test(budget),
+        cmocka_unit_test(bad_options),       cmocka_unit_test(null_arguments), cmocka_unit_test(single_keys),
+        cmocka_unit_test(widths_and_orders), cmocka_unit_test(order),          cmocka_unit_test(batches),
+        cmocka_unit_test(build_save_load),   cmocka_unit_test(budget),
     };
     return cmocka_run_group_tests_name("index", tests, set_up, tear_down);
 }

@@ -60,7 +60,8 @@ void step(Task* t) noexcept {
     delete s;
 }
 
-larder_job start(World& w, uint64_t user_data, uint32_t n_steps = 1, larder_status end = LARDER_OK, bool resubmit = false) {
+larder_job start(World& w, uint64_t user_data, uint32_t n_steps = 1, larder_status end = LARDER_OK,
+                 bool resubmit = false) {
     auto job = w.queue->begin(user_data, n_steps);
     assert_true(job.ok());
     auto* t = new StepTask{{}, w.queue, *job, n_steps, 0, end, resubmit};
@@ -289,15 +290,21 @@ void priorities_order_ready_work(void**) {
     assert_true(order == (std::vector<int>{2, 1, 0}));
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(every_job_completes_once), cmocka_unit_test(completions_fit_an_older_struct), cmocka_unit_test(waits_end_in_time),
-        cmocka_unit_test(waits_end_in_virtual_time), cmocka_unit_test(cancelled_jobs_still_complete),
-        cmocka_unit_test(polls_do_not_wait_for_endless_work), cmocka_unit_test(failed_items_are_named),
-        cmocka_unit_test(details_belong_to_their_job), cmocka_unit_test(the_descriptor_tells),
-        cmocka_unit_test(destroying_a_queue_ends_its_jobs), cmocka_unit_test(no_waiter_is_left_behind),
+        cmocka_unit_test(every_job_completes_once),
+        cmocka_unit_test(completions_fit_an_older_struct),
+        cmocka_unit_test(waits_end_in_time),
+        cmocka_unit_test(waits_end_in_virtual_time),
+        cmocka_unit_test(cancelled_jobs_still_complete),
+        cmocka_unit_test(polls_do_not_wait_for_endless_work),
+        cmocka_unit_test(failed_items_are_named),
+        cmocka_unit_test(details_belong_to_their_job),
+        cmocka_unit_test(the_descriptor_tells),
+        cmocka_unit_test(destroying_a_queue_ends_its_jobs),
+        cmocka_unit_test(no_waiter_is_left_behind),
         cmocka_unit_test(priorities_order_ready_work),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

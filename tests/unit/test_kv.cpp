@@ -1,4 +1,5 @@
-// The front door through the C ABI: match, begin, reserve, view, commit, end, and the other verbs of a sequence, in the arena alone.
+// The front door through the C ABI: match, begin, reserve, view, commit, end, and the other verbs of a sequence, in the
+// arena alone.
 #include <string>
 
 #include "support/kv_engine.h"
@@ -25,7 +26,9 @@ int set_up_blocks(void** state, uint64_t n_blocks) {
     *state = f;
     return 0;
 }
-int set_up(void** state) { return set_up_blocks(state, 32); }
+int set_up(void** state) {
+    return set_up_blocks(state, 32);
+}
 
 int tear_down(void** state) {
     auto* f = static_cast<Fixture*>(*state);
@@ -36,13 +39,16 @@ int tear_down(void** state) {
     return s == LARDER_OK ? 0 : 1;
 }
 
-Cache& cache(void** state) { return static_cast<Fixture*>(*state)->c; }
+Cache& cache(void** state) {
+    return static_cast<Fixture*>(*state)->c;
+}
 
 void test_round_trip(void** state) {
     Cache& c = cache(state);
     const auto p = prompt(1, 11);
     assert_int_equal(c.serve(p), 0);
-    // Two full blocks of four, and of the third the two tokens that may be matched (the last is left for its logits): 11 - 1 = 10; only full blocks are published.
+    // Two full blocks of four, and of the third the two tokens that may be matched (the last is left for its logits):
+    // 11 - 1 = 10; only full blocks are published.
     larder_kv_match_info m = c.match(p, false);
     assert_int_equal(m.n_tokens, 8);
     assert_int_equal(m.n_tokens_arena, 8);
@@ -459,12 +465,25 @@ void test_handles_of_two_contexts(void** state) {
     OK(larder_context_destroy(other));
 }
 
-} // namespace
+}  // namespace
 
 int main() {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-    const CMUnitTest tests[] = {T(test_round_trip), T(test_partial_block), T(test_states_and_ranges), T(test_truncate_and_fork), T(test_full_arena), T(test_views),
-                                T(test_scopes), T(test_callers_keys), T(test_compact), T(test_suspend_without_tiers), T(test_same_prompt_twice_at_once), T(test_explain),
-                                T(test_bad_options), T(test_absurd_sizes_name_their_option), T(test_bad_match_leaves_no_lease), T(test_handles_of_two_contexts)};
+    const CMUnitTest tests[] = {T(test_round_trip),
+                                T(test_partial_block),
+                                T(test_states_and_ranges),
+                                T(test_truncate_and_fork),
+                                T(test_full_arena),
+                                T(test_views),
+                                T(test_scopes),
+                                T(test_callers_keys),
+                                T(test_compact),
+                                T(test_suspend_without_tiers),
+                                T(test_same_prompt_twice_at_once),
+                                T(test_explain),
+                                T(test_bad_options),
+                                T(test_absurd_sizes_name_their_option),
+                                T(test_bad_match_leaves_no_lease),
+                                T(test_handles_of_two_contexts)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -1,4 +1,5 @@
-// kv over a host tier and a file tier, through the C ABI: write-back, loads by layer, restart, quality, suspension, damage.
+// kv over a host tier and a file tier, through the C ABI: write-back, loads by layer, restart, quality, suspension,
+// damage.
 #include <cstdio>
 #include <fstream>
 #include <thread>
@@ -70,8 +71,12 @@ void serve_many(uint32_t n_workers) {
     assert_true(s.kv_tokens_hit_host > 0);
     assert_true(s.kv_evicted_blocks > 0);
 }
-void test_arena_overflows_to_host(void**) { serve_many(0); }
-void test_arena_overflows_to_host_with_workers(void**) { serve_many(2); }
+void test_arena_overflows_to_host(void**) {
+    serve_many(0);
+}
+void test_arena_overflows_to_host_with_workers(void**) {
+    serve_many(2);
+}
 
 void test_layers_arrive(void**) {
     Rig r(2);
@@ -298,11 +303,19 @@ void test_threads(void**) {
     assert_int_equal(r.c.info().n_leases, 0);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(test_arena_overflows_to_host), cmocka_unit_test(test_arena_overflows_to_host_with_workers), cmocka_unit_test(test_layers_arrive),
-                                cmocka_unit_test(test_shared_load), cmocka_unit_test(test_restart), cmocka_unit_test(test_other_layout_and_tenant), cmocka_unit_test(test_damage),
-                                cmocka_unit_test(test_suspend_and_resume), cmocka_unit_test(test_quality), cmocka_unit_test(test_flush_as_a_job), cmocka_unit_test(test_threads)};
+    const CMUnitTest tests[] = {cmocka_unit_test(test_arena_overflows_to_host),
+                                cmocka_unit_test(test_arena_overflows_to_host_with_workers),
+                                cmocka_unit_test(test_layers_arrive),
+                                cmocka_unit_test(test_shared_load),
+                                cmocka_unit_test(test_restart),
+                                cmocka_unit_test(test_other_layout_and_tenant),
+                                cmocka_unit_test(test_damage),
+                                cmocka_unit_test(test_suspend_and_resume),
+                                cmocka_unit_test(test_quality),
+                                cmocka_unit_test(test_flush_as_a_job),
+                                cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

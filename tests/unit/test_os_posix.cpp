@@ -66,7 +66,8 @@ void files_of(Os& os, const std::string& dir) {
     assert_int_equal(os.open(path.c_str(), open_flag::read).status(), LARDER_E_NOT_FOUND);
     auto f = os.open(path.c_str(), open_flag::read | open_flag::write | open_flag::create | open_flag::exclusive);
     assert_true(f.ok());
-    assert_int_equal(os.open(path.c_str(), open_flag::write | open_flag::create | open_flag::exclusive).status(), LARDER_E_EXISTS);
+    assert_int_equal(os.open(path.c_str(), open_flag::write | open_flag::create | open_flag::exclusive).status(),
+                     LARDER_E_EXISTS);
     assert_int_equal(os.write_all(f->handle, "hello", 5, 3), LARDER_OK);
     char text[9] = {};
     assert_int_equal(os.read_all(f->handle, text, 8, 0), LARDER_OK);
@@ -313,15 +314,21 @@ void topology_is_plausible(void**) {
     assert_true(t.memory_bytes >= 16u << 20);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(reserve_is_aligned_and_zero_filled), cmocka_unit_test(memfd_is_shared_and_sealed),
-        cmocka_unit_test(files_do_what_they_say), cmocka_unit_test(direct_files_tell_their_unit),
-        cmocka_unit_test(threads_have_signals_blocked), cmocka_unit_test(clock_and_randomness),
-        cmocka_unit_test(fork_changes_the_epoch), cmocka_unit_test(liveness_knows_zombies_and_reused_numbers),
-        cmocka_unit_test(sockets_pass_messages_and_handles), cmocka_unit_test(limits_of_groups_are_obeyed), cmocka_unit_test(topology_is_plausible),
+        cmocka_unit_test(reserve_is_aligned_and_zero_filled),
+        cmocka_unit_test(memfd_is_shared_and_sealed),
+        cmocka_unit_test(files_do_what_they_say),
+        cmocka_unit_test(direct_files_tell_their_unit),
+        cmocka_unit_test(threads_have_signals_blocked),
+        cmocka_unit_test(clock_and_randomness),
+        cmocka_unit_test(fork_changes_the_epoch),
+        cmocka_unit_test(liveness_knows_zombies_and_reused_numbers),
+        cmocka_unit_test(sockets_pass_messages_and_handles),
+        cmocka_unit_test(limits_of_groups_are_obeyed),
+        cmocka_unit_test(topology_is_plausible),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -92,14 +92,17 @@ void test_rules(void**) {
     };
     const size_t op = plan_header_bytes;
     const Case cases[] = {
-        {0, 'x', LARDER_E_FORMAT},           {4, 2, LARDER_E_VERSION},           {4, 0, LARDER_E_FORMAT},
-        {6, 63, LARDER_E_FORMAT},            {56, 88, LARDER_E_FORMAT},          {60, 1, LARDER_E_FORMAT},
-        {23, 0x10, LARDER_E_FORMAT},         {op, 0, LARDER_E_FORMAT},           {op, 7, LARDER_E_FORMAT},
-        {op + 2, 1, LARDER_E_FORMAT},        {op + 4, 0, LARDER_E_FORMAT},       {op + 7, 0xff, LARDER_E_FORMAT},
-        {op + 8, 1, LARDER_E_FORMAT},        {op + 12, 0, LARDER_E_FORMAT},      {op + 15, 1, LARDER_E_FORMAT},
-        {op + 16, 3, LARDER_E_FORMAT},       {op + 18, 101, LARDER_E_FORMAT},    {op + 20, 1, LARDER_E_FORMAT},
-        {op + 24, 0, LARDER_E_FORMAT},       {op + 56, 1, LARDER_E_FORMAT},      {op + 95, 1, LARDER_E_FORMAT},
-        {op + 2 * 96 + 8, 6, LARDER_E_FORMAT},
+        {0, 'x', LARDER_E_FORMAT},       {4, 2, LARDER_E_VERSION},
+        {4, 0, LARDER_E_FORMAT},         {6, 63, LARDER_E_FORMAT},
+        {56, 88, LARDER_E_FORMAT},       {60, 1, LARDER_E_FORMAT},
+        {23, 0x10, LARDER_E_FORMAT},     {op, 0, LARDER_E_FORMAT},
+        {op, 7, LARDER_E_FORMAT},        {op + 2, 1, LARDER_E_FORMAT},
+        {op + 4, 0, LARDER_E_FORMAT},    {op + 7, 0xff, LARDER_E_FORMAT},
+        {op + 8, 1, LARDER_E_FORMAT},    {op + 12, 0, LARDER_E_FORMAT},
+        {op + 15, 1, LARDER_E_FORMAT},   {op + 16, 3, LARDER_E_FORMAT},
+        {op + 18, 101, LARDER_E_FORMAT}, {op + 20, 1, LARDER_E_FORMAT},
+        {op + 24, 0, LARDER_E_FORMAT},   {op + 56, 1, LARDER_E_FORMAT},
+        {op + 95, 1, LARDER_E_FORMAT},   {op + 2 * 96 + 8, 6, LARDER_E_FORMAT},
     };
     for (const Case& c : cases) {
         auto b = bytes_of(sample());
@@ -110,9 +113,10 @@ void test_rules(void**) {
     }
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_every_flip_and_cut_is_found), cmocka_unit_test(test_rules)};
+    const CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_every_flip_and_cut_is_found),
+                                cmocka_unit_test(test_rules)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

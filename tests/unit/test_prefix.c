@@ -1,4 +1,5 @@
-/* The prefix index through the C ABI: keys against vectors that were made by another implementation, answers, refusals. */
+/* The prefix index through the C ABI: keys against vectors that were made by another implementation, answers, refusals.
+ */
 #include "support/cmocka.h"
 
 #include <string.h>
@@ -104,7 +105,8 @@ static void bad_keys(void** state) {
     t.first_position = 1;
     assert_int_equal(larder_prefix_keys(&k, &t, &k, 1, &n), LARDER_E_INVALID);
     t.first_position = 0;
-    const larder_prefix_extra extras[2] = {{4, 2, {0}}, {2, 1, {0}}}, empty = {1, 0, {0}}, endless = {5, UINT64_MAX, {0}};
+    const larder_prefix_extra extras[2] = {{4, 2, {0}}, {2, 1, {0}}}, empty = {1, 0, {0}},
+                              endless = {5, UINT64_MAX, {0}};
     t.extras = extras;
     t.n_extras = 2;
     assert_int_equal(larder_prefix_keys(&k, &t, &k, 1, &n), LARDER_E_INVALID);
@@ -202,8 +204,9 @@ static void a_life(void** state) {
     assert_int_equal(larder_prefix_create(context, &o, &p), LARDER_OK);
     const larder_key root = {{99}};
     const int32_t tokens[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14};
-    larder_prefix_item items[4] = {item_of(1, tokens, 4, LARDER_PREFIX_IN_ARENA), item_of(2, tokens + 4, 4, LARDER_PREFIX_IN_ARENA),
-                                   item_of(3, tokens + 8, 4, LARDER_PREFIX_IN_ARENA), item_of(4, tokens + 12, 2, LARDER_PREFIX_IN_ARENA)};
+    larder_prefix_item items[4] = {
+        item_of(1, tokens, 4, LARDER_PREFIX_IN_ARENA), item_of(2, tokens + 4, 4, LARDER_PREFIX_IN_ARENA),
+        item_of(3, tokens + 8, 4, LARDER_PREFIX_IN_ARENA), item_of(4, tokens + 12, 2, LARDER_PREFIX_IN_ARENA)};
     larder_prefix_published made[4], more;
     uint64_t n = 0;
     assert_int_equal(larder_prefix_publish(p, &root, 0, items, 4, 1, made, &n), LARDER_OK);
@@ -218,7 +221,8 @@ static void a_life(void** state) {
     assert_int_equal(larder_prefix_publish(p, &root, made[3].block.entry, &late, 1, 0, &more, &n), LARDER_E_STATE);
     assert_int_equal(larder_prefix_publish(p, &root, made[0].block.entry, &late, 1, 0, &more, &n), LARDER_OK);
     const larder_prefix_item too_many = item_of(6, NULL, 4, LARDER_PREFIX_IN_ARENA);
-    assert_int_equal(larder_prefix_publish(p, &root, made[0].block.entry, &too_many, 1, 0, &more, &n), LARDER_E_NOSPACE);
+    assert_int_equal(larder_prefix_publish(p, &root, made[0].block.entry, &too_many, 1, 0, &more, &n),
+                     LARDER_E_NOSPACE);
     /* The same again elsewhere, and the same again here. */
     larder_prefix_item again = item_of(2, tokens + 4, 4, LARDER_PREFIX_IN_HOST);
     assert_int_equal(larder_prefix_publish(p, &root, made[0].block.entry, &again, 1, 0, &more, &n), LARDER_OK);
@@ -282,6 +286,7 @@ static void a_life(void** state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(keys_are_frozen), cmocka_unit_test(bad_keys), cmocka_unit_test(options_and_nulls), cmocka_unit_test(a_life)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(keys_are_frozen), cmocka_unit_test(bad_keys),
+                                       cmocka_unit_test(options_and_nulls), cmocka_unit_test(a_life)};
     return cmocka_run_group_tests_name("prefix", tests, set_up, tear_down);
 }

@@ -87,13 +87,15 @@ Trace random_trace(Rng& rng, size_t n_requests, uint64_t n_blocks) {
     for (size_t r = 0; r < n_requests; ++r) {
         const uint64_t n = rng.below(8), first = rng.below(n_blocks);
         // Repeats inside a request, and ids far apart, are legal.
-        for (uint64_t i = 0; i < n; ++i) t.blocks.push_back(mix64((rng.below(4) ? first + i : rng.below(n_blocks)) % n_blocks));
+        for (uint64_t i = 0; i < n; ++i)
+            t.blocks.push_back(mix64((rng.below(4) ? first + i : rng.below(n_blocks)) % n_blocks));
         t.ends.push_back(t.blocks.size());
     }
     return t;
 }
 
-const larder_policy all[] = {LARDER_POLICY_LRU, LARDER_POLICY_LRU_TAIL, LARDER_POLICY_FIFO, LARDER_POLICY_LFU, LARDER_POLICY_BELADY};
+const larder_policy all[] = {LARDER_POLICY_LRU, LARDER_POLICY_LRU_TAIL, LARDER_POLICY_FIFO, LARDER_POLICY_LFU,
+                             LARDER_POLICY_BELADY};
 
 struct Fixture {
     Fixture() { assert_int_equal(larder_context_create(nullptr, &context), LARDER_OK); }
@@ -146,20 +148,13 @@ void public_trace(void**) {
         uint64_t capacity;
         Counts counts;
     } known[] = {
-        {LARDER_POLICY_LRU, 1000, {12845, 12831}},
-        {LARDER_POLICY_LRU_TAIL, 1000, {12847, 12847}},
-        {LARDER_POLICY_FIFO, 1000, {12573, 12509}},
-        {LARDER_POLICY_LFU, 1000, {23738, 23401}},
-        {LARDER_POLICY_BELADY, 1000, {55019, 51685}},
-        {LARDER_POLICY_LRU, 5000, {32209, 31840}},
-        {LARDER_POLICY_LRU_TAIL, 5000, {32260, 32260}},
-        {LARDER_POLICY_FIFO, 5000, {30955, 30371}},
-        {LARDER_POLICY_LFU, 5000, {41085, 41014}},
-        {LARDER_POLICY_BELADY, 5000, {98448, 97864}},
-        {LARDER_POLICY_LRU, 20000, {83034, 82939}},
-        {LARDER_POLICY_LRU_TAIL, 20000, {83035, 83035}},
-        {LARDER_POLICY_FIFO, 20000, {76714, 74037}},
-        {LARDER_POLICY_LFU, 20000, {71866, 71786}},
+        {LARDER_POLICY_LRU, 1000, {12845, 12831}},       {LARDER_POLICY_LRU_TAIL, 1000, {12847, 12847}},
+        {LARDER_POLICY_FIFO, 1000, {12573, 12509}},      {LARDER_POLICY_LFU, 1000, {23738, 23401}},
+        {LARDER_POLICY_BELADY, 1000, {55019, 51685}},    {LARDER_POLICY_LRU, 5000, {32209, 31840}},
+        {LARDER_POLICY_LRU_TAIL, 5000, {32260, 32260}},  {LARDER_POLICY_FIFO, 5000, {30955, 30371}},
+        {LARDER_POLICY_LFU, 5000, {41085, 41014}},       {LARDER_POLICY_BELADY, 5000, {98448, 97864}},
+        {LARDER_POLICY_LRU, 20000, {83034, 82939}},      {LARDER_POLICY_LRU_TAIL, 20000, {83035, 83035}},
+        {LARDER_POLICY_FIFO, 20000, {76714, 74037}},     {LARDER_POLICY_LFU, 20000, {71866, 71786}},
         {LARDER_POLICY_BELADY, 20000, {105710, 105710}},
     };
     for (auto& k : known) {
@@ -201,9 +196,10 @@ void statuses(void**) {
     assert_int_equal(larder_policy_get(n, &info), LARDER_E_NOT_FOUND);
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(random_traces), cmocka_unit_test(public_trace), cmocka_unit_test(statuses)};
+    const CMUnitTest tests[] = {cmocka_unit_test(random_traces), cmocka_unit_test(public_trace),
+                                cmocka_unit_test(statuses)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -58,7 +58,8 @@ static larder_key key_of(unsigned i) {
     return k;
 }
 
-static larder_status put(larder_store* s, unsigned i, const larder_object_meta* meta, const void* data, uint64_t n, uint32_t flags) {
+static larder_status put(larder_store* s, unsigned i, const larder_object_meta* meta, const void* data, uint64_t n,
+                         uint32_t flags) {
     larder_store_put_item item = LARDER_STORE_PUT_ITEM_INIT;
     item.flags = flags;
     item.key = key_of(i);
@@ -70,7 +71,8 @@ static larder_status put(larder_store* s, unsigned i, const larder_object_meta* 
     return status;
 }
 
-static larder_store_get_result get(larder_store* s, unsigned i, const larder_object_want* want, void* buffer, uint64_t capacity, uint64_t offset, uint64_t n) {
+static larder_store_get_result get(larder_store* s, unsigned i, const larder_object_want* want, void* buffer,
+                                   uint64_t capacity, uint64_t offset, uint64_t n) {
     larder_store_get_item item = LARDER_STORE_GET_ITEM_INIT;
     larder_store_get_result r = {0, 0, 0};
     item.key = key_of(i);
@@ -222,7 +224,8 @@ static void pins_quotas_and_removal(void** state) {
     const larder_key k0 = key_of(0), k1 = key_of(1), none = key_of(77);
     larder_store_explanation why = LARDER_STORE_EXPLANATION_INIT;
 
-    for (unsigned i = 0; i < 16; ++i) assert_int_equal(put(s, i, &meta, data, sizeof data, i == 0 ? LARDER_PUT_PIN : 0), LARDER_OK);
+    for (unsigned i = 0; i < 16; ++i)
+        assert_int_equal(put(s, i, &meta, data, sizeof data, i == 0 ? LARDER_PUT_PIN : 0), LARDER_OK);
     assert_int_equal(put(s, 16, &meta, data, sizeof data, 0), LARDER_OK); /* evicts 1: 0 is pinned */
     larder_object_info infos[2] = {LARDER_OBJECT_INFO_INIT, LARDER_OBJECT_INFO_INIT};
     const larder_key two[2] = {k0, k1};
@@ -251,7 +254,8 @@ static void pins_quotas_and_removal(void** state) {
     assert_int_equal(larder_store_flush(s, NULL, 0, NULL), LARDER_E_STATE);
 
     /* everything pinned: full is an answer */
-    for (unsigned i = 100; i < 116; ++i) assert_int_equal(put(s, i, &meta, data, sizeof data, LARDER_PUT_PIN), LARDER_OK);
+    for (unsigned i = 100; i < 116; ++i)
+        assert_int_equal(put(s, i, &meta, data, sizeof data, LARDER_PUT_PIN), LARDER_OK);
     assert_int_equal(put(s, 200, &meta, data, sizeof data, 0), LARDER_E_NOSPACE);
     const larder_key k200 = key_of(200);
     assert_int_equal(larder_store_explain(s, &k200, &why), LARDER_OK);

@@ -44,7 +44,8 @@ void test_budget_and_priority(void**) {
     {
         PathQueue q(c->scheduler, 100);
         std::vector<int> log;
-        Probe a(q, log, 1, Priority::write_back, 60), b(q, log, 2, Priority::write_back, 60), d(q, log, 3, Priority::prefetch, 30), e(q, log, 4, Priority::demand, 500),
+        Probe a(q, log, 1, Priority::write_back, 60), b(q, log, 2, Priority::write_back, 60),
+            d(q, log, 3, Priority::prefetch, 30), e(q, log, 4, Priority::demand, 500),
             f(q, log, 5, Priority::write_back, 1);
         q.submit(&a);
         assert_int_equal(q.bytes_in_flight(), 60);
@@ -57,7 +58,8 @@ void test_budget_and_priority(void**) {
         assert_true(q.cancel(&f));
         assert_false(q.cancel(&f));
         assert_false(q.cancel(&a));
-        while (c->scheduler.progress(1)) {}
+        while (c->scheduler.progress(1)) {
+        }
         const std::vector<int> want{3, 1, 4, 2};
         assert_true(log == want);
         assert_int_equal(q.bytes_in_flight(), 0);
@@ -129,9 +131,10 @@ void test_runs_copy_the_same(void**) {
     }
 }
 
-} // namespace
+}  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(test_budget_and_priority), cmocka_unit_test(test_many_threads), cmocka_unit_test(test_runs_copy_the_same)};
+    const CMUnitTest tests[] = {cmocka_unit_test(test_budget_and_priority), cmocka_unit_test(test_many_threads),
+                                cmocka_unit_test(test_runs_copy_the_same)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -1,9 +1,11 @@
 /** @file device_v1.h
- *  @brief What a device plug-in (liblarder-cuda.so) offers to the library. Version 1, frozen: a later version is another header and another symbol.
+ *  @brief What a device plug-in (liblarder-cuda.so) offers to the library. Version 1, frozen: a later version is
+ * another header and another symbol.
  *
- *  A plug-in is a shared library with one exported function, larder_device_plugin_v1(). The library opens it with RTLD_NOW | RTLD_LOCAL, refuses a table of
- *  another version, and keeps it open. No function may throw, print or exit. Statuses are those of larder/status.h; a failing
- *  function calls host->fail with its own code and one sentence before it returns. Functions are called from any thread at once.
+ *  A plug-in is a shared library with one exported function, larder_device_plugin_v1(). The library opens it with
+ * RTLD_NOW | RTLD_LOCAL, refuses a table of another version, and keeps it open. No function may throw, print or exit.
+ * Statuses are those of larder/status.h; a failing function calls host->fail with its own code and one sentence before
+ * it returns. Functions are called from any thread at once.
  */
 #ifndef LARDER_PLUGIN_DEVICE_V1_H
 #define LARDER_PLUGIN_DEVICE_V1_H
@@ -17,13 +19,14 @@ typedef struct larder_device_host_v1 {
     uint32_t struct_size;
     uint32_t reserved0;
     void* ctx;
-    void* (*alloc)(void* ctx, uint64_t n_bytes, uint64_t align);               /**< NULL: no memory */
+    void* (*alloc)(void* ctx, uint64_t n_bytes, uint64_t align); /**< NULL: no memory */
     void (*free)(void* ctx, void* ptr, uint64_t n_bytes, uint64_t align);
-    void (*fail)(void* ctx, larder_status status, int32_t device_code, const char* message); /**< detail for larder_last_error() */
+    void (*fail)(void* ctx, larder_status status, int32_t device_code,
+                 const char* message); /**< detail for larder_last_error() */
 } larder_device_host_v1;
 
 typedef struct larder_device_info_v1 {
-    int32_t kind;                 /**< larder_device_kind */
+    int32_t kind; /**< larder_device_kind */
     int32_t ordinal;
     uint32_t host_visible;
     uint32_t can_map;
@@ -32,24 +35,25 @@ typedef struct larder_device_info_v1 {
     char name[64];
 } larder_device_info_v1;
 
-/** Move whole blocks between a pool and a packed array by a table of block numbers (int32, in device memory; a negative number is skipped). */
+/** Move whole blocks between a pool and a packed array by a table of block numbers (int32, in device memory; a negative
+ * number is skipped). */
 typedef struct larder_device_gather_v1 {
-    uint64_t pool;                /**< device address of block 0 */
-    uint64_t packed;              /**< device address of the packed array: block i of the table lies at i * block_bytes */
-    uint64_t table;               /**< device address of int32[n_blocks] */
-    uint64_t block_bytes;         /**< a multiple of 16; all addresses and the stride as well */
-    uint64_t pool_stride_bytes;   /**< between blocks of the pool, at least block_bytes */
+    uint64_t pool;              /**< device address of block 0 */
+    uint64_t packed;            /**< device address of the packed array: block i of the table lies at i * block_bytes */
+    uint64_t table;             /**< device address of int32[n_blocks] */
+    uint64_t block_bytes;       /**< a multiple of 16; all addresses and the stride as well */
+    uint64_t pool_stride_bytes; /**< between blocks of the pool, at least block_bytes */
     uint32_t n_blocks;
-    uint32_t scatter;             /**< 0: pool to packed; 1: packed to pool */
+    uint32_t scatter; /**< 0: pool to packed; 1: packed to pool */
 } larder_device_gather_v1;
 
 /** `d` is what open() gave. Meanings are those of the functions of the same names in larder/device.h. */
 typedef struct larder_device_table_v1 {
-    uint32_t version;             /**< 1 */
+    uint32_t version; /**< 1 */
     uint32_t struct_size;
-    const char* name;             /**< what stands before the colon of a device name, such as "cuda" */
-    int32_t (*score)(void);       /**< 0: of no use on this machine; otherwise the higher the better */
-    int32_t (*count)(void);       /**< devices; 0 without a driver */
+    const char* name;       /**< what stands before the colon of a device name, such as "cuda" */
+    int32_t (*score)(void); /**< 0: of no use on this machine; otherwise the higher the better */
+    int32_t (*count)(void); /**< devices; 0 without a driver */
     larder_status (*open)(const larder_device_host_v1* host, int32_t ordinal, void** out_device);
     void (*close)(void* d);
     void (*info)(void* d, larder_device_info_v1* out);

@@ -5,7 +5,8 @@
 namespace larder {
 namespace {
 
-// The first leads until another is better. No row of the rest is good everywhere: frequency wins in a small cache, recency in a large one.
+// The first leads until another is better. No row of the rest is good everywhere: frequency wins in a small cache,
+// recency in a large one.
 constexpr larder_policy candidate_rows[] = {LARDER_POLICY_LRU_LEAF, LARDER_POLICY_ARC,   LARDER_POLICY_S3_FIFO,
                                             LARDER_POLICY_LFU,      LARDER_POLICY_LRU_2, LARDER_POLICY_GDSF};
 // A leader is replaced for a lead of more than 1 %: noise is not worth a mixed cache.
@@ -13,7 +14,7 @@ constexpr uint64_t lead_percent = 101;
 // Scores lose half their weight each time that the cache could have been filled twice.
 constexpr uint64_t half_life = 2;
 
-} // namespace
+}  // namespace
 
 AutoPolicy::AutoPolicy(const Allocator& a, size_t limit) : candidates_(a), ids_(a), limit_(limit) {
     for (const larder_policy p : candidate_rows) {
@@ -67,7 +68,9 @@ uint32_t AutoPolicy::evict() {
     return slot;
 }
 
-bool AutoPolicy::sampled(uint64_t id) const noexcept { return (mix64(id) & ((uint64_t(1) << thinning_) - 1)) == 0; }
+bool AutoPolicy::sampled(uint64_t id) const noexcept {
+    return (mix64(id) & ((uint64_t(1) << thinning_) - 1)) == 0;
+}
 
 void AutoPolicy::refer(uint32_t slot, const Reference& r) {
     if (++n_recent_ > half_life * n_held_) {
@@ -107,4 +110,4 @@ void AutoPolicy::choose_leader() noexcept {
     if (candidates_[best].score * 100 > candidates_[leader_].score * lead_percent) leader_ = best;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -1,12 +1,13 @@
-// Chooses among the rows of the table by what they would have hit: set duelling (Qureshi et al., ISCA 2007) with hash-sampled shadow caches.
+// Chooses among the rows of the table by what they would have hit: set duelling (Qureshi et al., ISCA 2007) with
+// hash-sampled shadow caches.
 #pragma once
 
 #include "store/policy/policy.h"
 
 namespace larder {
 
-// Each candidate keeps an order over all that is held, and has a shadow cache that holds nothing but sees a sample of the ids, at the same share of the capacity.
-// The candidate whose shadow hits most evicts; the others are told.
+// Each candidate keeps an order over all that is held, and has a shadow cache that holds nothing but sees a sample of
+// the ids, at the same share of the capacity. The candidate whose shadow hits most evicts; the others are told.
 class AutoPolicy final : public Policy {
   public:
     static constexpr size_t default_limit = 4096;
@@ -35,9 +36,9 @@ class AutoPolicy final : public Policy {
     Vec<uint64_t> ids_;
     const size_t limit_;
     size_t leader_ = 0, n_held_ = 0;
-    uint64_t n_recent_ = 0;   // references since scores were halved
-    unsigned thinning_ = 0;   // one id in 2^thinning_ is in the sample
-    bool evicting_ = false;   // the capacity is known: the sample is settled
+    uint64_t n_recent_ = 0;  // references since scores were halved
+    unsigned thinning_ = 0;  // one id in 2^thinning_ is in the sample
+    bool evicting_ = false;  // the capacity is known: the sample is settled
 };
 
-} // namespace larder
+}  // namespace larder

@@ -73,4 +73,4 @@ class GhostList {
     Vec<uint32_t> table_;  // hash of an id: its place in ids_; half full at most
 };
 
-} // namespace larder
+}  // namespace larder

@@ -1,5 +1,5 @@
-// Policies of two lists and a memory of what went: 2Q, ARC, S3-FIFO. The capacity that their papers speak of is what is held when room is asked for, so they
-// need not be told it and follow it when it changes.
+// Policies of two lists and a memory of what went: 2Q, ARC, S3-FIFO. The capacity that their papers speak of is what is
+// held when room is asked for, so they need not be told it and follow it when it changes.
 #pragma once
 
 #include <algorithm>
@@ -70,7 +70,8 @@ class TwoQPolicy final : public TwoListPolicy {
     GhostList ghosts_;
 };
 
-// ARC (Megiddo and Modha, FAST 2003): the target for what was seen once moves towards the list whose ghosts are asked for.
+// ARC (Megiddo and Modha, FAST 2003): the target for what was seen once moves towards the list whose ghosts are asked
+// for.
 class ArcPolicy final : public TwoListPolicy {
   public:
     explicit ArcPolicy(const Allocator& a) : TwoListPolicy(a), young_ghosts_(a), old_ghosts_(a) {}
@@ -103,7 +104,8 @@ class ArcPolicy final : public TwoListPolicy {
     size_t target_ = 0, capacity_ = 0;  // of the young; what was left after the last eviction
 };
 
-// S3-FIFO (Yang, Zhang, Qiu, Yue, Vinayak, SOSP 2023): a small queue of 10 % filters what is asked for once out of the main one.
+// S3-FIFO (Yang, Zhang, Qiu, Yue, Vinayak, SOSP 2023): a small queue of 10 % filters what is asked for once out of the
+// main one.
 class S3FifoPolicy final : public TwoListPolicy {
   public:
     explicit S3FifoPolicy(const Allocator& a) : TwoListPolicy(a), ghosts_(a) {}
@@ -146,4 +148,4 @@ class S3FifoPolicy final : public TwoListPolicy {
     GhostList ghosts_;
 };
 
-} // namespace larder
+}  // namespace larder

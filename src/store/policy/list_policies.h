@@ -25,8 +25,8 @@ class LruPolicy final : public FifoPolicy {
     void touch(uint32_t slot, const Reference&) override { list_.move_to_back(slot); }
 };
 
-// The end of a request goes before all else until it is asked for again: as a rule it is a partial block, which the next turn of the conversation fills and
-// thereby renames.
+// The end of a request goes before all else until it is asked for again: as a rule it is a partial block, which the
+// next turn of the conversation fills and thereby renames.
 class LruLeafPolicy final : public Policy {
   public:
     explicit LruLeafPolicy(const Allocator& a) : leaves_(a), rest_(a), is_leaf_(a) {}
@@ -53,4 +53,4 @@ class LruLeafPolicy final : public Policy {
     Vec<bool> is_leaf_;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -8,11 +8,11 @@ namespace larder {
 
 // What a policy may know of a reference.
 struct Reference {
-    uint64_t id = 0;        // names the thing beyond its stay in the cache: for ghosts, counts and ties
-    uint64_t now = 0;       // grows with time; all references of one request share it
+    uint64_t id = 0;                 // names the thing beyond its stay in the cache: for ghosts, counts and ties
+    uint64_t now = 0;                // grows with time; all references of one request share it
     uint64_t next_use = UINT64_MAX;  // when it is asked for again, where the future is known
     uint64_t n_bytes = 1;
-    bool last = false;        // the end of its request, where requests are known
+    bool last = false;  // the end of its request, where requests are known
 };
 
 // Keeps an order over slots: small numbers that the owner gives to what it holds. Not synchronised.
@@ -46,4 +46,4 @@ struct PolicyRow {
 const PolicyRow* policy_row(uint32_t index) noexcept;
 const PolicyRow* find_policy(larder_policy p) noexcept;
 
-} // namespace larder
+}  // namespace larder

@@ -1,4 +1,5 @@
-// Policies that evict the least rank: a binary heap with positions, so that a rank can change in place. Ties go by the smaller id.
+// Policies that evict the least rank: a binary heap with positions, so that a rank can change in place. Ties go by the
+// smaller id.
 #pragma once
 
 #include <algorithm>
@@ -12,9 +13,9 @@ struct Rank {
     auto operator<=>(const Rank&) const = default;
 };
 
-// Ranker: Rank rank(uint32_t slot, const Reference&), called at each reference; gone(slot), and before it evicted(rank) if that is why.
-template <class Ranker>
-class RankedPolicy final : public Policy {
+// Ranker: Rank rank(uint32_t slot, const Reference&), called at each reference; gone(slot), and before it evicted(rank)
+// if that is why.
+template <class Ranker> class RankedPolicy final : public Policy {
   public:
     explicit RankedPolicy(const Allocator& a) : ranker_(a), heap_(a), at_(a), ranks_(a) {}
     void reserve(size_t n) override {
@@ -85,8 +86,8 @@ struct Ranker {
     void evicted(const Rank&) noexcept {}
 };
 
-// Belady's MIN: the farthest next use goes first, what is never used again before all others. What was just admitted may be the one that goes:
-// that is the right not to admit.
+// Belady's MIN: the farthest next use goes first, what is never used again before all others. What was just admitted
+// may be the one that goes: that is the right not to admit.
 struct BeladyRanker : Ranker {
     explicit BeladyRanker(const Allocator&) {}
     void reserve(size_t) {}
@@ -103,8 +104,8 @@ struct LfuRanker : Ranker {
     Vec<uint64_t> counts_;
 };
 
-// LRU-2 (O'Neil, O'Neil, Weikum, SIGMOD 1993): the oldest second last request goes first, what had only one before all others. Times outlive a stay in the
-// cache: the owner gives a thing the same slot each time.
+// LRU-2 (O'Neil, O'Neil, Weikum, SIGMOD 1993): the oldest second last request goes first, what had only one before all
+// others. Times outlive a stay in the cache: the owner gives a thing the same slot each time.
 struct Lru2Ranker : Ranker {
     explicit Lru2Ranker(const Allocator& a) : times_(a) {}
     void reserve(size_t n) { times_.resize(n); }
@@ -137,4 +138,4 @@ struct GdsfRanker : Ranker {
     uint64_t age_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -48,4 +48,4 @@ class SlotList {
     size_t size_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -33,11 +33,20 @@ struct Cursor {
     bool started = false;
 };
 
-uint32_t first_extent(const FileRead& r) noexcept { return uint32_t(r.want_offset / extent_bytes); }
-uint32_t end_extent(const FileRead& r) noexcept { return uint32_t((r.want_offset + r.want_bytes + extent_bytes - 1) / extent_bytes); }
-uint64_t payload_at(const FileRead& r) noexcept { return record_header_bytes + (r.sums.size() > 1 ? r.sums.size() * 4 : 0); }
-// A part that begins with the first extent is read together with the header; otherwise the header is a piece of its own.
-bool header_apart(const FileRead& r) noexcept { return first_extent(r) != 0; }
+uint32_t first_extent(const FileRead& r) noexcept {
+    return uint32_t(r.want_offset / extent_bytes);
+}
+uint32_t end_extent(const FileRead& r) noexcept {
+    return uint32_t((r.want_offset + r.want_bytes + extent_bytes - 1) / extent_bytes);
+}
+uint64_t payload_at(const FileRead& r) noexcept {
+    return record_header_bytes + (r.sums.size() > 1 ? r.sums.size() * 4 : 0);
+}
+// A part that begins with the first extent is read together with the header; otherwise the header is a piece of its
+// own.
+bool header_apart(const FileRead& r) noexcept {
+    return first_extent(r) != 0;
+}
 
 uint32_t count_pieces(const FileRead& r) noexcept {
     const uint32_t n = end_extent(r) - first_extent(r);
@@ -56,8 +65,9 @@ bool take_extent(FileRead& r, uint32_t i, const std::byte* from) noexcept {
 
 bool header_holds(const FileRead& r, const StoreFile& file, const std::byte* header) noexcept {
     Record record;
-    return decode_record(header, file.place(r.segment, r.sequence), r.offset, record) && record.kind == RecordKind::object &&
-           record.key == r.key && record.n_bytes == r.n_bytes && record.payload_sum == payload_sum(r.sums);
+    return decode_record(header, file.place(r.segment, r.sequence), r.offset, record) &&
+           record.kind == RecordKind::object && record.key == r.key && record.n_bytes == r.n_bytes &&
+           record.payload_sum == payload_sum(r.sums);
 }
 
 bool take_from_memory(FileRead& r, const StoreFile& file) noexcept {
@@ -68,7 +78,7 @@ bool take_from_memory(FileRead& r, const StoreFile& file) noexcept {
     return true;
 }
 
-} // namespace
+}  // namespace
 
 // A ring with its bounce buffers; used by one thread at a time.
 struct FileReader::Lane {
@@ -190,7 +200,8 @@ void FileReader::Run::finish(Piece& p) {
     Stats& stats = reader.context_.stats;
     larder_status status = LARDER_OK;
     if (p.io.result < 0) {
-        status = fail_os(file_status(int(-p.io.result)), int(-p.io.result), "store.larder", "a read of the data file failed");
+        status = fail_os(file_status(int(-p.io.result)), int(-p.io.result), "store.larder",
+                         "a read of the data file failed");
     } else if (uint64_t(p.io.result) < p.io.n_bytes) {
         // Short: once more, this time to the end.
         status = reader.context_.os.read_all(reader.file_.handle(), p.io.buffer, p.io.n_bytes, p.io.offset);
@@ -245,7 +256,8 @@ void FileReader::Run::reap() {
     }
 }
 
-// The ring cannot say what became of its requests. Its destruction waits for them; then each is read again the plain way.
+// The ring cannot say what became of its requests. Its destruction waits for them; then each is read again the plain
+// way.
 void FileReader::Run::lose_ring() {
     lane.ring.reset();
     for (Piece& p : lane.pieces) {
@@ -288,7 +300,9 @@ larder_status FileReader::run(std::span<FileRead> reads, Sink& sink) {
         while (!lane->ring && !lane->free.empty() && run.next_piece(*lane->free.back())) {
             Piece& p = *lane->free.back();
             lane->free.pop_back();
-            p.io.result = context_.os.read_all(p.io.file, p.io.buffer, p.io.n_bytes, p.io.offset) < 0 ? -EIO : int64_t(p.io.n_bytes);
+            p.io.result = context_.os.read_all(p.io.file, p.io.buffer, p.io.n_bytes, p.io.offset) < 0
+                              ? -EIO
+                              : int64_t(p.io.n_bytes);
             run.finish(p);
         }
         give_back(lane);
@@ -301,4 +315,4 @@ larder_status FileReader::run(std::span<FileRead> reads, Sink& sink) {
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -13,16 +13,16 @@ namespace larder {
 struct FileRead {
     uint32_t segment = no_segment;
     uint64_t sequence = 0;
-    uint32_t offset = 0;            // of the record, in the segment
+    uint32_t offset = 0;  // of the record, in the segment
     larder_key key{};
-    uint32_t n_bytes = 0;           // of the whole payload
+    uint32_t n_bytes = 0;  // of the whole payload
     ExtentSums sums;
     uint64_t want_offset = 0, want_bytes = 0;
-    std::byte* out = nullptr;       // receives want_bytes
+    std::byte* out = nullptr;           // receives want_bytes
     const std::byte* buffer = nullptr;  // the segment's bytes while they are in memory
     // OK; E_CORRUPT: the bytes are not those that were put under the key; otherwise the system's answer.
     larder_status status = LARDER_OK;
-    uint32_t n_left = 0;            // pieces still to come
+    uint32_t n_left = 0;  // pieces still to come
 };
 
 class FileReader {
@@ -50,4 +50,4 @@ class FileReader {
     Vec<Lane*> idle_;
 };
 
-} // namespace larder
+}  // namespace larder

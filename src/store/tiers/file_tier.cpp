@@ -15,11 +15,11 @@ namespace {
 constexpr uint64_t write_ahead_bytes = 512 << 10;
 // After so many segments failed to be written the disk is taken for broken.
 constexpr uint32_t max_failures = 4;
-} // namespace
+}  // namespace
 
 FileTier::FileTier(larder_context& c, std::mutex& table_mutex) noexcept
-    : context_(c), os_(c.os), table_mutex_(table_mutex), file_(c.os, c.alloc), writer_(c.os, c.alloc, file_, c.stats), segments_(c.alloc),
-      failures_(c.alloc), footer_(c.alloc) {}
+    : context_(c), os_(c.os), table_mutex_(table_mutex), file_(c.os, c.alloc), writer_(c.os, c.alloc, file_, c.stats),
+      segments_(c.alloc), failures_(c.alloc), footer_(c.alloc) {}
 
 FileTier::~FileTier() {
     for (Staging& s : writer_.stagings()) writer_.wait(s);
@@ -31,8 +31,8 @@ larder_status FileTier::open(const char* directory, const Options& o) {
     const uint64_t fit = (o.file_bytes - std::min(o.file_bytes, data_offset)) / file_.segment_bytes();
     max_segments_ = uint32_t(std::min<uint64_t>(fit, max_segments));
     if (max_segments_ < 3)
-        return fail(LARDER_E_RANGE, "file_bytes", "file_bytes holds %u segments of %llu bytes; at least 3 are needed", max_segments_,
-                    (unsigned long long)file_.segment_bytes());
+        return fail(LARDER_E_RANGE, "file_bytes", "file_bytes holds %u segments of %llu bytes; at least 3 are needed",
+                    max_segments_, (unsigned long long)file_.segment_bytes());
     segments_.resize(max_segments_);
     // Every segment may fail once between two looks at the failures.
     failures_.reserve(max_segments_);
@@ -159,7 +159,8 @@ larder_status FileTier::open_segment() {
 
 // --- appending --------------------------------------------------------------------------------------------
 
-bool FileTier::copy_payload(std::byte* to, const Record& r, ExtentSums& sums, bool compare, std::span<const ByteSpan> payload) {
+bool FileTier::copy_payload(std::byte* to, const Record& r, ExtentSums& sums, bool compare,
+                            std::span<const ByteSpan> payload) {
     size_t part = 0, at = 0;  // position in the payload's parts
     uint64_t done = 0;
     for (uint32_t i = 0; i < sums.size(); ++i) {
@@ -188,13 +189,15 @@ void FileTier::add_to_footer(const Record& r, uint32_t offset, const ExtentSums&
     ++n_footer_records_;
 }
 
-Result<RecordPlace> FileTier::append(Record& r, const ExtentSums* sums, std::span<const ByteSpan> payload, ExtentSums* out_sums) {
+Result<RecordPlace> FileTier::append(Record& r, const ExtentSums* sums, std::span<const ByteSpan> payload,
+                                     ExtentSums* out_sums) {
     if (status() < 0) return fail(status(), "store.larder", "the file tier takes no writes after earlier failures");
     ExtentSums mine = sums ? sums->copy() : ExtentSums(context_.alloc, r.n_extents());
     if (open_ && open_->status < 0) fail_segment(*open_);
     if (open_ && !fits(r)) seal();
     if (!open_) LARDER_TRY(open_segment());
-    if (footer_.capacity() < footer_.size() + r.footer_bytes()) footer_.reserve(2 * footer_.capacity() + r.footer_bytes() + 4096);
+    if (footer_.capacity() < footer_.size() + r.footer_bytes())
+        footer_.reserve(2 * footer_.capacity() + r.footer_bytes() + 4096);
 
     Segment& s = segments_[open_->segment];
     std::byte* const mem = open_->memory.data();
@@ -323,7 +326,8 @@ void FileTier::write_out() {
     if (open_) {
         Segment& s = segments_[open_->segment];
         // What follows begins in a block of its own: a durable block is never written again.
-        const uint32_t end = std::min<uint32_t>(align_up<uint32_t>(s.tail, block_bytes), uint32_t(file_.segment_bytes()));
+        const uint32_t end =
+            std::min<uint32_t>(align_up<uint32_t>(s.tail, block_bytes), uint32_t(file_.segment_bytes()));
         if (end > open_->submitted) {
             std::memset(open_->memory.data() + s.tail, 0, end - s.tail);
             writer_.write(*open_, open_->submitted, end);
@@ -391,4 +395,4 @@ void FileTier::unhold(uint32_t segment, bool buffer) noexcept {
     if (buffer && --s.n_buffer_readers == 0) buffer_free_.notify_all();
 }
 
-} // namespace larder
+}  // namespace larder

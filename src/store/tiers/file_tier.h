@@ -1,8 +1,8 @@
 // The file tier: a log of segments in one file.
 //
-// It knows segments, records and places; which objects live in a segment, and which segment to give up, is the store's business.
-// Two mutexes: the append mutex orders everything that writes; the store's table mutex guards what readers look at (state, buffer, sequence, readers).
-// The append mutex is taken first.
+// It knows segments, records and places; which objects live in a segment, and which segment to give up, is the store's
+// business. Two mutexes: the append mutex orders everything that writes; the store's table mutex guards what readers
+// look at (state, buffer, sequence, readers). The append mutex is taken first.
 #pragma once
 
 #include <condition_variable>
@@ -26,10 +26,10 @@ class FileTier {
     enum class State : uint8_t { free, open, sealing, sealed, quarantined };
     struct Segment {
         State state = State::free;
-        uint64_t sequence = 0;       // of what is in the file, also when the segment is free
-        uint64_t stale_sequence = 0; // of what may come back in a crash, until the new use is durable
-        uint32_t tail = 0;           // first byte behind the last record
-        uint32_t durable = 0;        // records below survive a crash
+        uint64_t sequence = 0;        // of what is in the file, also when the segment is free
+        uint64_t stale_sequence = 0;  // of what may come back in a crash, until the new use is durable
+        uint32_t tail = 0;            // first byte behind the last record
+        uint32_t durable = 0;         // records below survive a crash
         uint32_t n_readers = 0;
         uint32_t n_buffer_readers = 0;
         const std::byte* buffer = nullptr;  // while its bytes are in memory
@@ -55,9 +55,10 @@ class FileTier {
     AppendLock lock() { return AppendLock(append_mutex_); }
     // Whether append() would find room without giving up a segment. `last`: the segment kept in reserve may be used.
     bool room(const format::Record& r, bool last = false) noexcept;
-    // Copy a record into the log. `sums` are its extents' checksums: given, they are compared with what is copied (E_CORRUPT: nothing was appended);
-    // NULL: they are computed into *out_sums. r.payload_sum is set here.
-    Result<RecordPlace> append(format::Record& r, const ExtentSums* sums, std::span<const ByteSpan> payload, ExtentSums* out_sums);
+    // Copy a record into the log. `sums` are its extents' checksums: given, they are compared with what is copied
+    // (E_CORRUPT: nothing was appended); NULL: they are computed into *out_sums. r.payload_sum is set here.
+    Result<RecordPlace> append(format::Record& r, const ExtentSums* sums, std::span<const ByteSpan> payload,
+                               ExtentSums* out_sums);
     format::LogPosition position() const noexcept;
     // Everything appended is durable, or an error that says it is not.
     larder_status flush();
@@ -97,7 +98,8 @@ class FileTier {
     void fail_segment(SegmentWriter::Staging& s);
     void fail_unsynced();
     void write_out();
-    bool copy_payload(std::byte* to, const format::Record& r, ExtentSums& sums, bool compare, std::span<const ByteSpan> payload);
+    bool copy_payload(std::byte* to, const format::Record& r, ExtentSums& sums, bool compare,
+                      std::span<const ByteSpan> payload);
     void add_to_footer(const format::Record& r, uint32_t offset, const ExtentSums& sums);
     format::Place place(uint32_t segment) const noexcept { return file_.place(segment, segments_[segment].sequence); }
 
@@ -111,17 +113,17 @@ class FileTier {
     Vec<Segment> segments_;
     Vec<Failure> failures_;
     SegmentWriter::Staging* open_ = nullptr;
-    Vec<std::byte> footer_;        // table of the open segment
+    Vec<std::byte> footer_;  // table of the open segment
     uint32_t n_footer_records_ = 0;
     uint64_t next_sequence_ = 0;
-    uint32_t n_file_segments_ = 0; // that the file has room for
+    uint32_t n_file_segments_ = 0;  // that the file has room for
     uint32_t max_segments_ = 0;
     uint32_t n_failures_ = 0;
     larder_status unreported_ = LARDER_OK;
     atomic<larder_status> broken_{LARDER_OK};
     bool sync_on_seal_ = false;
-    bool needs_sync_ = false;      // something was written since the last sync
+    bool needs_sync_ = false;  // something was written since the last sync
     uint64_t recovery_read_bytes_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder

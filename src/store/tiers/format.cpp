@@ -10,11 +10,15 @@ constexpr char segment_magic[9] = "LARDSEGM";
 constexpr char trailer_magic[9] = "LARDFOOT";
 constexpr uint32_t record_magic = 0x4345524c;  // "LREC"
 
-void put_bytes(std::byte* out, const void* in, size_t n) noexcept { std::memcpy(out, in, n); }
+void put_bytes(std::byte* out, const void* in, size_t n) noexcept {
+    std::memcpy(out, in, n);
+}
 
-bool same(const std::byte* a, const void* b, size_t n) noexcept { return std::memcmp(a, b, n) == 0; }
+bool same(const std::byte* a, const void* b, size_t n) noexcept {
+    return std::memcmp(a, b, n) == 0;
+}
 
-} // namespace
+}  // namespace
 
 void encode_superblock(const Superblock& s, std::byte* b) noexcept {
     std::memset(b, 0, block_bytes);
@@ -117,9 +121,11 @@ bool decode_record(const std::byte* h, const Place& p, uint32_t offset, Record& 
     out.meta.quality = uint8_t(h[126]);
     // A checksum that fits by chance, or a hostile file: nothing below may be taken on trust.
     switch (out.kind) {
-    case RecordKind::object: return out.n_bytes > 0 && out.n_bytes <= max_segment_bytes && out.meta.quality > 0;
+    case RecordKind::object:
+        return out.n_bytes > 0 && out.n_bytes <= max_segment_bytes && out.meta.quality > 0;
     case RecordKind::key_removal:
-    case RecordKind::tenant_removal: return out.n_bytes == 0;
+    case RecordKind::tenant_removal:
+        return out.n_bytes == 0;
     }
     return false;
 }
@@ -142,7 +148,8 @@ void encode_trailer(const Trailer& t, const Place& p, std::byte* out) noexcept {
     store_le<uint32_t>(out + trailer_bytes - 4, crc32c(0, out, trailer_bytes - 4));
 }
 
-uint64_t decode_trailer(const std::byte* in, const StoreId& id, uint32_t segment, uint64_t segment_bytes, Trailer& out) noexcept {
+uint64_t decode_trailer(const std::byte* in, const StoreId& id, uint32_t segment, uint64_t segment_bytes,
+                        Trailer& out) noexcept {
     if (!same(in, trailer_magic, 8) || !same(in + 8, id.data(), 16) || load_le<uint32_t>(in + 24) != segment) return 0;
     if (load_le<uint32_t>(in + trailer_bytes - 4) != crc32c(0, in, trailer_bytes - 4)) return 0;
     out.n_records = load_le<uint32_t>(in + 28);
@@ -155,10 +162,12 @@ uint64_t decode_trailer(const std::byte* in, const StoreId& id, uint32_t segment
 }
 
 uint64_t max_payload(uint64_t segment_bytes) noexcept {
-    // The payload's own table stands in the record and again in the footer; a little less than the exact bound keeps this simple.
+    // The payload's own table stands in the record and again in the footer; a little less than the exact bound keeps
+    // this simple.
     const uint64_t tables = uint64_t(extent_count(segment_bytes)) * 4;
-    const uint64_t fixed = segment_header_bytes + record_header_bytes + tables + record_align + footer_zone(4 + record_header_bytes + tables);
+    const uint64_t fixed = segment_header_bytes + record_header_bytes + tables + record_align +
+                           footer_zone(4 + record_header_bytes + tables);
     return align_down<uint64_t>(segment_bytes - fixed, 64);
 }
 
-} // namespace larder::format
+}  // namespace larder::format

@@ -1,4 +1,5 @@
-// The bytes of the file tier (docs/formats/store.md): superblock, segment header, record header, footer. Nothing here does I/O.
+// The bytes of the file tier (docs/formats/store.md): superblock, segment header, record header, footer. Nothing here
+// does I/O.
 #pragma once
 
 #include <array>
@@ -11,7 +12,8 @@ namespace larder::format {
 
 inline constexpr uint32_t version = 1;
 inline constexpr uint64_t known_incompatible = 0;  // feature bits that this library understands
-inline constexpr uint32_t block_bytes = 4096;      // unit of writing: nothing shares a block with what was made durable before it
+inline constexpr uint32_t block_bytes =
+    4096;  // unit of writing: nothing shares a block with what was made durable before it
 inline constexpr uint32_t n_superblocks = 4;
 inline constexpr uint64_t data_offset = uint64_t(n_superblocks) * block_bytes;
 inline constexpr uint32_t segment_header_bytes = 128;
@@ -21,12 +23,10 @@ inline constexpr uint32_t trailer_bytes = 128;
 inline constexpr uint64_t min_segment_bytes = 64 << 10, max_segment_bytes = 64 << 20;
 inline constexpr uint32_t max_segments = 1 << 20;
 
-template <class T>
-constexpr T align_up(T v, T unit) noexcept {
+template <class T> constexpr T align_up(T v, T unit) noexcept {
     return (v + unit - 1) & ~(unit - 1);
 }
-template <class T>
-constexpr T align_down(T v, T unit) noexcept {
+template <class T> constexpr T align_down(T v, T unit) noexcept {
     return v & ~(unit - 1);
 }
 
@@ -43,7 +43,8 @@ void encode_superblock(const Superblock& s, std::byte* block) noexcept;
 // OK; E_FORMAT (no magic); E_CORRUPT (checksum or a field that cannot be); E_VERSION.
 larder_status decode_superblock(const std::byte* block, Superblock& out) noexcept;
 
-// What ties bytes to their place: the same bytes at another place, in another segment or of an earlier use of it do not pass.
+// What ties bytes to their place: the same bytes at another place, in another segment or of an earlier use of it do not
+// pass.
 struct Place {
     const StoreId& id;
     uint32_t segment;
@@ -67,10 +68,10 @@ struct LogPosition {
 struct Record {
     RecordKind kind = RecordKind::object;
     larder_key key{};
-    ObjectMeta meta;          // of removals only the tenant counts
+    ObjectMeta meta;  // of removals only the tenant counts
     uint32_t n_bytes = 0;
     uint32_t payload_sum = 0;
-    LogPosition horizon;      // removals only
+    LogPosition horizon;  // removals only
 
     uint32_t n_extents() const noexcept { return extent_count(n_bytes); }
     uint32_t table_bytes() const noexcept { return n_extents() > 1 ? n_extents() * 4 : 0; }
@@ -82,11 +83,14 @@ void encode_record(const Record& r, const Place& p, uint32_t offset, std::byte* 
 // False when these 128 bytes are not the header of a record at that place.
 bool decode_record(const std::byte* in, const Place& p, uint32_t offset, Record& out) noexcept;
 
-// The record's payload_sum: of a payload of one extent its CRC32C, of a larger one the CRC32C over the table of its extents' sums.
+// The record's payload_sum: of a payload of one extent its CRC32C, of a larger one the CRC32C over the table of its
+// extents' sums.
 uint32_t payload_sum(const ExtentSums& sums) noexcept;
 
 // Bytes at the end of a segment that a footer of this table takes, a multiple of block_bytes.
-constexpr uint64_t footer_zone(uint64_t table_bytes) noexcept { return align_up<uint64_t>(table_bytes + trailer_bytes, block_bytes); }
+constexpr uint64_t footer_zone(uint64_t table_bytes) noexcept {
+    return align_up<uint64_t>(table_bytes + trailer_bytes, block_bytes);
+}
 
 struct Trailer {
     uint32_t n_records = 0;
@@ -96,9 +100,10 @@ struct Trailer {
 };
 void encode_trailer(const Trailer& t, const Place& p, std::byte* out) noexcept;
 // The sequence number, or 0 when this is not a trailer of that segment.
-uint64_t decode_trailer(const std::byte* in, const StoreId& id, uint32_t segment, uint64_t segment_bytes, Trailer& out) noexcept;
+uint64_t decode_trailer(const std::byte* in, const StoreId& id, uint32_t segment, uint64_t segment_bytes,
+                        Trailer& out) noexcept;
 
 // The largest payload that fits into a segment.
 uint64_t max_payload(uint64_t segment_bytes) noexcept;
 
-} // namespace larder::format
+}  // namespace larder::format

@@ -42,7 +42,8 @@ larder_status HostTier::add_slab() {
     return LARDER_OK;
 }
 
-// A piece of 2^order units, split off the smallest larger one; failing that, the largest smaller one. The order stands in the low bits.
+// A piece of 2^order units, split off the smallest larger one; failing that, the largest smaller one. The order stands
+// in the low bits.
 uint32_t HostTier::take(uint32_t order) noexcept {
     uint32_t from = order;
     while (from < n_orders && heads_[from] == no_slot) ++from;
@@ -62,7 +63,9 @@ uint32_t HostTier::take(uint32_t order) noexcept {
 
 larder_status HostTier::alloc(uint64_t n_bytes, HostExtent& out) {
     LARDER_ASSERT(out.empty());
-    if (!room(n_bytes)) return fail(LARDER_E_NOSPACE, "host_bytes", "the host tier has no room for %llu bytes", (unsigned long long)n_bytes);
+    if (!room(n_bytes))
+        return fail(LARDER_E_NOSPACE, "host_bytes", "the host tier has no room for %llu bytes",
+                    (unsigned long long)n_bytes);
     uint64_t left = rounded(n_bytes) / unit_bytes;
     // As many whole slabs as can be, then the binary digits of the rest; small free pieces may make it more.
     out.reserve(left / units_per_slab + n_orders);
@@ -124,4 +127,4 @@ bool HostTier::consistent() const noexcept {
     return free_bytes + used_ == slabs_.size() * SlabPool::slab_bytes;
 }
 
-} // namespace larder
+}  // namespace larder

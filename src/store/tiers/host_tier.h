@@ -1,6 +1,7 @@
 // The host tier's memory: payloads in huge-page slabs, cut by powers of two.
 //
-// A payload is a list of pieces, the largest first, so that any free piece serves somebody and nothing is ever moved: the free bytes can always be used.
+// A payload is a list of pieces, the largest first, so that any free piece serves somebody and nothing is ever moved:
+// the free bytes can always be used.
 #pragma once
 
 #include <algorithm>
@@ -24,15 +25,16 @@ class HostTier {
     ~HostTier();
     HostTier(const HostTier&) = delete;
 
-    static constexpr uint64_t rounded(uint64_t n_bytes) noexcept { return (n_bytes + unit_bytes - 1) / unit_bytes * unit_bytes; }
+    static constexpr uint64_t rounded(uint64_t n_bytes) noexcept {
+        return (n_bytes + unit_bytes - 1) / unit_bytes * unit_bytes;
+    }
     bool room(uint64_t n_bytes) const noexcept { return rounded(n_bytes) <= capacity_ - used_; }
     // E_NOSPACE without room; E_NOMEM when the system has none. Strong against bad_alloc.
     larder_status alloc(uint64_t n_bytes, HostExtent& out);
     void free(HostExtent& extent) noexcept;
 
     // The memory of a payload of n_bytes, piece by piece.
-    template <class F>
-    void for_each(const HostExtent& e, uint64_t n_bytes, F f) const {
+    template <class F> void for_each(const HostExtent& e, uint64_t n_bytes, F f) const {
         for (uint32_t piece : e) {
             const uint64_t n = std::min<uint64_t>(n_bytes, piece_bytes(piece));
             f(address(piece), n);
@@ -71,4 +73,4 @@ class HostTier {
     uint32_t heads_[n_orders];
 };
 
-} // namespace larder
+}  // namespace larder

@@ -42,4 +42,4 @@ class PageBuffer {
     size_t n_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder

@@ -11,7 +11,7 @@ using namespace format;
 namespace {
 // Enough for the footer of most segments in one read.
 constexpr uint64_t footer_guess_bytes = 64 << 10;
-} // namespace
+}  // namespace
 
 larder_status SegmentScanner::read(PageBuffer& buffer, size_t n_bytes, uint64_t offset) {
     if (buffer.size() < n_bytes) {
@@ -87,7 +87,8 @@ bool SegmentScanner::parse_record(const std::byte* mem, uint32_t offset, Segment
     const std::byte* payload = mem + offset + r.record.payload_offset();
     for (uint32_t i = 0; i < n && r.payload_holds; ++i) {
         const uint64_t begin = uint64_t(i) * extent_bytes;
-        r.payload_holds = crc32c(0, payload + begin, std::min<uint64_t>(extent_bytes, r.record.n_bytes - begin)) == r.sums[i];
+        r.payload_holds =
+            crc32c(0, payload + begin, std::min<uint64_t>(extent_bytes, r.record.n_bytes - begin)) == r.sums[i];
     }
     out.n_corrupt += !r.payload_holds;
     out.records.push_back(std::move(r));
@@ -112,8 +113,8 @@ larder_status SegmentScanner::scan(uint32_t segment, SegmentScan& out, uint64_t 
     if (!out.sequence) return LARDER_OK;
     LARDER_TRY(read(whole_, size, file_.segment_offset(segment)));
     for (uint64_t at = segment_header_bytes; at + record_header_bytes <= size;) {
-        // Bytes inside a record that holds are never taken for a record; inside a damaged one they may be looked at, and a header
-        // that was not written at that very place by this store does not pass.
+        // Bytes inside a record that holds are never taken for a record; inside a damaged one they may be looked at,
+        // and a header that was not written at that very place by this store does not pass.
         if (!parse_record(whole_.data(), uint32_t(at), out)) {
             at += record_align;
             continue;
@@ -152,7 +153,8 @@ larder_status SegmentScanner::write_footer(const SegmentScan& scan) {
         ++t.n_records;
     }
     const uint64_t zone = footer_zone(table.size()), size = file_.segment_bytes();
-    if (scan.tail + zone > size) return fail(LARDER_E_NOSPACE, "store.larder", "segment %u has no room for a footer", scan.segment);
+    if (scan.tail + zone > size)
+        return fail(LARDER_E_NOSPACE, "store.larder", "segment %u has no room for a footer", scan.segment);
     t.table_bytes = uint32_t(table.size());
     t.table_sum = crc32c(0, table.data(), table.size());
     LARDER_ASSIGN(PageBuffer block, PageBuffer::make(os_, zone));
@@ -161,4 +163,4 @@ larder_status SegmentScanner::write_footer(const SegmentScan& scan) {
     return file_.write(block.data(), zone, file_.segment_offset(scan.segment) + size - zone);
 }
 
-} // namespace larder
+}  // namespace larder

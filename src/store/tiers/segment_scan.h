@@ -17,8 +17,8 @@ struct SegmentScan {
     uint32_t segment = 0;
     uint64_t sequence = 0;  // 0: nothing was ever written here
     bool sealed = false;
-    uint32_t tail = 0;      // first byte behind the last record
-    uint32_t n_corrupt = 0; // records whose header holds and whose payload does not
+    uint32_t tail = 0;       // first byte behind the last record
+    uint32_t n_corrupt = 0;  // records whose header holds and whose payload does not
     Vec<ScannedRecord> records;
 };
 
@@ -52,4 +52,4 @@ class SegmentScanner {
     uint64_t read_bytes_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder

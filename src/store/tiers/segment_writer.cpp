@@ -36,8 +36,13 @@ void SegmentWriter::submit(Staging& s, const std::byte* from, uint32_t n_bytes, 
     Op& op = *idle_.back();
     idle_.pop_back();
     op.staging = &s;
-    op.io = IoOp{.kind = IoOp::Kind::write, .file = file_.handle(), .buffer = const_cast<std::byte*>(from), .n_bytes = n_bytes,
-                 .offset = offset, .tag = uint64_t(&op - ops_.data()), .result = 0};
+    op.io = IoOp{.kind = IoOp::Kind::write,
+                 .file = file_.handle(),
+                 .buffer = const_cast<std::byte*>(from),
+                 .n_bytes = n_bytes,
+                 .offset = offset,
+                 .tag = uint64_t(&op - ops_.data()),
+                 .result = 0};
     ++s.n_in_flight;
     submit_op(op);
 }
@@ -105,4 +110,4 @@ void SegmentWriter::wait(Staging& s) {
     while (s.n_in_flight) reap(1);
 }
 
-} // namespace larder
+}  // namespace larder

@@ -14,9 +14,9 @@ class SegmentWriter {
   public:
     struct Staging {
         PageBuffer memory;
-        PageBuffer opening;        // the last block while the segment is open
+        PageBuffer opening;  // the last block while the segment is open
         uint32_t segment = no_segment;
-        uint32_t submitted = 0;    // bytes handed to the ring; whole blocks
+        uint32_t submitted = 0;  // bytes handed to the ring; whole blocks
         uint32_t n_in_flight = 0;
         larder_status status = LARDER_OK;  // the first failure
         bool idle() const noexcept { return segment == no_segment; }
@@ -30,7 +30,8 @@ class SegmentWriter {
     std::span<Staging> stagings() noexcept { return stagings_; }
     // Write blocks [begin, end) of the staging buffer to their place in its segment. Failures show in s.status.
     void write(Staging& s, uint32_t begin, uint32_t end);
-    // A copy of the segment's header over its last block: the footer of its former use is gone, and one damaged block does not lose an open segment.
+    // A copy of the segment's header over its last block: the footer of its former use is gone, and one damaged block
+    // does not lose an open segment.
     void write_opening(Staging& s, const format::Place& place);
     // Until nothing of it is in flight.
     void wait(Staging& s);
@@ -62,4 +63,4 @@ class SegmentWriter {
     Owned<IoRing> ring_;  // gone first: it may still refer to what is above
 };
 
-} // namespace larder
+}  // namespace larder

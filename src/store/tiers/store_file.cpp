@@ -18,7 +18,8 @@ String StoreFile::name(const char* directory, const char* file) const {
 
 uint32_t StoreFile::n_segments() const noexcept {
     if (n_bytes_ <= data_offset) return 0;
-    return uint32_t(std::min<uint64_t>((n_bytes_ - data_offset + super_.segment_bytes - 1) / super_.segment_bytes, no_segment - 1));
+    return uint32_t(
+        std::min<uint64_t>((n_bytes_ - data_offset + super_.segment_bytes - 1) / super_.segment_bytes, no_segment - 1));
 }
 
 larder_status StoreFile::open(const char* directory, Mode mode, uint64_t segment_bytes_if_new) {
@@ -37,7 +38,8 @@ larder_status StoreFile::open(const char* directory, Mode mode, uint64_t segment
 larder_status StoreFile::take_lock(const char* directory, Mode mode) {
     const String path = name(directory, "lock");
     const bool look_only = mode == Mode::inspect;
-    auto file = os_.open(path.c_str(), look_only ? open_flag::read : open_flag::read | open_flag::write | open_flag::create);
+    auto file =
+        os_.open(path.c_str(), look_only ? open_flag::read : open_flag::read | open_flag::write | open_flag::create);
     if (!file.ok()) {
         // A store that was copied without its lock may be looked at.
         if (look_only && file.status() == LARDER_E_NOT_FOUND) return LARDER_OK;
@@ -71,7 +73,8 @@ larder_status StoreFile::create(const char* directory, uint64_t segment_bytes) {
     for (uint32_t i = 0; i < n_superblocks; ++i) encode_superblock(s, blocks.data() + i * block_bytes);
     // Under another name until it is whole: a crash on the way leaves no half-made store.
     const String fresh = name(directory, "store.larder.new");
-    LARDER_ASSIGN(OpenFile f, os_.open(fresh.c_str(), open_flag::read | open_flag::write | open_flag::create | open_flag::truncate));
+    LARDER_ASSIGN(OpenFile f, os_.open(fresh.c_str(),
+                                       open_flag::read | open_flag::write | open_flag::create | open_flag::truncate));
     larder_status status = os_.write_all(f.handle, blocks.data(), data_offset, 0);
     if (status >= 0) status = os_.sync(f.handle);
     os_.close(f.handle);
@@ -163,4 +166,4 @@ larder_status StoreFile::read(std::byte* buffer, size_t n, uint64_t offset) {
     return LARDER_OK;
 }
 
-} // namespace larder
+}  // namespace larder

@@ -14,7 +14,8 @@ class StoreFile {
     ~StoreFile();
     StoreFile(const StoreFile&) = delete;
 
-    // Takes the lock and reads the superblocks. What is there is not touched, whatever the outcome; open_or_create makes a new store where there is none.
+    // Takes the lock and reads the superblocks. What is there is not touched, whatever the outcome; open_or_create
+    // makes a new store where there is none.
     larder_status open(const char* directory, Mode mode, uint64_t segment_bytes_if_new);
     // From now on this process writes: a later epoch than any that was seen becomes durable.
     larder_status begin_epoch(uint64_t latest_seen);
@@ -26,7 +27,9 @@ class StoreFile {
     OsHandle handle() const noexcept { return data_.handle; }
     bool direct() const noexcept { return data_.direct_align != 0; }
     uint64_t segment_bytes() const noexcept { return super_.segment_bytes; }
-    uint64_t segment_offset(uint32_t segment) const noexcept { return format::data_offset + segment * super_.segment_bytes; }
+    uint64_t segment_offset(uint32_t segment) const noexcept {
+        return format::data_offset + segment * super_.segment_bytes;
+    }
     // Segments that the file reaches into.
     uint32_t n_segments() const noexcept;
     format::Place place(uint32_t segment, uint64_t sequence) const noexcept { return {super_.id, segment, sequence}; }
@@ -34,9 +37,12 @@ class StoreFile {
     // Reserve the disk space of one more segment at the end.
     larder_status grow_to(uint32_t n_segments);
     larder_status shrink_to(uint32_t n_segments);
-    // As Os::read_all, but what lies behind the end of the file reads as zeros. Offset, length and buffer are multiples of format::block_bytes.
+    // As Os::read_all, but what lies behind the end of the file reads as zeros. Offset, length and buffer are multiples
+    // of format::block_bytes.
     larder_status read(std::byte* buffer, size_t n_bytes, uint64_t offset);
-    larder_status write(const std::byte* buffer, size_t n_bytes, uint64_t offset) { return os_.write_all(data_.handle, buffer, n_bytes, offset); }
+    larder_status write(const std::byte* buffer, size_t n_bytes, uint64_t offset) {
+        return os_.write_all(data_.handle, buffer, n_bytes, offset);
+    }
     larder_status sync() { return os_.sync(data_.handle); }
 
   private:
@@ -55,4 +61,4 @@ class StoreFile {
     uint32_t n_bad_ = 0;
 };
 
-} // namespace larder
+}  // namespace larder
