@@ -296,6 +296,30 @@ larder_status event_wait(void* p, uint64_t e) {
     return report(g, g.d->cuEventSynchronize_(event_of(e)), "earlier work failed");
 }
 
+larder_status pinned_alloc(void* p, uint64_t n_bytes, void** out_host, uint64_t* out_ptr) {
+    Gpu& g = gpu(p);
+    Current current(g);
+    LARDER_CUDA_TRY(g, cuMemHostAlloc_(out_host, n_bytes, CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP),
+                    "no pinned memory");
+    CUdeviceptr ptr = 0;
+    const CUresult r = g.d->cuMemHostGetDevicePointer_(&ptr, *out_host, 0);
+    if (r != CUDA_SUCCESS) g.d->cuMemFreeHost_(*out_host);
+    *out_ptr = ptr;
+    return report(g, r, "pinned memory is not mapped");
+}
+
+void pinned_free(void* p, void* host) {
+    Current current(gpu(p));
+    gpu(p).d->cuMemFreeHost_(host);
+}
+
+larder_status stream_wait_u32(void* p, uint64_t s, uint64_t ptr, uint32_t value) {
+    Gpu& g = gpu(p);
+    Current current(g);
+    return report(g, g.d->cuStreamWaitValue32_(stream_of(s), ptr, value, CU_STREAM_WAIT_VALUE_GEQ),
+                  "a stream cannot wait");
+}
+
 // --- work -----------------------------------------------------------------------------------------------
 
 larder_status copy_in(void* p, uint64_t dst, const void* src, uint64_t n_bytes, uint64_t s) {
@@ -386,6 +410,9 @@ constexpr larder_device_table_v1 table{
     copy,
     fill_zero,
     gather,
+    pinned_alloc,
+    pinned_free,
+    stream_wait_u32,
 };
 
 }  // namespace

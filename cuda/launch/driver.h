@@ -15,7 +15,8 @@ namespace larder_cuda {
     X(cuMemGetAllocationGranularity) X(cuStreamCreate) X(cuStreamDestroy) X(cuStreamWaitEvent) \
     X(cuStreamSynchronize) X(cuEventCreate) X(cuEventDestroy) X(cuEventRecord) X(cuEventQuery) \
     X(cuEventSynchronize) X(cuMemcpyHtoDAsync) X(cuMemcpyDtoHAsync) X(cuMemcpyDtoDAsync) X(cuMemsetD8Async) \
-    X(cuModuleLoadData) X(cuModuleUnload) X(cuModuleGetFunction) X(cuLaunchKernel)
+    X(cuModuleLoadData) X(cuModuleUnload) X(cuModuleGetFunction) X(cuMemHostAlloc) \
+    X(cuMemHostGetDevicePointer) X(cuMemFreeHost) X(cuStreamWaitValue32) X(cuLaunchKernel)
 // clang-format on
 
 struct Driver {

@@ -11,7 +11,7 @@
 #ifndef LARDER_JOB_H
 #define LARDER_JOB_H
 
-#include "larder/context.h"
+#include "larder/device.h"
 
 LARDER_EXTERN_C_BEGIN
 
@@ -83,6 +83,20 @@ LARDER_API larder_status larder_job_wait(larder_queue* queue, larder_job job, ui
  *  @threads internally synchronised  @blocking up to timeout_ns  @since 0.1 */
 LARDER_API larder_status larder_job_wait_layer(larder_queue* queue, larder_job job, uint32_t layer,
                                                uint64_t timeout_ns) LARDER_NOEXCEPT;
+
+/** As wait_layer, but it is a stream of a device that waits: work given to the stream from now on starts after the
+ * layer has arrived, and the calling thread goes on at once. Should the job fail before that layer, the stream is
+ * released all the same, since nothing else could release it: what its kernels read is then not the layer, and the
+ * job's status says so before the results may be used. The host device has no streams that could be held: with one, the
+ * calling thread waits as in larder_job_wait_layer().
+ *  @param device  of the same context; kept open until the layer has arrived.
+ *  @return LARDER_OK; an error that the job has met at or before this layer; LARDER_E_RANGE (no such layer);
+ * LARDER_E_STALE; LARDER_E_INVALID (device, stream; a device of
+ * another context); LARDER_E_DEVICE, LARDER_E_DEVICE_LOST, LARDER_E_UNSUPPORTED (a device whose streams cannot wait for
+ * the host); LARDER_E_NOMEM.
+ *  @threads internally synchronised  @blocking never, but with the host device  @since 0.1 */
+LARDER_API larder_status larder_job_stream_wait(larder_queue* queue, larder_job job, uint32_t layer,
+                                                larder_device* device, larder_stream_id stream) LARDER_NOEXCEPT;
 
 /** Ask a job to stop. It completes all the same; work that is past its point of no return goes to its end.
  *  @return LARDER_OK (asked, or finished already); LARDER_E_STALE.  @threads internally synchronised  @blocking never

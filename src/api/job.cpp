@@ -86,3 +86,12 @@ larder_status larder_job_errors(larder_queue* queue, larder_job job, larder_job_
     LARDER_TRY(check_range(stride, 8, 4096, "stride"));
     return queue->errors(job, out, stride, n, out_n);
 }
+
+larder_status larder_job_stream_wait(larder_queue* queue, larder_job job, uint32_t layer, larder_device* device,
+                                     larder_stream_id stream) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(queue, queue);
+    LARDER_API_HANDLE_OF(queue->context, device, device);
+    return queue->stream_wait(job, layer, *device, stream);
+    LARDER_API_END
+}

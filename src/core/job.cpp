@@ -23,8 +23,10 @@ Result<larder_job> larder_queue::begin(uint64_t user_data, uint32_t n_layers) {
     std::lock_guard lock(mutex_);
     if (n_alive_ == max_jobs_)
         return fail(LARDER_E_BUSY, "max_jobs", "the queue has %u jobs already; take completions first", max_jobs_);
-    JobState j{
-        .user_data = user_data, .n_layers = std::max(n_layers, 1u), .errors = Vec<larder_job_error>(context->alloc)};
+    JobState j{.user_data = user_data,
+               .n_layers = std::max(n_layers, 1u),
+               .errors = Vec<larder_job_error>(context->alloc),
+               .gates = Vec<JobState::Gate>(context->alloc)};
     const larder_job id = jobs_.insert(std::move(j));
     ++n_alive_;
     context->stats.add(Stat::jobs_submitted);
@@ -48,6 +50,7 @@ void larder_queue::layers_done(larder_job job, uint32_t n) noexcept {
     JobState* j = jobs_.find(job);
     if (!j || n <= j->layers_done) return;
     j->layers_done = std::min(n, j->n_layers);
+    open_gates_locked(*j);
     changed_.notify_all();
 }
 
@@ -87,6 +90,7 @@ void larder_queue::finish(larder_job job, larder_status status) noexcept {
     }
     j->status = status;
     j->finished = true;
+    open_gates_locked(*j);
     done_[done_tail_++ % max_jobs_] = job;
     context->stats.add(Stat::jobs_completed);
     if (status == LARDER_E_CANCELLED)
@@ -190,6 +194,38 @@ larder_status larder_queue::wait_layer(larder_job job, uint32_t layer, uint64_t 
     if (j->layers_done > layer) return LARDER_OK;
     set_last_error(j->detail);
     return is_error(j->status) ? j->status : j->detail.status;
+}
+
+// Failed jobs release their streams too: a stream that is never released would hang the device.
+void larder_queue::open_gates_locked(JobState& j) noexcept {
+    std::erase_if(j.gates, [&](const JobState::Gate& g) {
+        if (!j.finished && j.layers_done <= g.layer) return false;
+        g.device->device->gate_open(g.gate);
+        g.device->unref();
+        return true;
+    });
+}
+
+larder_status larder_queue::stream_wait(larder_job job, uint32_t layer, larder_device& device, StreamId stream) {
+    if (device.device->info().kind == DeviceKind::host) return wait_layer(job, layer, UINT64_MAX);
+    std::lock_guard lock(mutex_);
+    JobState* j = jobs_.find(job);
+    if (!j) return fail(LARDER_E_STALE, "job", "no such job");
+    if (layer >= j->n_layers) return fail(LARDER_E_RANGE, "layer", "layer is %u; the job has %u", layer, j->n_layers);
+    if (j->layers_done > layer) return LARDER_OK;
+    if (j->finished) {
+        set_last_error(j->detail);
+        return is_error(j->status) ? j->status : j->detail.status;
+    }
+    j->gates.reserve(j->gates.size() + 1);
+    LARDER_ASSIGN(GateId gate, device.device->gate_create());
+    const larder_status s = device.device->stream_wait_gate(stream, gate);
+    if (s < 0) {
+        device.device->gate_open(gate);
+        return s;
+    }
+    j->gates.push_back({layer, device.ref(), gate});
+    return LARDER_OK;
 }
 
 larder_status larder_queue::cancel(larder_job job) {

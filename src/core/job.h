@@ -6,6 +6,7 @@
 
 #include "base/ids.h"
 #include "core/context.h"
+#include "core/device_handle.h"
 #include "larder/job.h"
 
 namespace larder {
@@ -24,6 +25,12 @@ struct JobState {
     bool cancelled = false;
     larder_error_info detail = LARDER_ERROR_INFO_INIT;
     Vec<larder_job_error> errors;
+    struct Gate {  // a stream that waits for a layer
+        uint32_t layer;
+        larder_device* device;  // held
+        GateId gate;
+    };
+    Vec<Gate> gates;
 };
 
 }  // namespace larder
@@ -49,6 +56,7 @@ struct larder_queue final : larder::Handle {
     larder_status poll(larder_completion* out, uint32_t stride, uint32_t n, uint64_t timeout_ns, uint32_t* out_n);
     larder_status wait(larder_job job, uint64_t timeout_ns);
     larder_status wait_layer(larder_job job, uint32_t layer, uint64_t timeout_ns);
+    larder_status stream_wait(larder_job job, uint32_t layer, larder_device& device, larder::StreamId stream);
     larder_status cancel(larder_job job);
     larder_status errors(larder_job job, larder_job_error* out, uint32_t stride, uint32_t n, uint32_t* out_n);
     larder::OsHandle event() const noexcept { return event_; }
@@ -57,6 +65,7 @@ struct larder_queue final : larder::Handle {
     template <class Done> bool wait_until(std::unique_lock<std::mutex>& lock, uint64_t timeout_ns, Done done);
     void sleep_locked(std::unique_lock<std::mutex>& lock, uint64_t ns);
     void retire_locked(larder_job job) noexcept;
+    void open_gates_locked(larder::JobState& j) noexcept;
 
     std::mutex mutex_;
     std::condition_variable changed_;

@@ -29,6 +29,7 @@ struct DeviceInfo {
 using DevicePtr = uint64_t;  // an address in the device's space; on a host-visible device a CPU address
 using StreamId = uint64_t;   // 0: the default stream. The caller's native stream on CUDA.
 using EventId = uint64_t;
+using GateId = uint64_t;
 
 // Whole blocks between a pool and a packed array, by a table of int32 block numbers in device memory; a negative number
 // is skipped.
@@ -67,6 +68,11 @@ class Device {
     // LARDER_OK when all work before the record is done (or nothing was recorded), LARDER_PENDING otherwise.
     virtual larder_status event_query(EventId e) = 0;
     virtual larder_status event_wait(EventId e) = 0;
+    // A gate holds streams until the host opens it, once; opening gives it back. Host streams cannot be held:
+    // E_UNSUPPORTED.
+    virtual Result<GateId> gate_create() = 0;
+    virtual void gate_open(GateId gate) noexcept = 0;
+    virtual larder_status stream_wait_gate(StreamId s, GateId gate) = 0;
 
     // Ordered in the stream; host buffers belong to the copy until it is done.
     virtual larder_status copy_in(DevicePtr dst, const void* src, uint64_t n_bytes, StreamId s) = 0;

@@ -63,6 +63,10 @@ class HostDevice final : public Device {
     larder_status event_query(EventId e) override { return check(e && known(e)); }
     larder_status event_wait(EventId e) override { return check(e && known(e)); }
 
+    Result<GateId> gate_create() override { return no_gates(); }
+    void gate_open(GateId) noexcept override {}
+    larder_status stream_wait_gate(StreamId, GateId) override { return no_gates(); }
+
     larder_status copy_in(DevicePtr dst, const void* src, uint64_t n_bytes, StreamId s) override {
         LARDER_TRY(check(known(s)));
         if (n_bytes) std::memcpy(pointer(dst), src, n_bytes);
@@ -98,6 +102,9 @@ class HostDevice final : public Device {
     bool known(uint64_t id) const noexcept { return id < next_.load(relaxed); }
     static larder_status check(bool good) noexcept {
         return good ? LARDER_OK : fail(LARDER_E_INVALID, "stream", "no such stream or event of this device");
+    }
+    static larder_status no_gates() noexcept {
+        return fail(LARDER_E_UNSUPPORTED, "device", "work on the host device is done at once: nothing can be held");
     }
     // The caller asked a device: its budget is what ran out.
     static larder_status no_memory(larder_status s) noexcept {

@@ -4,8 +4,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
+#include "base/atomic.h"
 #include "device/device.h"
 #include "device/sim_device.h"
 #include "larder/plugin/device_v1.h"
@@ -17,11 +19,14 @@ const char* const plugin_file = "liblarder-cuda.so";
 
 class PluginDevice final : public Device {
   public:
-    PluginDevice(const Allocator& a, const larder_device_table_v1& t) noexcept : alloc_(a), t_(t) {
+    PluginDevice(const Allocator& a, const larder_device_table_v1& t) noexcept
+        : alloc_(a), t_(t), gate_pages_(a), free_words_(a) {
         host_ = {sizeof host_, 0, this, host_alloc, host_free, host_fail};
     }
     ~PluginDevice() override {
-        if (d_) t_.close(d_);
+        if (!d_) return;
+        for (const GatePage& page : gate_pages_) t_.pinned_free(d_, page.words);
+        t_.close(d_);
     }
     larder_status open(int32_t ordinal) {
         LARDER_TRY(t_.open(&host_, ordinal, &d_));
@@ -56,6 +61,9 @@ class PluginDevice final : public Device {
     larder_status stream_wait(StreamId s, EventId e) override { return t_.stream_wait(d_, s, e); }
     larder_status event_query(EventId e) override { return t_.event_query(d_, e); }
     larder_status event_wait(EventId e) override { return t_.event_wait(d_, e); }
+    Result<GateId> gate_create() override;
+    void gate_open(GateId gate) noexcept override;
+    larder_status stream_wait_gate(StreamId s, GateId gate) override;
     larder_status copy_in(DevicePtr dst, const void* src, uint64_t n, StreamId s) override {
         return t_.copy_in(d_, dst, src, n, s);
     }
@@ -88,12 +96,60 @@ class PluginDevice final : public Device {
         fail_device(status, code, "", "%s", message);
     }
 
+    // A gate is a word of pinned memory and the round in which it opens. Streams wait for that round or a later one, so
+    // a word serves the next gate as soon as it has opened, whether the streams have come past it or not.
+    static constexpr uint32_t words_per_page = 1024;
+    struct GatePage {
+        uint32_t* words;
+        DevicePtr ptr;
+    };
+    static uint32_t word_of(GateId g) noexcept { return uint32_t(g); }
+    static uint32_t round_of(GateId g) noexcept { return uint32_t(g >> 32); }
+
     const Allocator alloc_;
     const larder_device_table_v1& t_;
     larder_device_host_v1 host_;
     void* d_ = nullptr;
     DeviceInfo info_;
+    std::mutex gates_mutex_;
+    Vec<GatePage> gate_pages_;
+    Vec<uint32_t> free_words_;
 };
+
+Result<GateId> PluginDevice::gate_create() {
+    std::lock_guard lock(gates_mutex_);
+    if (free_words_.empty()) {
+        const uint32_t first = uint32_t(gate_pages_.size()) * words_per_page;
+        gate_pages_.reserve(gate_pages_.size() + 1);
+        free_words_.reserve(first + words_per_page);
+        void* words = nullptr;
+        GatePage page{};
+        LARDER_TRY(t_.pinned_alloc(d_, words_per_page * sizeof(uint32_t), &words, &page.ptr));
+        page.words = static_cast<uint32_t*>(words);
+        std::memset(words, 0, words_per_page * sizeof(uint32_t));
+        gate_pages_.push_back(page);
+        for (uint32_t i = 0; i < words_per_page; ++i) free_words_.push_back(first + words_per_page - 1 - i);
+    }
+    const uint32_t word = free_words_.back();
+    free_words_.pop_back();
+    const uint32_t round = load_at(&gate_pages_[word / words_per_page].words[word % words_per_page], relaxed) + 1;
+    return uint64_t(round) << 32 | word;
+}
+
+void PluginDevice::gate_open(GateId gate) noexcept {
+    std::lock_guard lock(gates_mutex_);
+    const uint32_t word = word_of(gate);
+    store_at(&gate_pages_[word / words_per_page].words[word % words_per_page], round_of(gate), release);
+    free_words_.push_back(word);  // reserved when the page came
+}
+
+larder_status PluginDevice::stream_wait_gate(StreamId s, GateId gate) {
+    std::lock_guard lock(gates_mutex_);
+    const uint32_t word = word_of(gate);
+    if (word / words_per_page >= gate_pages_.size()) return fail(LARDER_E_INVALID, "gate", "no such gate");
+    const DevicePtr at = gate_pages_[word / words_per_page].ptr + word % words_per_page * sizeof(uint32_t);
+    return t_.stream_wait_u32(d_, s, at, round_of(gate));
+}
 
 // LARDER_CUDA_PLUGIN when set; otherwise beside this library, then wherever the system looks. Never closed: a GPU
 // driver does not like to be unloaded.

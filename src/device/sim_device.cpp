@@ -45,13 +45,13 @@ larder_status SimDevice::check_options(const SimDeviceOptions& o) noexcept {
 
 SimDevice::SimDevice(const Allocator& a, Os& os, const SimDeviceOptions& o)
     : os_(os), alloc_(a), o_(with_defaults(o)), ranges_(a), reservations_(a), pages_(a), streams_(a), events_(a),
-      work_(a), accesses_(a), host_clock_(1, 0, a), next_address_(first_address) {
+      gates_(a), work_(a), accesses_(a), host_clock_(1, 0, a), next_address_(first_address) {
     info_.kind = DeviceKind::simulated;
     info_.memory_bytes = o_.memory_bytes;
     info_.granularity_bytes = o_.granularity_bytes;
     info_.can_map = true;
     std::snprintf(info_.name, sizeof info_.name, "simulated device");
-    streams_.emplace(0, Stream{.lane = n_lanes_++, .clock = Clock(a)});
+    streams_.emplace(0, Stream(a, n_lanes_++));
 }
 
 SimDevice::~SimDevice() {
@@ -90,7 +90,8 @@ uint64_t SimDevice::n_violations() const noexcept {
 
 uint64_t SimDevice::n_live() const noexcept {
     std::lock_guard lock(mutex_);
-    return ranges_.size() + reservations_.size() + pages_.size() + (streams_.size() - 1) + events_.size();
+    return ranges_.size() + reservations_.size() + pages_.size() + (streams_.size() - 1) + events_.size() +
+           gates_.size();
 }
 
 uint64_t SimDevice::used_bytes() const noexcept {
@@ -267,116 +268,23 @@ bool SimDevice::is_mapped(DevicePtr p, uint64_t n_bytes) const noexcept {
     return true;
 }
 
-// --- streams and events ---------------------------------------------------------------------------------
-
-void SimDevice::join(Clock& a, const Clock& b) {
-    if (a.size() < b.size()) a.resize(b.size(), 0);
-    for (size_t i = 0; i < b.size(); ++i) a[i] = std::max(a[i], b[i]);
-}
-
-SimDevice::Stream* SimDevice::stream(StreamId s) noexcept {
-    const auto it = streams_.find(s);
-    return it == streams_.end() ? nullptr : &it->second;
-}
-
-Result<StreamId> SimDevice::stream_create() {
-    std::lock_guard lock(mutex_);
-    LARDER_TRY(enter(Fault::call));
-    const StreamId id = next_id_++;
-    streams_.emplace(id, Stream{.lane = n_lanes_, .clock = Clock(alloc_)});
-    ++n_lanes_;
-    return id;
-}
-
-void SimDevice::stream_destroy(StreamId s) noexcept {
-    std::lock_guard lock(mutex_);
-    if (!s || !streams_.erase(s)) violation("destroy of what is not a stream", s);
-}
-
-Result<EventId> SimDevice::event_create() {
-    std::lock_guard lock(mutex_);
-    LARDER_TRY(enter(Fault::call));
-    const EventId id = next_id_++;
-    events_.emplace(id, Event{.clock = Clock(alloc_)});
-    return id;
-}
-
-void SimDevice::event_destroy(EventId e) noexcept {
-    std::lock_guard lock(mutex_);
-    if (!events_.erase(e)) violation("destroy of what is not an event", e);
-}
-
-namespace {
-larder_status no_such() noexcept {
-    return fail(LARDER_E_INVALID, "stream", "no such stream or event of this device");
-}
-}  // namespace
-
-larder_status SimDevice::event_record(EventId e, StreamId s) {
-    std::lock_guard lock(mutex_);
-    LARDER_TRY(enter(Fault::call));
-    Stream* st = stream(s);
-    const auto it = events_.find(e);
-    if (!st || it == events_.end()) return no_such();
-    Clock clock(st->clock);
-    join(clock, host_clock_);
-    it->second.clock = std::move(clock);
-    it->second.done_ns = st->ready_ns;
-    return LARDER_OK;
-}
-
-larder_status SimDevice::stream_wait(StreamId s, EventId e) {
-    std::lock_guard lock(mutex_);
-    LARDER_TRY(enter(Fault::call));
-    Stream* st = stream(s);
-    const auto it = events_.find(e);
-    if (!st || it == events_.end()) return no_such();
-    join(st->clock, it->second.clock);
-    st->ready_ns = std::max(st->ready_ns, it->second.done_ns);
-    return LARDER_OK;
-}
-
-larder_status SimDevice::event_query(EventId e) {
-    std::lock_guard lock(mutex_);
-    LARDER_TRY(enter(Fault::call));
-    const auto it = events_.find(e);
-    if (it == events_.end()) return no_such();
-    const uint64_t now = os_.now_ns();
-    pump(now);
-    if (it->second.done_ns > now) return LARDER_PENDING;
-    join(host_clock_, it->second.clock);
-    return LARDER_OK;
-}
-
-larder_status SimDevice::event_wait(EventId e) {
-    for (;;) {
-        LARDER_TRY(event_query(e));
-        std::unique_lock lock(mutex_);
-        const auto it = events_.find(e);
-        if (it == events_.end()) return no_such();
-        const uint64_t now = os_.now_ns(), done = it->second.done_ns;
-        if (done <= now) {
-            pump(now);
-            join(host_clock_, it->second.clock);
-            return LARDER_OK;
-        }
-        lock.unlock();
-        os_.sleep_ns(done - now);
-    }
-}
-
 // --- work -----------------------------------------------------------------------------------------------
 
-larder_status SimDevice::give(StreamId s, Work w, uint64_t n_bytes, uint64_t bandwidth) {
-    Stream& st = *stream(s);
-    w.done_ns =
-        std::max(os_.now_ns(), st.ready_ns) + o_.latency_ns + uint64_t(double(n_bytes) * 1e9 / double(bandwidth));
-    w.seq = next_seq_++;
-    const auto at = std::upper_bound(work_.begin(), work_.end(), w,
-                                     [](const Work& a, const Work& b) { return a.done_ns < b.done_ns; });
-    work_.insert(at, w);
-    st.ready_ns = w.done_ns;
-    return LARDER_OK;
+// What a piece of work reads and writes, at the time when it takes its place in the stream.
+void SimDevice::touch_all(Stream& s, const Work& w) {
+    switch (w.kind) {
+    case Work::Kind::in:
+    case Work::Kind::zero:
+        return touch(s, w.dst, w.n_bytes, true);
+    case Work::Kind::out:
+        return touch(s, w.src, w.n_bytes, false);
+    case Work::Kind::inside:
+        touch(s, w.src, w.n_bytes, false);
+        return touch(s, w.dst, w.n_bytes, true);
+    case Work::Kind::gather:
+        touch(s, w.gather.table, 4ull * w.gather.n_blocks, false);
+        return touch(s, w.gather.packed, w.n_bytes, !w.gather.scatter);
+    }
 }
 
 // Note an access and look for one that it may run beside.
@@ -399,10 +307,13 @@ void SimDevice::forget(DevicePtr p, uint64_t n_bytes, const char* what) noexcept
     pump(os_.now_ns());
     const DevicePtr end = p + n_bytes;
     const auto touches = [&](DevicePtr q, uint64_t n) { return q && q < end && q + n > p; };
-    const bool busy = std::any_of(work_.begin(), work_.end(), [&](const Work& w) {
+    const auto uses = [&](const Work& w) {
         return touches(w.dst, w.n_bytes) || touches(w.src, w.n_bytes) ||
                (w.kind == Work::Kind::gather && touches(w.gather.table, 4ull * w.gather.n_blocks));
-    });
+    };
+    bool busy = std::any_of(work_.begin(), work_.end(), uses);
+    for (const auto& [id, st] : streams_)
+        for (const Held& h : st.held) busy = busy || (h.kind == Held::Kind::work && uses(h.work));
     if (busy) {
         violation(what, p);
         pump(UINT64_MAX);
@@ -467,6 +378,10 @@ void SimDevice::carry_out(const Work& w) noexcept {
 }
 
 namespace {
+larder_status no_such() noexcept {
+    return fail(LARDER_E_INVALID, "stream", "no such stream or event of this device");
+}
+
 larder_status not_mapped() noexcept {
     return fail(LARDER_E_INVALID, "ptr", "the range is not memory of this device");
 }
@@ -477,7 +392,6 @@ larder_status SimDevice::copy_in(DevicePtr dst, const void* src, uint64_t n_byte
     LARDER_TRY(enter(Fault::call));
     if (!stream(s)) return no_such();
     if (!is_mapped(dst, n_bytes)) return not_mapped();
-    touch(*stream(s), dst, n_bytes, true);
     return give(s, {.kind = Work::Kind::in, .dst = dst, .host_src = src, .n_bytes = n_bytes}, n_bytes,
                 o_.bandwidth_bytes_per_s);
 }
@@ -487,7 +401,6 @@ larder_status SimDevice::copy_out(void* dst, DevicePtr src, uint64_t n_bytes, St
     LARDER_TRY(enter(Fault::call));
     if (!stream(s)) return no_such();
     if (!is_mapped(src, n_bytes)) return not_mapped();
-    touch(*stream(s), src, n_bytes, false);
     return give(s, {.kind = Work::Kind::out, .src = src, .host_dst = dst, .n_bytes = n_bytes}, n_bytes,
                 o_.bandwidth_bytes_per_s);
 }
@@ -497,8 +410,6 @@ larder_status SimDevice::copy(DevicePtr dst, DevicePtr src, uint64_t n_bytes, St
     LARDER_TRY(enter(Fault::call));
     if (!stream(s)) return no_such();
     if (!is_mapped(src, n_bytes) || !is_mapped(dst, n_bytes)) return not_mapped();
-    touch(*stream(s), src, n_bytes, false);
-    touch(*stream(s), dst, n_bytes, true);
     return give(s, {.kind = Work::Kind::inside, .dst = dst, .src = src, .n_bytes = n_bytes}, n_bytes,
                 10 * o_.bandwidth_bytes_per_s);
 }
@@ -508,7 +419,6 @@ larder_status SimDevice::fill_zero(DevicePtr dst, uint64_t n_bytes, StreamId s) 
     LARDER_TRY(enter(Fault::call));
     if (!stream(s)) return no_such();
     if (!is_mapped(dst, n_bytes)) return not_mapped();
-    touch(*stream(s), dst, n_bytes, true);
     return give(s, {.kind = Work::Kind::zero, .dst = dst, .n_bytes = n_bytes}, n_bytes, 10 * o_.bandwidth_bytes_per_s);
 }
 
@@ -519,8 +429,6 @@ larder_status SimDevice::gather(const BlockGather& g, StreamId s) {
     if (!stream(s)) return no_such();
     const uint64_t packed_bytes = g.n_blocks * g.block_bytes;
     if (!is_mapped(g.table, 4ull * g.n_blocks) || !is_mapped(g.packed, packed_bytes)) return not_mapped();
-    touch(*stream(s), g.table, 4ull * g.n_blocks, false);
-    touch(*stream(s), g.packed, packed_bytes, !g.scatter);
     const bool to_packed = !g.scatter;
     return give(s,
                 {.kind = Work::Kind::gather,

@@ -57,6 +57,9 @@ class SimDevice final : public Device {
     larder_status stream_wait(StreamId s, EventId e) override;
     larder_status event_query(EventId e) override;
     larder_status event_wait(EventId e) override;
+    Result<GateId> gate_create() override;
+    void gate_open(GateId gate) noexcept override;
+    larder_status stream_wait_gate(StreamId s, GateId gate) override;
 
     larder_status copy_in(DevicePtr dst, const void* src, uint64_t n_bytes, StreamId s) override;
     larder_status copy_out(void* dst, DevicePtr src, uint64_t n_bytes, StreamId s) override;
@@ -78,15 +81,6 @@ class SimDevice final : public Device {
         uint64_t page_offset;
         bool is_alloc;
     };
-    struct Stream {
-        uint32_t lane;
-        uint64_t ready_ns = 0;
-        Clock clock;
-    };
-    struct Event {
-        uint64_t done_ns = 0;
-        Clock clock;
-    };
     struct Work {
         enum class Kind { in, out, inside, zero, gather } kind;
         uint64_t done_ns;
@@ -96,6 +90,26 @@ class SimDevice final : public Device {
         const void* host_src = nullptr;
         uint64_t n_bytes = 0;
         BlockGather gather{};
+    };
+    // What was given to a stream behind a closed gate: its time is not known before the gate opens.
+    struct Held {
+        enum class Kind { work, record, wait_event, wait_gate } kind;
+        uint64_t id = 0;  // of the event or gate
+        Work work{};
+        uint64_t cost_ns = 0;
+    };
+    struct Stream {
+        explicit Stream(const Allocator& a, uint32_t l) : lane(l), clock(a), held(a) {}
+        uint32_t lane;
+        uint64_t ready_ns = 0;
+        Clock clock;
+        Deque<Held> held;
+        bool destroyed = false;  // goes when nothing is held any more
+    };
+    struct Event {
+        uint64_t done_ns = 0;
+        Clock clock;
+        uint32_t n_held = 0;  // records that are held
     };
     struct Access {
         DevicePtr begin, end;
@@ -111,6 +125,10 @@ class SimDevice final : public Device {
     bool is_mapped(DevicePtr p, uint64_t n_bytes) const noexcept;
     template <class F> void for_pieces(DevicePtr p, uint64_t n_bytes, F f) noexcept;
     larder_status give(StreamId s, Work w, uint64_t n_bytes, uint64_t bandwidth);
+    void issue(Stream& st, Work w, uint64_t cost_ns);
+    bool pass(Stream& st, const Held& h);
+    void pass_held();
+    void touch_all(Stream& s, const Work& w);
     void touch(Stream& s, DevicePtr p, uint64_t n_bytes, bool write);
     void forget(DevicePtr p, uint64_t n_bytes, const char* what) noexcept;
     void violation(const char* what, DevicePtr p) noexcept;
@@ -131,7 +149,8 @@ class SimDevice final : public Device {
     HashMap<uint64_t, Page> pages_;
     HashMap<uint64_t, Stream> streams_;
     HashMap<uint64_t, Event> events_;
-    Deque<Work> work_;  // sorted by done_ns, seq
+    HashMap<uint64_t, bool> gates_;  // the closed ones
+    Deque<Work> work_;               // sorted by done_ns, seq
     Deque<Access> accesses_;
     Clock host_clock_;
     uint64_t next_address_, next_id_ = 1, next_seq_ = 1, used_bytes_ = 0;

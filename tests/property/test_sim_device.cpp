@@ -46,6 +46,50 @@ void work_takes_its_time(void**) {
     assert_int_equal(d.used_bytes(), 0);
 }
 
+// A gate holds a stream and whatever waits for its events; other streams go on.
+void gates_hold_streams(void**) {
+    SimOs os;
+    SimDevice d(Allocator(), os, small);
+    const DevicePtr p = *d.alloc(100), q = *d.alloc(100);
+    const StreamId s = *d.stream_create(), t = *d.stream_create(), u = *d.stream_create();
+    const EventId e = *d.event_create(), f = *d.event_create(), g = *d.event_create();
+    const GateId gate = *d.gate_create();
+    char in[100], out[100] = "";
+    std::memset(in, 'x', sizeof in);
+    assert_int_equal(d.stream_wait_gate(s, gate), LARDER_OK);
+    assert_int_equal(d.copy_in(p, in, 100, s), LARDER_OK);
+    assert_int_equal(d.event_record(e, s), LARDER_OK);
+    assert_int_equal(d.stream_wait(t, e), LARDER_OK);
+    assert_int_equal(d.copy_out(out, p, 100, t), LARDER_OK);
+    assert_int_equal(d.event_record(f, t), LARDER_OK);
+    assert_int_equal(d.fill_zero(q, 100, u), LARDER_OK);
+    assert_int_equal(d.event_record(g, u), LARDER_OK);
+    d.stream_destroy(t);  // its work goes to its end
+    assert_int_equal(d.event_record(f, t), LARDER_E_INVALID);
+    os.advance_ns(1000000000);
+    assert_int_equal(d.event_query(g), LARDER_OK);
+    assert_int_equal(d.event_query(e), LARDER_PENDING);
+    assert_int_equal(d.event_query(f), LARDER_PENDING);
+    assert_int_equal(out[0], 0);
+    d.gate_open(gate);
+    const uint64_t opened = os.now_ns();
+    assert_int_equal(d.event_query(e), LARDER_PENDING);  // the work itself takes time
+    assert_int_equal(d.event_wait(f), LARDER_OK);
+    assert_int_equal(os.now_ns() - opened, 2 * (1000 + 100));
+    assert_memory_equal(in, out, 100);
+    assert_int_equal(d.stream_wait_gate(s, gate), LARDER_OK);  // an open gate holds nothing
+    assert_int_equal(d.event_record(e, s), LARDER_OK);
+    assert_int_equal(d.event_query(e), LARDER_OK);
+    assert_int_equal(d.stream_wait_gate(s, 1ull << 40), LARDER_E_INVALID);
+    d.free(p, 100);
+    d.free(q, 100);
+    for (EventId x : {e, f, g}) d.event_destroy(x);
+    d.stream_destroy(s);
+    d.stream_destroy(u);
+    assert_int_equal(d.n_violations(), 0);
+    assert_int_equal(d.n_live(), 0);
+}
+
 void mapping_follows_the_rules(void**) {
     SimOs os;
     SimDevice d(Allocator(), os, small);
@@ -210,9 +254,10 @@ void faults_are_statuses(void**) {
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(work_takes_its_time),     cmocka_unit_test(mapping_follows_the_rules),
-        cmocka_unit_test(missing_events_are_seen), cmocka_unit_test(shared_reads_are_no_violation),
-        cmocka_unit_test(gather_matches_a_loop),   cmocka_unit_test(faults_are_statuses),
+        cmocka_unit_test(work_takes_its_time),           cmocka_unit_test(gates_hold_streams),
+        cmocka_unit_test(mapping_follows_the_rules),     cmocka_unit_test(missing_events_are_seen),
+        cmocka_unit_test(shared_reads_are_no_violation), cmocka_unit_test(gather_matches_a_loop),
+        cmocka_unit_test(faults_are_statuses),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

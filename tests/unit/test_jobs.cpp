@@ -223,6 +223,51 @@ void details_belong_to_their_job(void**) {
     assert_string_equal(last_error().field, "");
 }
 
+// Work on a stream starts when the layer is there; a job that fails before it releases the stream as well.
+void streams_wait_for_layers(void**) {
+    World w(0);
+    larder_device_options o = LARDER_DEVICE_OPTIONS_INIT;
+    o.name = "sim";
+    larder_device* d = nullptr;
+    assert_int_equal(larder_device_open(w.context, &o, &d), LARDER_OK);
+    larder_stream_id s = 0;
+    larder_event_id e = 0;
+    assert_int_equal(larder_device_stream_create(d, &s), LARDER_OK);
+    assert_int_equal(larder_device_event_create(d, &e), LARDER_OK);
+    const larder_job job = *w.queue->begin(1, 3), failing = *w.queue->begin(2, 3);
+    const auto held = [&] {
+        assert_int_equal(larder_device_event_record(d, e, s), LARDER_OK);
+        return larder_device_event_query(d, e) == LARDER_PENDING;
+    };
+    assert_int_equal(larder_job_stream_wait(w.queue, job, 3, d, s), LARDER_E_RANGE);
+    assert_int_equal(larder_job_stream_wait(w.queue, job, 0, d, 12345), LARDER_E_INVALID);
+    assert_int_equal(larder_job_stream_wait(w.queue, job + 1, 0, d, s), LARDER_E_STALE);
+    assert_false(held());
+    assert_int_equal(larder_job_stream_wait(w.queue, job, 1, d, s), LARDER_OK);
+    assert_true(held());
+    w.queue->layers_done(job, 1);
+    assert_true(held());
+    w.queue->layers_done(job, 2);
+    assert_false(held());
+    assert_int_equal(larder_job_stream_wait(w.queue, job, 1, d, s), LARDER_OK);
+    assert_false(held());
+    assert_int_equal(larder_job_stream_wait(w.queue, failing, 2, d, s), LARDER_OK);
+    w.queue->layers_done(failing, 2);
+    assert_true(held());
+    w.queue->finish(failing, LARDER_E_IO);
+    assert_false(held());
+    assert_int_equal(larder_job_stream_wait(w.queue, failing, 1, d, s), LARDER_OK);
+    assert_int_equal(larder_job_stream_wait(w.queue, failing, 2, d, s), LARDER_E_IO);
+    larder_device* host = nullptr;
+    assert_int_equal(larder_device_open(w.context, nullptr, &host), LARDER_OK);
+    assert_int_equal(larder_job_stream_wait(w.queue, job, 1, host, 0), LARDER_OK);
+    larder_device_close(host);
+    w.queue->finish(job, LARDER_OK);
+    larder_device_event_destroy(d, e);
+    larder_device_stream_destroy(d, s);
+    larder_device_close(d);
+}
+
 bool readable(int fd) {
     pollfd p{fd, POLLIN, 0};
     return poll(&p, 1, 0) == 1;
@@ -302,6 +347,7 @@ int main() {
         cmocka_unit_test(polls_do_not_wait_for_endless_work),
         cmocka_unit_test(failed_items_are_named),
         cmocka_unit_test(details_belong_to_their_job),
+        cmocka_unit_test(streams_wait_for_layers),
         cmocka_unit_test(the_descriptor_tells),
         cmocka_unit_test(destroying_a_queue_ends_its_jobs),
         cmocka_unit_test(no_waiter_is_left_behind),

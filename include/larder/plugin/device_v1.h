@@ -78,6 +78,11 @@ typedef struct larder_device_table_v1 {
     larder_status (*copy)(void* d, uint64_t dst, uint64_t src, uint64_t n_bytes, uint64_t stream);
     larder_status (*fill_zero)(void* d, uint64_t dst, uint64_t n_bytes, uint64_t stream);
     larder_status (*gather)(void* d, const larder_device_gather_v1* g, uint64_t stream);
+    /** Host memory that the device can read while the host writes it. */
+    larder_status (*pinned_alloc)(void* d, uint64_t n_bytes, void** out_host, uint64_t* out_ptr);
+    void (*pinned_free)(void* d, void* host);
+    /** The stream goes on once (int32_t)(*ptr - value) >= 0; ptr is the device's address of a pinned uint32_t. */
+    larder_status (*stream_wait_u32)(void* d, uint64_t stream, uint64_t ptr, uint32_t value);
 } larder_device_table_v1;
 
 /** The one symbol of a plug-in. Returns a table in static storage. */
