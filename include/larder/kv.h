@@ -75,13 +75,14 @@ typedef struct larder_kv_options {
     { sizeof(larder_kv_options), 0, 0, 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0}, 0, 0, 0, 0 }
 
 /** Open a KV cache. With a directory that an earlier kv used, what was durable there is found again, after any crash.
- *  @param layout  kept alive by the kv. Groups must share one block_tokens; WINDOW groups keep all their blocks.
+ *  @param layout  kept alive by the kv. What is allocated, hashed, matched and stored is a block of the largest
+ * block_tokens of its groups, over all groups; groups of smaller blocks see it as several of theirs. WINDOW groups keep
+ * all their blocks.
  *  @return LARDER_OK; LARDER_E_INVALID, LARDER_E_RANGE (field named; an arena of fewer than two blocks);
- * LARDER_E_TOO_NEW; LARDER_E_UNSUPPORTED (RECURRENT groups: state slots are not built; groups of different
- * block_tokens; a codec that needs saliency, or that cannot take these dims); LARDER_E_NOT_FOUND (codec);
- *          LARDER_E_NOMEM; of the directory: LARDER_E_IN_USE, LARDER_E_READ_ONLY, LARDER_E_PERMISSION,
- * LARDER_E_DISK_FULL, LARDER_E_IO, LARDER_E_FORMAT, LARDER_E_VERSION, LARDER_E_CORRUPT, LARDER_E_NOT_FOUND (its
- * parent). Records of other layouts in it are left alone and never found.
+ * LARDER_E_TOO_NEW; LARDER_E_UNSUPPORTED (RECURRENT groups: state slots are not built; a codec that needs saliency, or
+ * that cannot take these dims); LARDER_E_NOT_FOUND (codec); LARDER_E_NOMEM; of the directory: LARDER_E_IN_USE,
+ * LARDER_E_READ_ONLY, LARDER_E_PERMISSION, LARDER_E_DISK_FULL, LARDER_E_IO, LARDER_E_FORMAT, LARDER_E_VERSION,
+ * LARDER_E_CORRUPT, LARDER_E_NOT_FOUND (its parent). Records of other layouts in it are left alone and never found.
  *  @threads internally synchronised  @blocking reads the file tier's segments  @cost O(arena + stored records)  @since
  * 0.1 */
 LARDER_API larder_status larder_kv_open(larder_context* context, larder_layout* layout,
@@ -358,7 +359,8 @@ enum {
  * replayed. */
 typedef struct larder_kv_view_options {
     uint32_t struct_size;
-    uint32_t group;               /**< all groups share block numbers today; checked all the same */
+    uint32_t group;               /**< whose block numbers. Groups of the largest block_tokens share theirs; a group of
+                                     smaller blocks has larger_tokens / block_tokens consecutive ones for each */
     larder_kv_view_format format; /**< default BLOCK_TABLE */
     uint32_t pad_rows;   /**< rows written in total, at least n; the rows after the n-th hold padding. Default n */
     void* dst;           /**< host memory */
@@ -369,7 +371,8 @@ typedef struct larder_kv_view_options {
     uint64_t stream;             /**< device stream that the write follows; 0: none. Host memory is written at once */
     uint32_t include_reserved; /**< 1: blocks that are only reserved are listed too (BLOCK_TABLE lists them always); CSR
                                   counts reserved tokens */
-    uint32_t reserved0;
+    uint32_t cp; /**< larder_planner_view() with n_cp above 1: for which rank. SLOT_MAPPING has -1 for tokens of others,
+                    last_block_tokens counts this rank's. 0 in a kv */
 } larder_kv_view_options;
 
 #define LARDER_KV_VIEW_OPTIONS_INIT                                                                                    \

@@ -219,14 +219,20 @@ typedef struct larder_worker_options {
     uint32_t engine_memory; /**< 1: no arena is made; larder_worker_register() gives the engine's tensors before the
                                first plan */
     uint32_t reserved0;
+    uint32_t first_layer; /**< with n_layers: the layers of this pipeline stage, as numbers of the model's layers */
+    uint32_t n_layers;    /**< 0: the stages share the model's layers evenly, stage pp of n_pp from layer L * pp / n_pp
+                             on, where L is the largest layer number of the layout plus one */
 } larder_worker_options;
 
 #define LARDER_WORKER_OPTIONS_INIT                                                                                     \
-    { sizeof(larder_worker_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_worker_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/** Create a rank's worker.
- *  @return as larder_kv_open(); LARDER_E_UNSUPPORTED for n_pp above 1 (give each stage a layout of its own layers) and
- * n_cp above 1.
+/** Create a rank's worker. What it holds of each block: the kv heads of its tp rank (SPLIT groups), the layers of its
+ * pp stage, and of the block's tokens t those with t mod n_cp = cp. All ranks of a replica are made with the same
+ * layout, that of the whole model; `layer` and numbers of layers in this worker's calls count its own layers of a
+ * group.
+ *  @return as larder_kv_open(); LARDER_E_RANGE (also: n_cp does not divide a group's block_tokens; the stage has no
+ * layer of the layout).
  *  @threads internally synchronised  @blocking reads the file tier's segments  @since 0.1 */
 LARDER_API larder_status larder_worker_create(larder_context* context, larder_layout* layout,
                                               const larder_worker_options* options,
@@ -240,10 +246,12 @@ LARDER_API void larder_worker_destroy(larder_worker* worker) LARDER_NOEXCEPT;
 typedef struct larder_worker_tensor {
     uint32_t struct_size;
     uint32_t group;
-    uint32_t layer;            /**< index into the group's layers */
+    uint32_t layer;            /**< index into the worker's layers of the group */
     int32_t device;            /**< -1: host memory. Others: LARDER_E_NO_DEVICE until the CUDA plug-in has them */
     larder_kv_layer_view view; /**< addresses and strides; a row [n_kv_heads][dim] of one token is dense. n_blocks at
-                                  least the worker's n_blocks + 1 */
+                                  least (n_blocks + 1) of the worker, times the ratio of the layout's largest
+                                  block_tokens to the group's. Where that is not 1, blocks must lie without gaps:
+                                  block stride = block_tokens / n_cp * token stride */
 } larder_worker_tensor;
 
 #define LARDER_WORKER_TENSOR_INIT                                                                                      \

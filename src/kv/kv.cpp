@@ -30,12 +30,7 @@ larder_status read_kv_options(const larder_kv_options* user, const larder_layout
     LARDER_TRY(read_options(user, o, "larder_kv_options"));
     if (o.flags & ~LARDER_KV_NO_RECLAIM)
         return fail(LARDER_E_TOO_NEW, "flags", "flags 0x%x has a bit that this library does not know", o.flags);
-    uint64_t block_bytes = 0;
-    for (uint32_t g = 0; g < layout.groups.size(); ++g) {
-        larder_group_info i;
-        LARDER_TRY(layout.group_info(g, 1, i));
-        block_bytes += i.block_bytes;
-    }
+    LARDER_ASSIGN(const uint64_t block_bytes, block_bytes_of(layout));
     if (o.n_blocks && o.arena_bytes)
         return fail(LARDER_E_INVALID, "n_blocks", "n_blocks and arena_bytes exclude each other");
     if (!o.n_blocks) {
@@ -91,7 +86,7 @@ larder_status larder_kv::open(larder_context& c, larder_layout& layout, const la
 
 larder_status larder_kv::set_up(larder_layout& layout, const larder_kv_options& o) {
     const Allocator& a = context->alloc;
-    LARDER_TRY(check_groups(layout, 1));
+    LARDER_TRY(check_groups(layout, 1, 1, o.n_blocks));
     ChainScope scope;
     LARDER_TRY(read_scope(layout, o.tenant_key, o.salt, a, scope));
     WorkerConfig w;

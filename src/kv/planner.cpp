@@ -6,8 +6,8 @@ namespace larder {
 
 Planner::Planner(larder_context& c, larder_layout& layout, PlannerConfig config, ChainScope scope, TierDirectory* below)
     : context_(c), layout_(layout), config_(config), scope_(std::move(scope)), below_(below),
-      block_tokens_(layout.groups[0].info.block_tokens), blocks_(c, config.n_blocks + 1, below != nullptr),
-      slots_(c.alloc), free_slots_(c.alloc), leases_(c.alloc, c.random_generation()),
+      block_tokens_(block_tokens_of(layout)), blocks_(c, config.n_blocks + 1, below != nullptr), slots_(c.alloc),
+      free_slots_(c.alloc), leases_(c.alloc, c.random_generation()),
       plans_(c.alloc, IdKind::plan, c.random_generation()), unstored_(c.alloc), gone_(n_gone, Gone{}, c.alloc) {}
 
 larder_status Planner::init() {
@@ -205,7 +205,6 @@ uint32_t Planner::n_plans_out() noexcept {
 larder_status Planner::view(const larder_seq* seqs, uint32_t n, const larder_kv_view_options* options) {
     larder_kv_view_options o;
     LARDER_TRY(read_options(options, o, "larder_kv_view_options"));
-    LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     LARDER_TRY(check_range(o.group, 0, layout_.groups.size() - 1, "group"));
     if (!o.format) o.format = LARDER_KV_VIEW_BLOCK_TABLE;
     LARDER_TRY(check_range(uint32_t(o.format), LARDER_KV_VIEW_BLOCK_TABLE, LARDER_KV_VIEW_CSR, "format"));

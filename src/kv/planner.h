@@ -12,12 +12,14 @@
 #include "kv/block_cache.h"
 #include "kv/chain.h"
 #include "kv/directory.h"
+#include "kv/shard.h"
 
 namespace larder {
 
 struct PlannerConfig {
     uint32_t n_blocks = 0;  // without the null block
     uint32_t n_ranks = 1;
+    uint32_t n_cp = 1;  // token t of a block lies on the ranks of t mod n_cp
     uint32_t max_sequences = 1024;
     uint32_t low_watermark = 100, high_watermark = 200;  // per mille
     larder_kv_write_policy write_policy = LARDER_KV_WRITE_BACK;

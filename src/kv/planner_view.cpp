@@ -9,17 +9,28 @@ larder_status too_small(const char* field, uint64_t needed) noexcept {
                 (unsigned long long)needed);
 }
 
-larder_status table_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row) noexcept {
+// How a group's blocks, as one rank has them, lie in the planner's.
+struct RowShape {
+    uint32_t block_tokens;  // the planner's
+    uint32_t split;         // blocks of the group in one of the planner's
+    Shard shard;
+    uint32_t group_tokens() const noexcept { return block_tokens / split; }
+    int32_t number(const Sequence& s, size_t i) const noexcept {
+        return int32_t(s.blocks[i / split] * split + i % split);
+    }
+};
+
+larder_status table_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row, RowShape shape) noexcept {
     int32_t* dst = static_cast<int32_t*>(o.dst) + uint64_t(row) * o.dst_stride;
-    const size_t n = s ? s->blocks.size() : 0;
+    const size_t n = s ? s->blocks.size() * shape.split : 0;
     if (n > o.dst_stride) return too_small("dst_stride", n);
-    for (size_t i = 0; i < n; ++i) dst[i] = int32_t(s->blocks[i]);
+    for (size_t i = 0; i < n; ++i) dst[i] = shape.number(*s, i);
     std::fill(dst + n, dst + o.dst_stride, 0);
     return LARDER_OK;
 }
 
 larder_status slot_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row, uint32_t n_given,
-                       uint32_t block_tokens) noexcept {
+                       RowShape shape) noexcept {
     int64_t* dst = static_cast<int64_t*>(o.dst) + uint64_t(row) * o.dst_stride;
     uint64_t n = 0;
     if (s) {
@@ -29,23 +40,29 @@ larder_status slot_row(const Sequence* s, const larder_kv_view_options& o, uint3
                         (unsigned long long)first, (unsigned long long)s->n_reserved);
         n = s->n_reserved - first;
         if (n > o.dst_stride) return too_small("dst_stride", n);
+        const uint32_t n_local = shape.block_tokens / shape.shard.n_cp;
         for (uint64_t i = 0; i < n; ++i) {
-            const uint64_t t = first + i;
-            dst[i] = int64_t(s->blocks[size_t(t / block_tokens)]) * block_tokens + int64_t(t % block_tokens);
+            const uint64_t t = first + i, in_block = t % shape.block_tokens;
+            dst[i] = in_block % shape.shard.n_cp != shape.shard.cp
+                         ? -1
+                         : int64_t(s->blocks[size_t(t / shape.block_tokens)]) * n_local +
+                               int64_t(in_block / shape.shard.n_cp);
         }
     }
     std::fill(dst + n, dst + o.dst_stride, 0);
     return LARDER_OK;
 }
 
-larder_status csr_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row,
-                      uint32_t block_tokens) noexcept {
+larder_status csr_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row, RowShape shape) noexcept {
+    const uint32_t block_tokens = shape.group_tokens();
     const uint64_t n_tokens = !s ? 0 : o.include_reserved ? s->n_reserved : s->n_computed;
     const uint64_t n = (n_tokens + block_tokens - 1) / block_tokens, at = uint64_t(o.indptr[row]);
     if (at + n > o.dst_stride) return too_small("dst_stride", at + n);
-    for (uint64_t i = 0; i < n; ++i) static_cast<int32_t*>(o.dst)[at + i] = int32_t(s->blocks[size_t(i)]);
+    for (uint64_t i = 0; i < n; ++i) static_cast<int32_t*>(o.dst)[at + i] = shape.number(*s, size_t(i));
     o.indptr[row + 1] = int32_t(at + n);
-    if (o.last_block_tokens) o.last_block_tokens[row] = n_tokens ? int32_t((n_tokens - 1) % block_tokens + 1) : 0;
+    if (o.last_block_tokens)
+        o.last_block_tokens[row] =
+            n_tokens ? int32_t(shape.shard.local_tokens(uint32_t((n_tokens - 1) % block_tokens + 1))) : 0;
     return LARDER_OK;
 }
 
@@ -57,6 +74,10 @@ larder_status Planner::view_rows(const larder_seq* seqs, uint32_t n, const larde
     const bool csr = o.format == LARDER_KV_VIEW_CSR;
     if (csr && !o.indptr) return fail(LARDER_E_INVALID, "indptr", "indptr is NULL");
     if (csr) o.indptr[0] = 0;
+    LARDER_TRY(check_range(o.cp, 0, config_.n_cp - 1, "cp"));
+    RowShape shape{block_tokens_, block_tokens_ / layout_.groups[o.group].info.block_tokens, {}};
+    shape.shard.cp = o.cp;
+    shape.shard.n_cp = config_.n_cp;
     for (uint32_t row = 0; row < rows; ++row) {
         const Sequence* s = nullptr;
         if (row < n && seqs[row]) {
@@ -67,13 +88,13 @@ larder_status Planner::view_rows(const larder_seq* seqs, uint32_t n, const larde
         }
         switch (o.format) {
         case LARDER_KV_VIEW_SLOT_MAPPING:
-            LARDER_TRY(slot_row(s, o, row, n, block_tokens_));
+            LARDER_TRY(slot_row(s, o, row, n, shape));
             break;
         case LARDER_KV_VIEW_CSR:
-            LARDER_TRY(csr_row(s, o, row, block_tokens_));
+            LARDER_TRY(csr_row(s, o, row, shape));
             break;
         default:
-            LARDER_TRY(table_row(s, o, row));
+            LARDER_TRY(table_row(s, o, row, shape));
             break;
         }
     }

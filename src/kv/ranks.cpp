@@ -156,7 +156,7 @@ larder_status larder_planner::create(larder_context& c, larder_layout& layout, c
                                      larder_planner** out) {
     larder_planner_options o;
     LARDER_TRY(read_planner_options(user, o));
-    LARDER_TRY(check_groups(layout, o.n_tp));
+    LARDER_TRY(check_groups(layout, o.n_tp, o.n_cp, o.n_blocks));
     return finish_handle(c, c.make_handle<larder_planner>(c), out, [&](larder_planner& p) -> larder_status {
         p.layout = layout.ref();
         ChainScope scope;
@@ -164,6 +164,7 @@ larder_status larder_planner::create(larder_context& c, larder_layout& layout, c
         PlannerConfig config;
         config.n_blocks = uint32_t(o.n_blocks);
         config.n_ranks = o.n_tp * o.n_pp * o.n_cp * o.n_dp;
+        config.n_cp = o.n_cp;
         config.max_sequences = o.max_sequences;
         config.low_watermark = o.low_watermark;
         config.high_watermark = o.high_watermark;
@@ -235,22 +236,32 @@ larder_status larder_worker::create(larder_context& c, larder_layout& layout, co
     LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     for (uint32_t* n : {&o.n_tp, &o.n_pp, &o.n_cp, &o.n_dp})
         if (!*n) *n = 1;
-    if (o.n_pp > 1 || o.n_cp > 1)
-        return fail(LARDER_E_UNSUPPORTED, o.n_pp > 1 ? "n_pp" : "n_cp",
-                    "pipeline stages have layouts of their own; context parallelism is not built");
+    LARDER_TRY(check_range(o.n_tp, 1, 64, "n_tp"));
+    LARDER_TRY(check_range(o.n_pp, 1, 64, "n_pp"));
+    LARDER_TRY(check_range(o.n_cp, 1, 64, "n_cp"));
     LARDER_TRY(check_range(o.tp, 0, o.n_tp - 1, "tp"));
     LARDER_TRY(check_range(o.pp, 0, o.n_pp - 1, "pp"));
     LARDER_TRY(check_range(o.cp, 0, o.n_cp - 1, "cp"));
     LARDER_TRY(check_range(o.dp, 0, o.n_dp - 1, "dp"));
+    LARDER_TRY(check_range(o.n_layers, 0, UINT32_MAX - o.first_layer, "n_layers"));
     LARDER_TRY(check_range(o.n_blocks, 2, Id::max_index - 1, "n_blocks"));
     LARDER_TRY(check_range(o.engine_memory, 0, 1, "engine_memory"));
     if ((o.file_bytes || o.segment_bytes) && !o.directory)
         return fail(LARDER_E_INVALID, "directory", "file_bytes and segment_bytes need a directory");
-    LARDER_TRY(check_groups(layout, o.n_tp));
+    LARDER_TRY(check_groups(layout, o.n_tp, o.n_cp, o.n_blocks));
     WorkerConfig w;
     w.n_blocks = uint32_t(o.n_blocks);
-    w.tp = o.tp;
-    w.n_tp = o.n_tp;
+    w.shard.tp = o.tp;
+    w.shard.n_tp = o.n_tp;
+    w.shard.cp = o.cp;
+    w.shard.n_cp = o.n_cp;
+    split_layers(layout, o.pp, o.n_pp, w.shard);
+    if (o.n_layers) {
+        w.shard.first_layer = o.first_layer;
+        w.shard.end_layer = o.first_layer + o.n_layers;
+    } else if (o.first_layer) {
+        return fail(LARDER_E_INVALID, "n_layers", "first_layer is given without n_layers");
+    }
     w.host_bytes = o.host_bytes;
     w.directory = o.directory;
     w.file_bytes = o.file_bytes;

@@ -9,18 +9,6 @@
 namespace larder {
 namespace {
 
-// Records of one rank's shard are another rank's only when both have the same part of the heads.
-larder_key shard_identity(const larder_layout& layout, uint32_t tp, uint32_t n_tp) noexcept {
-    if (n_tp == 1) return layout.identity;
-    static constexpr char domain[] = "larder shard 1";
-    return Blake2b()
-        .add(domain, sizeof domain)
-        .add(layout.identity.bytes, sizeof layout.identity.bytes)
-        .add_le(tp)
-        .add_le(n_tp)
-        .finish();
-}
-
 larder_kv_layer_view view_of(const GroupShape& shape, const ArenaStorage& storage, uint32_t group,
                              uint32_t layer) noexcept {
     larder_kv_layer_view v = LARDER_KV_LAYER_VIEW_INIT;
@@ -44,23 +32,10 @@ larder_kv_layer_view view_of(const GroupShape& shape, const ArenaStorage& storag
 
 }  // namespace
 
-larder_status check_groups(const larder_layout& layout, uint32_t n_tp) noexcept {
-    for (uint32_t g = 0; g < layout.groups.size(); ++g) {
-        const larder_layer_group& info = layout.groups[g].info;
-        if (info.kind == LARDER_GROUP_RECURRENT)
-            return fail(LARDER_E_UNSUPPORTED, "layout", "group %u is recurrent: state slots are not built", g);
-        if (info.block_tokens != layout.groups[0].info.block_tokens)
-            return fail(LARDER_E_UNSUPPORTED, "layout", "groups 0 and %u differ in block_tokens", g);
-        larder_group_info i;
-        LARDER_TRY(layout.group_info(g, n_tp, i));
-    }
-    return LARDER_OK;
-}
-
 Worker::Worker(larder_context& c, larder_layout& layout, const WorkerConfig& config)
-    : context_(c), layout_(layout), n_blocks_(config.n_blocks), n_tp_(config.n_tp),
-      engine_memory_(config.engine_memory), groups_(c.alloc),
-      identity_(shard_identity(layout, config.tp, config.n_tp)) {
+    : context_(c), layout_(layout), n_blocks_(config.n_blocks), shard_(config.shard),
+      block_tokens_(block_tokens_of(layout)), engine_memory_(config.engine_memory), groups_(c.alloc),
+      identity_(shard_identity(layout, config.shard)) {
     layout.ref();
 }
 
@@ -77,28 +52,42 @@ larder_status Worker::init(const WorkerConfig& config) {
     return init_store(config);
 }
 
+void Worker::init_group(uint32_t g) {
+    const auto& layout_group = layout_.groups[g];
+    const larder_layer_group& info = layout_group.info;
+    Group& group = groups_[g];
+    group.split = block_tokens_ / info.block_tokens;
+    GroupShape& shape = group.shape;
+    shape.n_layers = uint32_t(std::count_if(layout_group.layers.begin(), layout_group.layers.end(),
+                                            [&](uint32_t layer) { return shard_.has_layer(layer); }));
+    shape.n_blocks = uint64_t(n_blocks_) + 1;
+    shape.block_tokens = block_tokens_ / shard_.n_cp;
+    shape.block_bytes = 0;
+    for (const PlaneShape& p : shape.planes) shape.block_bytes += p.token_bytes * shape.block_tokens * shape.n_layers;
+    group.stream = LARDER_STREAM_SHAPE_INIT;
+    group.stream.n_layers = shape.n_layers;
+    group.stream.n_tokens = shape.block_tokens;
+    group.stream.n_kv_heads = shape.n_kv_heads;
+    group.stream.k_dim = info.k_dim;
+    group.stream.v_dim = info.v_dim;
+    group.stream.k_dtype = info.k_dtype;
+    group.stream.v_dtype = info.v_dtype;
+    group.views.assign(shape.n_layers, larder_kv_layer_view LARDER_KV_LAYER_VIEW_INIT);
+    n_layers_ += shape.n_layers;
+    block_bytes_ += shape.block_bytes;
+}
+
 larder_status Worker::init_groups() {
     Vec<GroupShape> shapes(context_.alloc);
     for (uint32_t g = 0; g < layout_.groups.size(); ++g) {
-        const larder_layer_group& info = layout_.groups[g].info;
         groups_.emplace_back(context_.alloc);
-        Group& group = groups_.back();
-        LARDER_TRY(layout_.group_info(g, n_tp_, group.info));
-        LARDER_ASSIGN(group.shape, GroupShape::make(layout_, g, n_tp_));
-        group.shape.n_blocks = uint64_t(n_blocks_) + 1;
-        shapes.push_back(group.shape);
-        group.views.assign(info.n_layers, larder_kv_layer_view LARDER_KV_LAYER_VIEW_INIT);
-        group.stream = LARDER_STREAM_SHAPE_INIT;
-        group.stream.n_layers = info.n_layers;
-        group.stream.n_tokens = info.block_tokens;
-        group.stream.n_kv_heads = group.info.n_kv_heads;
-        group.stream.k_dim = info.k_dim;
-        group.stream.v_dim = info.v_dim;
-        group.stream.k_dtype = info.k_dtype;
-        group.stream.v_dtype = info.v_dtype;
-        n_layers_ += info.n_layers;
-        block_bytes_ += group.info.block_bytes;
+        LARDER_ASSIGN(groups_[g].shape, GroupShape::make(layout_, g, shard_.n_tp));
+        init_group(g);
+        shapes.push_back(groups_[g].shape);
     }
+    if (!n_layers_)
+        return fail(LARDER_E_RANGE, "n_layers", "layers %u to %u of the model are none of the layout's",
+                    shard_.first_layer, shard_.end_layer - 1);
     if (engine_memory_) return LARDER_OK;
     storage_ = make_owned<ArenaStorage>(context_.alloc, context_, std::move(shapes));
     LARDER_TRY(storage_->map(LARDER_ARENA_ANON, LARDER_ARENA_LAYER_FIRST, false));
@@ -124,6 +113,7 @@ larder_status Worker::init_codec(const WorkerConfig& config) {
                     "the codec needs the saliency of tokens, which a KV manager does not have");
     record_bound_ = record_header_bytes();
     for (const Group& g : groups_) {
+        if (!g.stream.n_layers) continue;
         uint64_t bound = 0, workspace = 0;
         LARDER_TRY(codec_->sizes(g.stream, bound, workspace));
         record_bound_ += bound + scale_record_bytes(g);
@@ -148,14 +138,63 @@ larder_status Worker::init_store(const WorkerConfig& config) {
     return LARDER_OK;
 }
 
+larder_kv_layer_view Worker::outside(const Group& g, larder_kv_layer_view v) noexcept {
+    v.block_tokens /= g.split;
+    v.n_blocks *= g.split;
+    v.k_block_stride_bytes /= g.split;
+    v.v_block_stride_bytes /= g.split;
+    v.scale_block_stride_bytes /= g.split;
+    return v;
+}
+
+larder_kv_layer_view Worker::inside(const Group& g, larder_kv_layer_view v) noexcept {
+    v.struct_size = sizeof v;
+    v.block_tokens = g.shape.block_tokens;
+    v.n_kv_heads = g.shape.n_kv_heads;
+    v.n_blocks /= g.split;
+    v.k_block_stride_bytes *= g.split;
+    v.v_block_stride_bytes *= g.split;
+    v.scale_block_stride_bytes *= g.split;
+    return v;
+}
+
 larder_status Worker::layer_view(uint32_t group, uint32_t layer, larder_kv_layer_view& out) const noexcept {
     if (group >= groups_.size())
         return fail(LARDER_E_RANGE, "group", "group is %u; the layout has %zu", group, groups_.size());
-    if (layer >= groups_[group].views.size())
-        return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %zu", layer, group,
-                    groups_[group].views.size());
-    out = groups_[group].views[layer];
+    const Group& g = groups_[group];
+    if (layer >= g.views.size())
+        return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %zu here", layer, group, g.views.size());
+    out = outside(g, g.views[layer]);
     return out.k ? LARDER_OK : fail(LARDER_E_STATE, "worker", "the engine has not registered this layer's tensors");
+}
+
+larder_status Worker::check_tensor(const Group& g, const larder_worker_tensor& t) const noexcept {
+    const larder_kv_layer_view& v = t.view;
+    const uint64_t n_tokens = g.shape.block_tokens / g.split;
+    const auto fits = [&](const void* base, uint64_t token_bytes, uint64_t token_stride, uint64_t block_stride) {
+        return !token_bytes ||
+               (base && token_stride >= token_bytes && block_stride >= token_stride * (n_tokens - 1) + token_bytes);
+    };
+    // The planner's block is several of the group's in a row: only without a gap between them is it one run of tokens.
+    const auto in_a_row = [&](uint64_t token_bytes, uint64_t token_stride, uint64_t block_stride) {
+        return !token_bytes || g.split == 1 || block_stride == n_tokens * token_stride;
+    };
+    const auto& planes = g.shape.planes;
+    if (!fits(v.k, planes[0].token_bytes, v.k_token_stride_bytes, v.k_block_stride_bytes) ||
+        !fits(v.v, planes[1].token_bytes, v.v_token_stride_bytes, v.v_block_stride_bytes) ||
+        !fits(v.scales, planes[2].token_bytes, v.scale_token_stride_bytes, v.scale_block_stride_bytes))
+        return fail(LARDER_E_INVALID, "view", "a base is NULL or a stride too small for group %u, layer %u", t.group,
+                    t.layer);
+    if (!in_a_row(planes[0].token_bytes, v.k_token_stride_bytes, v.k_block_stride_bytes) ||
+        !in_a_row(planes[1].token_bytes, v.v_token_stride_bytes, v.v_block_stride_bytes) ||
+        !in_a_row(planes[2].token_bytes, v.scale_token_stride_bytes, v.scale_block_stride_bytes))
+        return fail(LARDER_E_INVALID, "view",
+                    "blocks of group %u are smaller than the largest of the layout: they must lie without gaps",
+                    t.group);
+    const uint64_t n_blocks = (uint64_t(n_blocks_) + 1) * g.split;
+    return v.n_blocks >= n_blocks ? LARDER_OK
+                                  : fail(LARDER_E_RANGE, "view.n_blocks", "the tensor has %llu blocks; %llu are needed",
+                                         (unsigned long long)v.n_blocks, (unsigned long long)n_blocks);
 }
 
 larder_status Worker::add_tensor(const larder_worker_tensor& t) {
@@ -166,27 +205,11 @@ larder_status Worker::add_tensor(const larder_worker_tensor& t) {
         return fail(LARDER_E_RANGE, "group", "group is %u; the layout has %zu", t.group, groups_.size());
     Group& g = groups_[t.group];
     if (t.layer >= g.views.size())
-        return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %zu", t.layer, t.group, g.views.size());
-    larder_kv_layer_view v = t.view;
-    const auto& planes = g.shape.planes;
-    const auto fits = [&](const void* base, uint64_t token_bytes, uint64_t token_stride, uint64_t block_stride) {
-        return !token_bytes || (base && token_stride >= token_bytes &&
-                                block_stride >= token_stride * (g.info.block_tokens - 1) + token_bytes);
-    };
-    if (!fits(v.k, planes[0].token_bytes, v.k_token_stride_bytes, v.k_block_stride_bytes) ||
-        !fits(v.v, planes[1].token_bytes, v.v_token_stride_bytes, v.v_block_stride_bytes) ||
-        !fits(v.scales, planes[2].token_bytes, v.scale_token_stride_bytes, v.scale_block_stride_bytes))
-        return fail(LARDER_E_INVALID, "view", "a base is NULL or a stride too small for group %u, layer %u", t.group,
-                    t.layer);
-    if (v.n_blocks <= n_blocks_)
-        return fail(LARDER_E_RANGE, "view.n_blocks", "the tensor has %llu blocks; %u are needed",
-                    (unsigned long long)v.n_blocks, n_blocks_ + 1);
+        return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %zu here", t.layer, t.group, g.views.size());
+    LARDER_TRY(check_tensor(g, t));
     if (g.views[t.layer].k)
         return fail(LARDER_E_EXISTS, "layer", "layer %u of group %u is registered already", t.layer, t.group);
-    v.struct_size = sizeof v;
-    v.block_tokens = g.info.block_tokens;
-    v.n_kv_heads = g.info.n_kv_heads;
-    g.views[t.layer] = v;
+    g.views[t.layer] = inside(g, t.view);
     return LARDER_OK;
 }
 
@@ -201,8 +224,7 @@ larder_status Worker::check(const Plan& plan) const noexcept {
     if (!(plan.layout == layout_.identity))
         return fail(LARDER_E_IDENTITY, "plan.layout", "the plan is for another layout");
     for (size_t i = 0; i < plan.ops.size(); ++i)
-        if (plan.ops[i].block > n_blocks_ || plan.ops[i].source > n_blocks_ ||
-            plan.ops[i].n_tokens > groups_[0].info.block_tokens)
+        if (plan.ops[i].block > n_blocks_ || plan.ops[i].source > n_blocks_ || plan.ops[i].n_tokens > block_tokens_)
             return fail(LARDER_E_RANGE, "plan.ops",
                         "operation %zu names a block or tokens that this worker does not have", i);
     return check_ready();

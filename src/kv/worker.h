@@ -8,6 +8,7 @@
 #include "codec/stream.h"
 #include "core/plan.h"
 #include "kv/directory.h"
+#include "kv/shard.h"
 #include "memory/arena_storage.h"
 #include "store/store.h"
 
@@ -15,7 +16,7 @@ namespace larder {
 
 struct WorkerConfig {
     uint32_t n_blocks = 0;  // without the null block
-    uint32_t tp = 0, n_tp = 1, dp = 0;
+    Shard shard;
     uint64_t host_bytes = 0;
     const char* directory = nullptr;
     uint64_t file_bytes = 0, segment_bytes = 0;
@@ -30,9 +31,6 @@ struct InventoryEntry {
     uint32_t n_tokens = 0;
     larder_quality quality = 0;
 };
-
-// All groups must be of kinds and sizes that planner and worker can treat.
-larder_status check_groups(const larder_layout& layout, uint32_t n_tp) noexcept;
 
 // Told about the progress of a plan; all members may be NULL.
 struct PlanWatch {
@@ -101,13 +99,19 @@ class Worker {
   private:
     struct Group {
         explicit Group(const Allocator& a) : views(a) {}
-        larder_group_info info{};
-        GroupShape shape;
+        GroupShape shape;  // of this rank, with the planner's blocks
         larder_stream_shape stream{};
-        Vec<larder_kv_layer_view> views;  // one per layer
+        uint32_t split = 1;               // blocks of the group in one of the planner's
+        Vec<larder_kv_layer_view> views;  // one per layer of this rank, with the planner's blocks
     };
     struct Load;  // a record on its way
     larder_status init_groups();
+    void init_group(uint32_t g);
+    // What the tensors of a layer look like to the engine, and back.
+    static larder_kv_layer_view outside(const Group& g, larder_kv_layer_view v) noexcept;
+    static larder_kv_layer_view inside(const Group& g, larder_kv_layer_view v) noexcept;
+    larder_status check_tensor(const Group& g, const larder_worker_tensor& t) const noexcept;
+    uint32_t local_tokens(const PlanOp& op) const noexcept { return shard_.local_tokens(op.n_tokens); }
     larder_status init_store(const WorkerConfig& config);
     larder_status init_codec(const WorkerConfig& config);
 
@@ -131,7 +135,8 @@ class Worker {
     larder_context& context_;
     larder_layout& layout_;
     const uint32_t n_blocks_;
-    const uint32_t n_tp_;
+    const Shard shard_;
+    const uint32_t block_tokens_;  // the planner's
     const bool engine_memory_;
     Vec<Group> groups_;
     Owned<ArenaStorage> storage_;

@@ -22,7 +22,7 @@ size_t Worker::record_header_bytes() const noexcept {
 
 // Scales of the engine are kept as they are, behind the group's stream: [layer][token][scale_bytes], then their CRC32C.
 uint64_t Worker::scale_record_bytes(const Group& g) noexcept {
-    const uint64_t n = uint64_t(g.stream.n_layers) * g.info.block_tokens * g.shape.planes[2].token_bytes;
+    const uint64_t n = uint64_t(g.stream.n_layers) * g.shape.block_tokens * g.shape.planes[2].token_bytes;
     return n ? n + sizeof(uint32_t) : 0;
 }
 
@@ -90,7 +90,7 @@ void Worker::copy_rows(uint32_t to_block, uint32_t to, uint32_t from_block, uint
 
 void Worker::run_copies(const Plan& plan) noexcept {
     for (const PlanOp& op : plan.ops)
-        if (op.kind == PlanOpKind::copy) copy_rows(op.block, 0, op.source, 0, op.n_tokens);
+        if (op.kind == PlanOpKind::copy) copy_rows(op.block, 0, op.source, 0, local_tokens(op));
 }
 
 void Worker::run_loads(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch) {
@@ -202,7 +202,7 @@ larder_status Worker::parse(Load& l) const {
         const ByteSpan scales = body.take(in.get<uint32_t>());
         if (!in.ok() || !body.ok()) return fail(LARDER_E_TRUNCATED, "record", "the record ends before its last stream");
         LARDER_TRY(check_stream(g, *l.op, stream));
-        if (scales.size() != scale_record_bytes(g))
+        if (scales.size() != (local_tokens(*l.op) ? scale_record_bytes(g) : 0))
             return fail(LARDER_E_IDENTITY, "record", "the record has other scales");
         if (!scales.empty() &&
             crc32c(0, scales.data(), scales.size() - 4) != load_le<uint32_t>(scales.data() + scales.size() - 4))
@@ -214,13 +214,17 @@ larder_status Worker::parse(Load& l) const {
 }
 
 larder_status Worker::check_stream(const Group& g, const PlanOp& op, ByteSpan stream) const noexcept {
+    if (!g.stream.n_layers || !local_tokens(op))
+        return stream.empty() ? LARDER_OK
+                              : fail(LARDER_E_IDENTITY, "record", "the record has what this rank does not hold");
     larder_stream_info info = LARDER_STREAM_INFO_INIT;
     LARDER_TRY(stream_inspect(stream, info));
     const larder_stream_shape& s = info.shape;
+    const uint32_t n_tokens = local_tokens(op);
     if (info.n_bytes != stream.size()) return fail(LARDER_E_TRUNCATED, "record", "the record ends inside a stream");
     if (!(info.identity.layout == identity_) || !(info.identity.content == op.key))
         return fail(LARDER_E_IDENTITY, "record", "the record is another block's");
-    if (s.n_layers != g.stream.n_layers || s.n_tokens != op.n_tokens || s.n_kv_heads != g.stream.n_kv_heads ||
+    if (s.n_layers != g.stream.n_layers || s.n_tokens != n_tokens || s.n_kv_heads != g.stream.n_kv_heads ||
         s.k_dim != g.stream.k_dim || s.v_dim != g.stream.v_dim || s.k_dtype != g.stream.k_dtype ||
         (s.v_dim && s.v_dtype != g.stream.v_dtype))
         return fail(LARDER_E_IDENTITY, "record", "the record has another shape");
@@ -251,6 +255,8 @@ void Worker::decode_layers(Vec<Load>& loads, std::span<larder_status> statuses, 
 larder_status Worker::decode_layer(const Load& l, uint32_t group, uint32_t layer, Vec<std::byte>& workspace) {
     const Group& g = groups_[group];
     const larder_kv_layer_view& v = g.views[layer];
+    const uint32_t n_tokens = local_tokens(*l.op);
+    if (!n_tokens) return LARDER_OK;
     larder_stream_plane planes[2];
     set_planes(planes, v, l.op->block);
     larder_stream_info info = LARDER_STREAM_INFO_INIT;
@@ -265,20 +271,21 @@ larder_status Worker::decode_layer(const Load& l, uint32_t group, uint32_t layer
     LARDER_TRY(stream_decode(context_, l.streams[group], t));
     const uint64_t token_bytes = g.shape.planes[2].token_bytes;
     if (!token_bytes) return LARDER_OK;
-    const std::byte* scales = l.scales[group].data() + uint64_t(layer) * g.info.block_tokens * token_bytes;
+    const std::byte* scales = l.scales[group].data() + uint64_t(layer) * g.shape.block_tokens * token_bytes;
     std::byte* to = static_cast<std::byte*>(v.scales) + l.op->block * v.scale_block_stride_bytes;
-    for (uint32_t i = 0; i < l.op->n_tokens; ++i)
+    for (uint32_t i = 0; i < n_tokens; ++i)
         std::memcpy(to + i * v.scale_token_stride_bytes, scales + i * token_bytes, token_bytes);
     return LARDER_OK;
 }
 
 larder_status Worker::encode_group(size_t index, const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace) {
     const Group& g = groups_[index];
+    if (!g.stream.n_layers || !local_tokens(op)) return LARDER_OK;  // both sizes stay 0
     Vec<larder_stream_plane> planes(2 * g.views.size(), larder_stream_plane LARDER_STREAM_PLANE_INIT, context_.alloc);
     for (size_t l = 0; l < g.views.size(); ++l) set_planes(&planes[2 * l], g.views[l], op.block);
     larder_stream_source source = LARDER_STREAM_SOURCE_INIT;
     source.shape = g.stream;
-    source.shape.n_tokens = op.n_tokens;
+    source.shape.n_tokens = local_tokens(op);
     source.identity.layout = identity_;
     source.identity.content = op.key;
     source.identity.rope = layout_.rope;
@@ -299,7 +306,7 @@ larder_status Worker::encode_group(size_t index, const PlanOp& op, Vec<std::byte
     record.resize(first + scale_record_bytes(g));
     std::byte* to = record.data() + first;
     for (const larder_kv_layer_view& v : g.views)
-        for (uint32_t i = 0; i < g.info.block_tokens; ++i, to += token_bytes)
+        for (uint32_t i = 0; i < g.shape.block_tokens; ++i, to += token_bytes)
             std::memcpy(to,
                         static_cast<std::byte*>(v.scales) + op.block * v.scale_block_stride_bytes +
                             i * v.scale_token_stride_bytes,
