@@ -24,6 +24,10 @@
  *  - The engine writes only slots that it reserved and did not yet commit. It reads slots of tokens that are computed.
  *  - A sequence whose begin or resume job has not finished may be read up to the layers that have arrived
  * (larder_job_wait_layer()).
+ *  - RECURRENT groups have one state slot per sequence instead of blocks. reserve() gives the engine a slot to write in
+ * (a copy, when the present state is shared), view() its number; when commit returns, the slot holds the state behind
+ * the last committed token. A commit that ends on a multiple of checkpoint_tokens (in whole blocks) and leaves nothing
+ * reserved publishes the state; a match ends where a state is kept. Prefill up to such multiples to have them found.
  *  - Block 0 of every group is the null block: never part of a sequence, always mapped, what padding points to. Its
  * contents mean nothing.
  */
@@ -69,17 +73,21 @@ typedef struct larder_kv_options {
     uint32_t low_watermark;  /**< per mille of the arena: below it, free and freely evictable blocks make write-back
                                 start; default 100 */
     uint32_t high_watermark; /**< per mille at which write-back stops; default 200; not below low_watermark */
+    uint32_t n_states; /**< RECURRENT groups: state slots, the null slot not counted, 2 to 2^28-2. A sequence holds
+                          up to two, published states the others. Part of arena_bytes. Default: a quarter of
+                          arena_bytes, at most 4 per sequence; 2 per sequence when n_blocks is given */
+    uint32_t reserved0;
 } larder_kv_options;
 
 #define LARDER_KV_OPTIONS_INIT                                                                                         \
-    { sizeof(larder_kv_options), 0, 0, 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0}, 0, 0, 0, 0 }
+    { sizeof(larder_kv_options), 0, 0, 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0}, 0, 0, 0, 0, 0, 0 }
 
 /** Open a KV cache. With a directory that an earlier kv used, what was durable there is found again, after any crash.
  *  @param layout  kept alive by the kv. What is allocated, hashed, matched and stored is a block of the largest
  * block_tokens of its groups, over all groups; groups of smaller blocks see it as several of theirs. WINDOW groups keep
  * all their blocks.
  *  @return LARDER_OK; LARDER_E_INVALID, LARDER_E_RANGE (field named; an arena of fewer than two blocks);
- * LARDER_E_TOO_NEW; LARDER_E_UNSUPPORTED (RECURRENT groups: state slots are not built; a codec that needs saliency, or
+ * LARDER_E_TOO_NEW; LARDER_E_UNSUPPORTED (a codec that needs saliency, or
  * that cannot take these dims); LARDER_E_NOT_FOUND (codec); LARDER_E_NOMEM; of the directory: LARDER_E_IN_USE,
  * LARDER_E_READ_ONLY, LARDER_E_PERMISSION, LARDER_E_DISK_FULL, LARDER_E_IO, LARDER_E_FORMAT, LARDER_E_VERSION,
  * LARDER_E_CORRUPT, LARDER_E_NOT_FOUND (its parent). Records of other layouts in it are left alone and never found.
@@ -251,7 +259,11 @@ LARDER_API larder_status larder_kv_append_extra(larder_kv* kv, larder_seq seq,
 
 /** Go back to n_tokens computed tokens (speculation failed, or a chat was edited). Reservations beyond are given up:
  * reserve again before writing. Blocks that were published stay published.
- *  @return LARDER_OK; LARDER_E_RANGE (above n_computed); LARDER_E_STATE (SUSPENDED or LOADING); LARDER_E_STALE.
+ *  With RECURRENT groups n_tokens must be 0, n_computed, the sequence's checkpoint, or a multiple of checkpoint_tokens
+ * whose state is still in the arena. To n_computed itself the state is taken as it is: after speculation that was
+ * rejected, truncate to the checkpoint.
+ *  @return LARDER_OK; LARDER_E_RANGE (above n_computed; no state is kept there, the message names the nearest);
+ * LARDER_E_STATE (SUSPENDED or LOADING); LARDER_E_STALE.
  *  @threads one thread per sequence  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_kv_truncate(larder_kv* kv, larder_seq seq, uint64_t n_tokens) LARDER_NOEXCEPT;
 
@@ -259,14 +271,17 @@ LARDER_API larder_status larder_kv_truncate(larder_kv* kv, larder_seq seq, uint6
  * block is copied when its new holder first reserves.
  *  @param out_seqs  [n]; on failure none was made.
  *  @return LARDER_OK; LARDER_E_RANGE (n_tokens above n_computed, n 0); LARDER_E_BUSY (max_sequences); LARDER_E_STATE
- * (SUSPENDED or LOADING); LARDER_E_STALE; LARDER_E_NOMEM.
+ * (SUSPENDED or LOADING; with RECURRENT groups, at n_computed: tokens are reserved beyond); LARDER_E_STALE;
+ * LARDER_E_NOMEM. With RECURRENT groups n_tokens is as in larder_kv_truncate().
  *  @threads one thread per sequence  @blocking never  @cost O(blocks) per new sequence  @since 0.1 */
 LARDER_API larder_status larder_kv_fork(larder_kv* kv, larder_seq seq, uint64_t n_tokens, uint32_t n,
                                         larder_seq* out_seqs) LARDER_NOEXCEPT;
 
-/** Keep a point that truncate can come back to. Attention keeps every position: for layouts without RECURRENT groups
- * (all that open accepts today) nothing has to be done.
- *  @return LARDER_OK; LARDER_E_STATE; LARDER_E_STALE.  @threads one thread per sequence  @since 0.1 */
+/** Keep a point that truncate can come back to. Attention keeps every position, so without RECURRENT groups nothing has
+ * to be done. With them the state behind the last committed token is kept until the next checkpoint of the sequence, a
+ * truncate to before it, or its end.
+ *  @return LARDER_OK; LARDER_E_STATE (SUSPENDED or LOADING; with RECURRENT groups also: tokens are reserved beyond the
+ * committed ones, so the state may be ahead); LARDER_E_STALE.  @threads one thread per sequence  @since 0.1 */
 LARDER_API larder_status larder_kv_checkpoint(larder_kv* kv, larder_seq seq) LARDER_NOEXCEPT;
 
 /** Shift the positions [first, last) by delta, re-rotating their keys.
@@ -452,10 +467,13 @@ typedef struct larder_kv_info {
     uint64_t n_leases;
     uint64_t host_bytes; /**< encoded bytes in the host tier */
     uint64_t file_bytes; /**< in the file tier */
+    uint64_t n_states;   /**< state slots of the RECURRENT groups, the null slot not counted */
+    uint64_t n_free_states;
+    uint64_t state_bytes; /**< of one slot over all RECURRENT groups */
 } larder_kv_info;
 
 #define LARDER_KV_INFO_INIT                                                                                            \
-    { sizeof(larder_kv_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_kv_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @cost O(n_blocks)  @since
  * 0.1 */

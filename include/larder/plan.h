@@ -95,10 +95,13 @@ typedef struct larder_planner_options {
     uint32_t high_watermark;
     uint32_t has_store;   /**< 1: workers have tiers below the arena, so blocks may be stored and loaded */
     uint32_t approximate; /**< 1: the workers' codec is lossy */
+    uint32_t n_states;    /**< state slots of each worker, the null slot not counted; at least 2 with RECURRENT groups,
+                             0 without */
+    uint32_t reserved0;
 } larder_planner_options;
 
 #define LARDER_PLANNER_OPTIONS_INIT                                                                                    \
-    { sizeof(larder_planner_options), 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0}, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_planner_options), 0, 0, 0, 0, 0, 0, {0, 0}, {0, 0}, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** Create a planner.
  *  @return LARDER_OK; LARDER_E_INVALID, LARDER_E_RANGE (also: n_tp does not divide the kv heads); LARDER_E_UNSUPPORTED
@@ -147,6 +150,8 @@ LARDER_API larder_status larder_planner_commit(larder_planner* planner, larder_s
 /** As larder_kv_truncate().  @threads one thread per sequence  @since 0.1 */
 LARDER_API larder_status larder_planner_truncate(larder_planner* planner, larder_seq seq,
                                                  uint64_t n_tokens) LARDER_NOEXCEPT;
+/** As larder_kv_checkpoint().  @threads one thread per sequence  @since 0.1 */
+LARDER_API larder_status larder_planner_checkpoint(larder_planner* planner, larder_seq seq) LARDER_NOEXCEPT;
 /** As larder_kv_fork().  @threads one thread per sequence  @since 0.1 */
 LARDER_API larder_status larder_planner_fork(larder_planner* planner, larder_seq seq, uint64_t n_tokens, uint32_t n,
                                              larder_seq* out_seqs) LARDER_NOEXCEPT;
@@ -218,10 +223,10 @@ typedef struct larder_worker_options {
     const char* codec;
     uint32_t engine_memory; /**< 1: no arena is made; larder_worker_register() gives the engine's tensors before the
                                first plan */
-    uint32_t reserved0;
-    uint32_t first_layer; /**< with n_layers: the layers of this pipeline stage, as numbers of the model's layers */
-    uint32_t n_layers;    /**< 0: the stages share the model's layers evenly, stage pp of n_pp from layer L * pp / n_pp
-                             on, where L is the largest layer number of the layout plus one */
+    uint32_t n_states;      /**< state slots: the planner's number */
+    uint32_t first_layer;   /**< with n_layers: the layers of this pipeline stage, as numbers of the model's layers */
+    uint32_t n_layers; /**< 0: the stages share the model's layers evenly, stage pp of n_pp from layer L * pp / n_pp
+                          on, where L is the largest layer number of the layout plus one */
 } larder_worker_options;
 
 #define LARDER_WORKER_OPTIONS_INIT                                                                                     \

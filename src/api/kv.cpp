@@ -121,8 +121,10 @@ larder_status larder_kv_fork(larder_kv* kv, larder_seq seq, uint64_t n_tokens, u
 }
 
 larder_status larder_kv_checkpoint(larder_kv* kv, larder_seq seq) noexcept {
+    LARDER_API_BEGIN
     LARDER_API_HANDLE(kv, kv);
-    return kv->planner->check_active(seq);
+    return kv->planner->checkpoint(seq);
+    LARDER_API_END
 }
 
 larder_status larder_kv_shift(larder_kv* kv, larder_seq seq, uint64_t, uint64_t, int64_t) noexcept {

@@ -151,6 +151,13 @@ larder_status larder_planner_truncate(larder_planner* planner, larder_seq seq, u
     LARDER_API_END
 }
 
+larder_status larder_planner_checkpoint(larder_planner* planner, larder_seq seq) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(planner, planner);
+    return planner->planner->checkpoint(seq);
+    LARDER_API_END
+}
+
 larder_status larder_planner_fork(larder_planner* planner, larder_seq seq, uint64_t n_tokens, uint32_t n,
                                   larder_seq* out_seqs) noexcept {
     LARDER_API_BEGIN

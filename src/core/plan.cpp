@@ -75,7 +75,9 @@ bool op_is_valid(const PlanOp& op) noexcept {
     const bool block = op.block >= 1 && op.block <= Id::max_index && op.n_tokens >= 1 && op.n_tokens <= 4096;
     const bool quality = op.quality == LARDER_QUALITY_EXACT || op.quality == LARDER_QUALITY_APPROXIMATE;
     const bool no_parent = op.parent == larder_key{};
-    if (op.flags || op.priority > 100) return false;
+    const bool may_be_state =
+        op.kind == PlanOpKind::load || op.kind == PlanOpKind::store || op.kind == PlanOpKind::copy;
+    if ((op.flags & ~plan_op_state) || (op.is_state() && !may_be_state) || op.priority > 100) return false;
     switch (op.kind) {
     case PlanOpKind::load:
         return keyed && block && quality && !op.source && no_parent;
@@ -83,8 +85,8 @@ bool op_is_valid(const PlanOp& op) noexcept {
     case PlanOpKind::seal:
         return keyed && block && quality && !op.source;
     case PlanOpKind::copy:
-        return block && op.source >= 1 && op.source <= Id::max_index && op.source != op.block && !keyed &&
-               !op.quality && no_parent;
+        return block && (op.source >= 1 || op.is_state()) && op.source <= Id::max_index && op.source != op.block &&
+               !keyed && !op.quality && no_parent;
     case PlanOpKind::drop:
         return keyed && !op.block && !op.source && !op.n_tokens && !op.quality && no_parent;
     case PlanOpKind::flush:

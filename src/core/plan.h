@@ -16,10 +16,13 @@ enum class PlanOpKind : uint16_t {
     flush = 6   // make what was stored durable
 };
 
+// Flag of load, store and copy: block and source are state slots of the RECURRENT groups. A copy from slot 0 clears.
+inline constexpr uint16_t plan_op_state = 1;
+
 // Operations are applied in the order copy, load, seal, store, drop, flush, whatever their order in the list.
 struct PlanOp {
     PlanOpKind kind = PlanOpKind::seal;
-    uint16_t flags = 0;     // must be 0
+    uint16_t flags = 0;     // plan_op_state or 0
     uint32_t block = 0;     // load, store, copy, seal: 1 .. n_blocks
     uint32_t source = 0;    // copy
     uint32_t n_tokens = 0;  // load, store, copy, seal
@@ -27,6 +30,7 @@ struct PlanOp {
     uint16_t priority = 0;  // 0 .. 100
     larder_key key{};       // load, store, drop, seal
     larder_key parent{};    // store, seal: key of the block before; zero for the first
+    bool is_state() const noexcept { return flags & plan_op_state; }
 };
 
 struct Plan {

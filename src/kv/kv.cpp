@@ -26,16 +26,43 @@ larder_status read_scope(const larder_layout& layout, larder_span tenant_key, la
     return LARDER_OK;
 }
 
+// How many state slots, and what they leave of the arena's budget. Two for each sequence are what it can hold at once:
+// its own and a checkpoint; the others keep the states behind published blocks.
+larder_status read_states(const larder_layout& layout, larder_kv_options& o, uint64_t& out_left) {
+    const uint64_t state_bytes = state_bytes_of(layout);
+    out_left = o.arena_bytes;
+    if (!state_bytes)
+        return o.n_states ? fail(LARDER_E_INVALID, "n_states", "the layout has no RECURRENT groups") : LARDER_OK;
+    if (!o.n_states)
+        o.n_states = uint32_t(
+            o.n_blocks ? 2 * uint64_t(o.max_sequences)
+                       : std::clamp<uint64_t>(o.arena_bytes / 4 / state_bytes, 2, 4 * uint64_t(o.max_sequences)));
+    LARDER_TRY(check_range(o.n_states, 2, Id::max_index - 1, "n_states"));
+    const uint64_t n_bytes = (uint64_t(o.n_states) + 1) * state_bytes;
+    if (!o.n_blocks && n_bytes > o.arena_bytes)
+        return fail(LARDER_E_RANGE, "arena_bytes", "arena_bytes %llu is less than %u state slots of %llu bytes",
+                    (unsigned long long)o.arena_bytes, o.n_states + 1, (unsigned long long)state_bytes);
+    out_left -= o.n_blocks ? 0 : n_bytes;
+    return LARDER_OK;
+}
+
 larder_status read_kv_options(const larder_kv_options* user, const larder_layout& layout, larder_kv_options& o) {
     LARDER_TRY(read_options(user, o, "larder_kv_options"));
+    LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     if (o.flags & ~LARDER_KV_NO_RECLAIM)
         return fail(LARDER_E_TOO_NEW, "flags", "flags 0x%x has a bit that this library does not know", o.flags);
     LARDER_ASSIGN(const uint64_t block_bytes, block_bytes_of(layout));
     if (o.n_blocks && o.arena_bytes)
         return fail(LARDER_E_INVALID, "n_blocks", "n_blocks and arena_bytes exclude each other");
-    if (!o.n_blocks) {
-        if (!o.arena_bytes) o.arena_bytes = uint64_t(256) << 20;
-        o.n_blocks = o.arena_bytes / block_bytes;
+    LARDER_TRY(check_range(o.max_sequences, 0, 65536, "max_sequences"));
+    if (!o.max_sequences) o.max_sequences = 1024;
+    if (!o.n_blocks && !o.arena_bytes) o.arena_bytes = uint64_t(256) << 20;
+    uint64_t left = 0;
+    LARDER_TRY(read_states(layout, o, left));
+    if (!o.n_blocks && !block_bytes) {
+        o.n_blocks = 65536;  // nothing but states: blocks are names only
+    } else if (!o.n_blocks) {
+        o.n_blocks = left / block_bytes;
         if (o.n_blocks > Id::max_index)
             return fail(LARDER_E_RANGE, "arena_bytes", "arena_bytes %llu holds more than %llu blocks of %llu bytes",
                         (unsigned long long)o.arena_bytes, (unsigned long long)Id::max_index,
@@ -46,13 +73,11 @@ larder_status read_kv_options(const larder_kv_options* user, const larder_layout
         --o.n_blocks;  // the null block takes one
     }
     LARDER_TRY(check_range(o.n_blocks, 2, Id::max_index - 1, "n_blocks"));
-    if (o.n_blocks > (uint64_t(1) << 46) / block_bytes)
+    if (block_bytes && o.n_blocks > (uint64_t(1) << 46) / block_bytes)
         return fail(LARDER_E_RANGE, "n_blocks", "%llu blocks of %llu bytes are more than a machine addresses",
                     (unsigned long long)o.n_blocks, (unsigned long long)block_bytes);
     if (!o.write_policy) o.write_policy = LARDER_KV_WRITE_BACK;
     LARDER_TRY(check_range(uint32_t(o.write_policy), LARDER_KV_WRITE_BACK, LARDER_KV_WRITE_THROUGH, "write_policy"));
-    if (!o.max_sequences) o.max_sequences = 1024;
-    LARDER_TRY(check_range(o.max_sequences, 1, 65536, "max_sequences"));
     if ((o.file_bytes || o.segment_bytes) && !o.directory)
         return fail(LARDER_E_INVALID, "directory", "file_bytes and segment_bytes need a directory");
     return check_watermarks(o.low_watermark, o.high_watermark);
@@ -91,6 +116,7 @@ larder_status larder_kv::set_up(larder_layout& layout, const larder_kv_options& 
     LARDER_TRY(read_scope(layout, o.tenant_key, o.salt, a, scope));
     WorkerConfig w;
     w.n_blocks = uint32_t(o.n_blocks);
+    w.n_states = o.n_states;
     w.host_bytes = o.host_bytes;
     w.directory = o.directory;
     w.file_bytes = o.file_bytes;
@@ -102,6 +128,7 @@ larder_status larder_kv::set_up(larder_layout& layout, const larder_kv_options& 
     if (worker->store()) below = make_owned<StoreDirectory>(a, *worker);
     PlannerConfig p;
     p.n_blocks = uint32_t(o.n_blocks);
+    p.n_states = o.n_states;
     p.max_sequences = o.max_sequences;
     p.low_watermark = o.low_watermark;
     p.high_watermark = o.high_watermark;

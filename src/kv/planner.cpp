@@ -6,8 +6,9 @@ namespace larder {
 
 Planner::Planner(larder_context& c, larder_layout& layout, PlannerConfig config, ChainScope scope, TierDirectory* below)
     : context_(c), layout_(layout), config_(config), scope_(std::move(scope)), below_(below),
-      block_tokens_(block_tokens_of(layout)), blocks_(c, config.n_blocks + 1, below != nullptr), slots_(c.alloc),
-      free_slots_(c.alloc), leases_(c.alloc, c.random_generation()),
+      block_tokens_(block_tokens_of(layout)), blocks_(c, config.n_blocks + 1, below != nullptr),
+      checkpoint_tokens_(checkpoint_tokens_of(layout)), states_(c, config.n_states + 1, below != nullptr),
+      state_of_(c.alloc), slots_(c.alloc), free_slots_(c.alloc), leases_(c.alloc, c.random_generation()),
       plans_(c.alloc, IdKind::plan, c.random_generation()), unstored_(c.alloc), gone_(n_gone, Gone{}, c.alloc) {}
 
 larder_status Planner::init() {
@@ -99,12 +100,13 @@ void Planner::send(Plan& plan, larder_seq seals_for) {
     plan.id = plans_.insert(std::move(out));
     bool stores = false;
     for (const PlanOp& op : plan.ops) {
-        if (op.block) blocks_.get(op.block);
-        if (op.source) blocks_.get(op.source);
-        if (op.kind == PlanOpKind::load) blocks_[op.block].loading = plan.id;
+        BlockCache& p = cache_of(op);
+        if (op.block) p.get(op.block);
+        if (op.source) p.get(op.source);
+        if (op.kind == PlanOpKind::load) p[op.block].loading = plan.id;
         if (op.kind == PlanOpKind::store) {
-            ++blocks_[op.block].n_storing;
-            ++n_storing_;
+            ++p[op.block].n_storing;
+            ++storing(p);
             stores = true;
         }
     }
@@ -182,10 +184,10 @@ void Planner::info(larder_kv_info& out) {
     std::lock_guard lock(mutex_);
     out = LARDER_KV_INFO_INIT;
     out.block_tokens = block_tokens_;
-    for (uint32_t g = 0; g < layout_.groups.size(); ++g) {
-        larder_group_info i;
-        if (layout_.group_info(g, 1, i) == LARDER_OK) out.block_bytes += i.block_bytes;
-    }
+    if (const auto n = block_bytes_of(layout_); n.ok()) out.block_bytes = *n;
+    out.n_states = config_.n_states;
+    out.n_free_states = states_.n_free();
+    out.state_bytes = state_bytes_of(layout_);
     out.n_blocks = config_.n_blocks;
     out.n_free = blocks_.n_free();
     out.n_evictable = blocks_.n_clean() + blocks_.n_dirty_unused();

@@ -18,6 +18,7 @@ namespace larder {
 
 struct PlannerConfig {
     uint32_t n_blocks = 0;  // without the null block
+    uint32_t n_states = 0;  // state slots without the null slot; 0 without RECURRENT groups
     uint32_t n_ranks = 1;
     uint32_t n_cp = 1;  // token t of a block lies on the ranks of t mod n_cp
     uint32_t max_sequences = 1024;
@@ -57,7 +58,16 @@ struct Sequence {
     bool tail_owned = false;
     atomic<int32_t> state{LARDER_KV_SEQ_ACTIVE};
     Ticket* ticket = nullptr;  // while LOADING, or suspending
-    larder_key tail_key{};     // suspended with an unsealed block stored under this key
+    // RECURRENT groups: the slot with the state behind n_computed tokens. Like the tail block it may be shared (with a
+    // checkpoint, with forks): then reserve() copies it. 0 is the null slot, the state before the first token.
+    uint32_t slot = 0;
+    bool slot_owned = false;
+    uint64_t n_state_tokens = 0;
+    uint32_t checkpoint = 0;  // held: the state behind n_checkpoint_tokens
+    uint64_t n_checkpoint_tokens = 0;
+    bool checkpoint_due = false;  // to be published when the blocks before it are, and then no longer held
+    larder_key tail_key{};        // suspended with an unsealed block stored under this key
+    larder_key state_key{};       // suspended with the state stored under this key
     uint32_t n_tail_tokens = 0;
     uint32_t epoch = 0;
 };
@@ -70,6 +80,7 @@ struct LeaseState {
     Vec<uint32_t> blocks;  // of each matched full block; 0: in a tier below
     uint32_t partial_block = 0;
     uint32_t n_partial = 0;
+    uint32_t state = 0;
     uint64_t deadline_ns = 0;
     uint32_t epoch = 0;
 };
@@ -105,6 +116,7 @@ class Planner final : StatSource {
     larder_status append_keys(larder_seq seq, const larder_key* keys, uint64_t n);
     larder_status append_extra(larder_seq seq, const larder_kv_extra& extra);
     larder_status truncate(larder_seq seq, uint64_t n_tokens);
+    larder_status checkpoint(larder_seq seq);
     larder_status fork(larder_seq seq, uint64_t n_tokens, std::span<larder_seq> out);
     larder_status suspend(larder_seq seq, bool offload, Plan& out);
     larder_status resume(larder_seq seq, uint64_t max_load_tokens, Plan& out);
@@ -155,23 +167,37 @@ class Planner final : StatSource {
         uint32_t generation = 0, uses = 0;
     };
     struct Found {  // a chain as far as it is there; holds nothing
-        explicit Found(const Allocator& a) : blocks(a), tiers(a) {}
+        explicit Found(const Allocator& a) : blocks(a), tiers(a), qualities(a) {}
         Vec<uint32_t> blocks;  // 0: below
         Vec<uint32_t> tiers;   // LARDER_KV_IN_* bits
-        larder_quality quality = LARDER_QUALITY_EXACT;
+        Vec<uint8_t> qualities;
         uint32_t partial_block = 0, n_partial = 0;
+        uint32_t state = 0;                                  // 0: below, or there are no states
+        larder_quality tail_quality = LARDER_QUALITY_EXACT;  // of the partial block and the state
+        larder_quality quality() const noexcept;
+        void cut(size_t n) noexcept;
+    };
+    struct StateAt {
+        uint32_t slot = 0;  // 0: below
+        larder_quality quality = LARDER_QUALITY_EXACT;
     };
     struct Gathered {  // the same, held, until it is made a sequence's
-        Gathered(const Allocator& a, BlockCache& c) : cache(c), blocks(a), qualities(a) {}
+        Gathered(const Allocator& a, BlockCache& c, BlockCache& s) : cache(c), states(s), blocks(a), qualities(a) {}
         ~Gathered();
         BlockCache& cache;
+        BlockCache& states;
         Vec<uint32_t> blocks;  // 0: to be loaded
         Vec<uint8_t> qualities;
         size_t n_loads = 0;
         uint32_t partial_block = 0, n_partial = 0;
         larder_key tail_key{};  // a private record to be loaded behind the last block
         uint32_t n_tail = 0;
+        uint32_t state = 0;  // held
+        bool load_state = false, private_state = false;
+        larder_key state_key{};
+        larder_quality state_quality = LARDER_QUALITY_EXACT;
         size_t n_fresh() const noexcept { return n_loads + (n_partial || n_tail); }
+        void drop_state() noexcept;
         void cut(size_t n_blocks) noexcept;
         void drop_partial() noexcept;
     };
@@ -200,10 +226,32 @@ class Planner final : StatSource {
     bool usable(uint32_t block, larder_quality min_quality) const noexcept;
     void gather(const TokenChain& c, const LeaseState* lease, size_t n_blocks, uint64_t max_load_tokens, Gathered& out);
     // Room for what must be loaded or copied; where there is none, less is loaded.
-    larder_status fit(Gathered& g, Plan& out);
+    larder_status fit(const TokenChain& c, Gathered& g, Plan& out);
+    larder_status fit_blocks(const TokenChain& c, Gathered& g, Plan& out);
     // Make the gathered blocks the sequence's and plan what is missing. PENDING when the sequence has to wait.
     larder_status attach(Sequence& s, larder_seq id, Gathered& g, Plan& out);
     void load_into(Sequence& s, size_t i, uint32_t block, Plan& out);
+
+    // planner_state.cpp
+    bool has_states() const noexcept { return checkpoint_tokens_ != 0; }
+    BlockCache& cache_of(const PlanOp& op) noexcept { return op.is_state() ? states_ : blocks_; }
+    uint64_t& storing(const BlockCache& p) noexcept { return &p == &states_ ? n_storing_states_ : n_storing_; }
+    bool find_state(const larder_key& key, larder_quality min_quality, StateAt& out) noexcept;
+    void cut_to_state(const TokenChain& c, Found& f) noexcept;
+    void gather_state(const TokenChain& c, Gathered& g) noexcept;
+    void gather_own_state(const Sequence& s, Gathered& g) noexcept;
+    void attach_state(Sequence& s, Gathered& g, Ticket* ticket, Plan& out);
+    void take_state(Sequence& s, uint32_t slot, bool owned) noexcept;
+    void drop_state(Sequence& s) noexcept;
+    void drop_checkpoint(Sequence& s) noexcept;
+    bool publish_state(uint32_t slot) noexcept;
+    void hold_checkpoint(Sequence& s, bool due) noexcept;
+    void publish_checkpoint(Sequence& s) noexcept;
+    void forget_all(Sequence& s) noexcept;
+    bool own_state(Sequence& s) noexcept;
+    bool state_of(const Sequence& s, uint64_t n_tokens, uint32_t& slot) noexcept;
+    larder_status no_state(const Sequence& s, uint64_t n_tokens) noexcept;
+    static PlanOp state_op(PlanOpKind kind, uint32_t slot, const larder_key& key) noexcept;
 
     // planner_seq.cpp
     larder_status grow(Sequence& s, uint64_t n_total, Plan& out);
@@ -219,11 +267,12 @@ class Planner final : StatSource {
     void cut_chain(Sequence& s, uint64_t n_tokens) noexcept;
 
     // planner_evict.cpp
-    larder_status make_room(size_t n_blocks, Plan& out);
-    void evict_block(uint32_t b) noexcept;
-    void unpublish(uint32_t b) noexcept;
-    void collect_dirty(Plan& out, size_t n_max);
-    bool add_store(Plan& out, uint32_t b, bool again = false);
+    larder_status make_room(BlockCache& p, size_t n_blocks, Plan& out);
+    void evict_block(BlockCache& p, uint32_t b) noexcept;
+    void unpublish(BlockCache& p, uint32_t b) noexcept;
+    void collect_dirty(BlockCache& p, Plan& out, size_t n_max);
+    bool add_store(Plan& out, BlockCache& p, uint32_t b, bool again = false);
+    bool add_block(Plan& out, uint32_t b);
     void check_due() noexcept;
     void remember(const larder_key& key, larder_kv_reason why) noexcept;
     larder_kv_reason remembered(const larder_key& key) const noexcept;
@@ -245,6 +294,9 @@ class Planner final : StatSource {
 
     std::mutex mutex_;
     BlockCache blocks_;
+    const uint64_t checkpoint_tokens_;  // 0: no RECURRENT groups
+    BlockCache states_;                 // their slots; a published one is found by state_key()
+    HashMap<larder_key, uint32_t, KeyHash, KeyEqual> state_of_;
     Owned<PrefixIndex> index_;
     Deque<SeqSlot> slots_;  // max_sequences of them; found without a lock
     Vec<uint32_t> free_slots_;
@@ -253,7 +305,7 @@ class Planner final : StatSource {
     Ticket* tickets_ = nullptr;
     atomic<bool> due_{false};     // write_back() has something to do
     uint32_t n_store_plans_ = 0;  // plans out that store blocks
-    uint64_t n_storing_ = 0;
+    uint64_t n_storing_ = 0, n_storing_states_ = 0;
     Vec<uint32_t> unstored_;  // WRITE_THROUGH: blocks that sealed since the last write_back()
     uint64_t dead_ranks_ = 0;
     atomic<uint32_t> epoch_{0};  // rises when a rank dies

@@ -16,7 +16,11 @@ larder_kv_reason Planner::remembered(const larder_key& key) const noexcept {
 
 // Takes a block out of the index. Entries that follow it stay: what they hold becomes reachable again when the block
 // does.
-void Planner::unpublish(uint32_t b) noexcept {
+void Planner::unpublish(BlockCache& p, uint32_t b) noexcept {
+    if (&p == &states_) {
+        if (p[b].entry) state_of_.erase(p[b].key);
+        return p.unpublish(b);
+    }
     const uint64_t entry = blocks_[b].entry;
     if (!entry) return;
     uint64_t parent = 0;
@@ -35,17 +39,19 @@ void Planner::unpublish(uint32_t b) noexcept {
     blocks_.unpublish(b);
 }
 
-void Planner::evict_block(uint32_t b) noexcept {
-    if (!blocks_[b].stored) remember(blocks_[b].key, LARDER_KV_REASON_EVICTED);
-    unpublish(b);
+void Planner::evict_block(BlockCache& p, uint32_t b) noexcept {
+    if (&p == &states_) return unpublish(p, b);
+    if (!p[b].stored) remember(p[b].key, LARDER_KV_REASON_EVICTED);
+    unpublish(p, b);
     context_.stats.add(Stat::kv_evicted_blocks);
 }
 
-bool Planner::add_store(Plan& out, uint32_t b, bool again) {
-    const BlockInfo& i = blocks_[b];
+bool Planner::add_store(Plan& out, BlockCache& p, uint32_t b, bool again) {
+    const BlockInfo& i = p[b];
     if (!below_ || !i.entry || i.loading || (i.n_storing && !again) || i.stored || i.refused) return false;
     PlanOp op;
     op.kind = PlanOpKind::store;
+    op.flags = &p == &states_ ? plan_op_state : 0;
     op.block = b;
     op.n_tokens = block_tokens_;
     op.quality = i.quality;
@@ -56,48 +62,58 @@ bool Planner::add_store(Plan& out, uint32_t b, bool again) {
     return true;
 }
 
+// A block goes down together with the state behind it, without which a match could not end there.
+bool Planner::add_block(Plan& out, uint32_t b) {
+    if (!add_store(out, blocks_, b)) return false;
+    if (!has_states()) return true;
+    const auto it = state_of_.find(state_key(blocks_[b].key));
+    if (it != state_of_.end()) add_store(out, states_, it->second);
+    return true;
+}
+
 // The coldest dirty blocks. They are taken out of their list by holding them, as send() will.
-void Planner::collect_dirty(Plan& out, size_t n_max) {
+void Planner::collect_dirty(BlockCache& p, Plan& out, size_t n_max) {
     Vec<uint32_t> taken(context_.alloc);
     taken.reserve(n_max);
-    out.ops.reserve(out.ops.size() + n_max);
+    out.ops.reserve(out.ops.size() + 2 * n_max);
     while (taken.size() < n_max) {
-        const uint32_t b = blocks_.coldest_dirty();
+        const uint32_t b = p.coldest_dirty();
         if (!b) break;
-        if (!add_store(out, b)) blocks_.set_stored(b, false, true);
-        blocks_.get(b);
+        if (!(&p == &blocks_ ? add_block(out, b) : add_store(out, p, b))) p.set_stored(b, false, true);
+        p.get(b);
         taken.push_back(b);
     }
     if (!out.ops.empty()) {
         try {
             send(out);
         } catch (...) {
-            blocks_.put_all(taken);
+            p.put_all(taken);
             throw;
         }
     }
-    blocks_.put_all(taken);
+    p.put_all(taken);
 }
 
 // OK: n_blocks are free. RETRY: they will be once `out`, or a plan that is out already, was reported. NOSPACE: all
 // others are in use.
-larder_status Planner::make_room(size_t n_blocks, Plan& out) {
-    while (blocks_.n_free() < n_blocks) {
-        const uint32_t b = blocks_.coldest();
+larder_status Planner::make_room(BlockCache& p, size_t n_blocks, Plan& out) {
+    while (p.n_free() < n_blocks) {
+        const uint32_t b = p.coldest();
         if (!b) break;
-        if (!blocks_.clean(b)) {
-            if (blocks_.n_free() + blocks_.n_clean() + blocks_.n_dirty_unused() + n_storing_ < n_blocks) break;
-            const size_t n = std::max<size_t>(n_blocks - blocks_.n_free(), 8);
-            collect_dirty(out, n);
+        if (!p.clean(b)) {
+            if (p.n_free() + p.n_clean() + p.n_dirty_unused() + storing(p) < n_blocks) break;
+            const size_t n = std::max<size_t>(n_blocks - p.n_free(), 8);
+            collect_dirty(p, out, n);
             return LARDER_RETRY;
         }
-        evict_block(b);
+        evict_block(p, b);
     }
-    if (blocks_.n_free() >= n_blocks) return LARDER_OK;
+    if (p.n_free() >= n_blocks) return LARDER_OK;
     context_.stats.add(Stat::arena_alloc_failures);
-    if (n_store_plans_ && blocks_.n_free() + n_storing_ >= n_blocks) return LARDER_RETRY;
-    return fail(LARDER_E_NOSPACE, "arena", "%zu blocks are needed; all but %llu are in use", n_blocks,
-                (unsigned long long)blocks_.n_free());
+    if (n_store_plans_ && p.n_free() + storing(p) >= n_blocks) return LARDER_RETRY;
+    const bool states = &p == &states_;
+    return fail(LARDER_E_NOSPACE, states ? "n_states" : "arena", "%zu %s are needed; all but %llu are in use", n_blocks,
+                states ? "state slots" : "blocks", (unsigned long long)p.n_free());
 }
 
 larder_status Planner::evict(uint64_t n_blocks, uint64_t& out_n_free, Plan& out) {
@@ -105,10 +121,10 @@ larder_status Planner::evict(uint64_t n_blocks, uint64_t& out_n_free, Plan& out)
     out_n_free = 0;
     for (uint32_t b; out_n_free < n_blocks && (b = blocks_.coldest()); ++out_n_free) {
         if (!blocks_.clean(b)) {
-            collect_dirty(out, std::min<uint64_t>(n_blocks - out_n_free, 256));
+            collect_dirty(blocks_, out, std::min<uint64_t>(n_blocks - out_n_free, 256));
             return LARDER_RETRY;
         }
-        evict_block(b);
+        evict_block(blocks_, b);
     }
     return out_n_free < n_blocks ? LARDER_PARTIAL : LARDER_OK;
 }
@@ -126,7 +142,7 @@ void Planner::write_back(Plan& out) {
     due_.store(false, relaxed);
     constexpr size_t n_at_once = 64;
     if (config_.write_policy == LARDER_KV_WRITE_THROUGH) {
-        for (; !unstored_.empty() && out.ops.size() < n_at_once; unstored_.pop_back()) add_store(out, unstored_.back());
+        for (; !unstored_.empty() && out.ops.size() < n_at_once; unstored_.pop_back()) add_block(out, unstored_.back());
         if (!out.ops.empty()) send(out);
         check_due();
         return;
@@ -135,14 +151,15 @@ void Planner::write_back(Plan& out) {
     const uint64_t low = uint64_t(config_.n_blocks) * config_.low_watermark / 1000,
                    high = uint64_t(config_.n_blocks) * config_.high_watermark / 1000;
     if (ready >= low || !blocks_.n_dirty_unused()) return;
-    collect_dirty(out, std::min<uint64_t>(std::max<uint64_t>(high - ready, 1), n_at_once));
+    collect_dirty(blocks_, out, std::min<uint64_t>(std::max<uint64_t>(high - ready, 1), n_at_once));
 }
 
 void Planner::flush(Plan& out) {
     std::lock_guard lock(mutex_);
     if (!below_) return;
     // What another plan is storing just now is stored again, so that the flush comes after it.
-    for (uint32_t b = 1; b <= config_.n_blocks; ++b) add_store(out, b, true);
+    for (uint32_t b = 1; b <= config_.n_blocks; ++b) add_store(out, blocks_, b, true);
+    for (uint32_t b = 1; b <= config_.n_states; ++b) add_store(out, states_, b, true);
     PlanOp op;
     op.kind = PlanOpKind::flush;
     out.ops.push_back(op);

@@ -9,6 +9,14 @@ Planner::Gathered::~Gathered() {
     for (uint32_t b : blocks)
         if (b) cache.put(b);
     if (partial_block) cache.put(partial_block);
+    drop_state();
+}
+
+void Planner::Gathered::drop_state() noexcept {
+    if (state) states.put(state);
+    state = 0;
+    load_state = false;
+    state_quality = LARDER_QUALITY_EXACT;
 }
 
 void Planner::Gathered::cut(size_t n_blocks) noexcept {
@@ -28,6 +36,20 @@ void Planner::Gathered::drop_partial() noexcept {
     if (partial_block) cache.put(partial_block);
     partial_block = 0;
     n_partial = n_tail = 0;
+}
+
+larder_quality Planner::Found::quality() const noexcept {
+    larder_quality worst = tail_quality;
+    for (uint8_t q : qualities) worst = std::max<larder_quality>(worst, q);
+    return worst;
+}
+
+void Planner::Found::cut(size_t n) noexcept {
+    blocks.resize(n);
+    tiers.resize(n);
+    qualities.resize(n);
+    partial_block = n_partial = 0;
+    tail_quality = LARDER_QUALITY_EXACT;
 }
 
 bool Planner::usable(uint32_t block, larder_quality min_quality) const noexcept {
@@ -62,7 +84,7 @@ larder_status Planner::find_chain(const TokenChain& c, uint64_t limit, Found& ou
         if (b && usable(b, c.min_quality)) {
             out.blocks.push_back(b);
             out.tiers.push_back(LARDER_KV_IN_ARENA);
-            out.quality = std::max<larder_quality>(out.quality, blocks_[b].quality);
+            out.qualities.push_back(blocks_[b].quality);
             continue;
         }
         // The index knows what is in the arena and what such blocks follow; the tiers themselves know the rest.
@@ -70,7 +92,7 @@ larder_status Planner::find_chain(const TokenChain& c, uint64_t limit, Found& ou
         if (!at.tiers) break;
         out.blocks.push_back(0);
         out.tiers.push_back(at.tiers);
-        out.quality = std::max(out.quality, at.quality);
+        out.qualities.push_back(uint8_t(at.quality));
     }
     const PrefixBlock& p = info.partial;
     if (out.blocks.size() != info.n_blocks || !p.entry || !(p.residency & LARDER_PREFIX_IN_ARENA)) return LARDER_OK;
@@ -78,7 +100,7 @@ larder_status Planner::find_chain(const TokenChain& c, uint64_t limit, Found& ou
     if (!usable(b, c.min_quality) || blocks_[b].loading) return LARDER_OK;
     out.partial_block = b;
     out.n_partial = info.n_partial_tokens;
-    out.quality = std::max<larder_quality>(out.quality, blocks_[b].quality);
+    out.tail_quality = blocks_[b].quality;
     return LARDER_OK;
 }
 
@@ -89,11 +111,12 @@ larder_status Planner::match(const larder_kv_query* query, larder_kv_match_info&
     LARDER_TRY(check_alive());
     Found f(context_.alloc);
     LARDER_TRY(find_chain(q.chain, q.limit, f));
+    if (has_states()) cut_to_state(q.chain, f);
     out = LARDER_KV_MATCH_INFO_INIT;
     out.n_partial_tokens = f.n_partial;
     out.n_blocks = f.blocks.size();
     out.n_tokens = out.n_blocks * block_tokens_ + f.n_partial;
-    out.quality = f.quality;
+    out.quality = f.quality();
     out.n_tokens_arena = f.n_partial;
     for (uint32_t t : f.tiers)
         (t & LARDER_KV_IN_ARENA  ? out.n_tokens_arena
@@ -108,10 +131,11 @@ larder_status Planner::match(const larder_kv_query* query, larder_kv_match_info&
     l.blocks = std::move(f.blocks);
     l.partial_block = f.partial_block;
     l.n_partial = f.n_partial;
+    l.state = f.state;
     l.deadline_ns = q.deadline_ns;
     l.epoch = epoch_.load(relaxed);
     const Vec<uint32_t> held(l.blocks);
-    const uint32_t partial = l.partial_block, priority = l.chain.priority;
+    const uint32_t partial = l.partial_block, state = l.state, priority = l.chain.priority;
     out.lease = leases_.insert(std::move(l), context_.os.self());
     for (uint32_t b : held)
         if (b) {
@@ -119,6 +143,7 @@ larder_status Planner::match(const larder_kv_query* query, larder_kv_match_info&
             blocks_.get(b);
         }
     if (partial) blocks_.get(partial);
+    if (state) states_.get(state);
     Stats& s = context_.stats;
     s.add(Stat::kv_leases);
     s.add(Stat::kv_tokens_queried, q.limit);
@@ -133,6 +158,7 @@ void Planner::drop_lease(larder_lease id) noexcept {
     for (size_t i = l->blocks.size(); i-- > 0;)
         if (l->blocks[i]) blocks_.put(l->blocks[i]);
     if (l->partial_block) blocks_.put(l->partial_block);
+    if (l->state) states_.put(l->state);
     leases_.remove(id);
     context_.stats.sub(Stat::kv_leases);
 }
@@ -173,8 +199,19 @@ void Planner::gather(const TokenChain& c, const LeaseState* lease, size_t n_bloc
     blocks_.get(out.partial_block);
 }
 
-larder_status Planner::fit(Gathered& g, Plan& out) {
-    const larder_status s = make_room(g.n_fresh(), out);
+larder_status Planner::fit(const TokenChain& c, Gathered& g, Plan& out) {
+    const larder_status s = fit_blocks(c, g, out);
+    if (s != LARDER_OK || !g.load_state) return s;
+    const larder_status states = make_room(states_, 1, out);
+    if (states != LARDER_E_NOSPACE) return states;
+    g.cut(0);
+    g.drop_partial();
+    g.drop_state();
+    return LARDER_OK;
+}
+
+larder_status Planner::fit_blocks(const TokenChain& c, Gathered& g, Plan& out) {
+    const larder_status s = make_room(blocks_, g.n_fresh(), out);
     if (s != LARDER_E_NOSPACE) return s;
     // As many of the first blocks as there is room for.
     size_t free = size_t(blocks_.n_free() + blocks_.n_clean() + blocks_.n_dirty_unused()), n = 0;
@@ -183,7 +220,11 @@ larder_status Planner::fit(Gathered& g, Plan& out) {
         g.cut(n);
     else
         g.drop_partial();
-    return make_room(g.n_fresh(), out);
+    if (has_states()) {
+        g.private_state = false;
+        gather_state(c, g);
+    }
+    return make_room(blocks_, g.n_fresh(), out);
 }
 
 void Planner::load_into(Sequence& s, size_t i, uint32_t block, Plan& out) {
@@ -208,7 +249,7 @@ larder_status Planner::attach(Sequence& s, larder_seq id, Gathered& g, Plan& out
     // Everything that can fail comes first.
     Vec<uint32_t> fresh(g.n_fresh(), 0, context_.alloc);
     s.blocks.reserve(n + 1);
-    out.ops.reserve(fresh.size() + 2);
+    out.ops.reserve(out.ops.size() + fresh.size() + 2);
     Ticket* ticket = make_ticket(id);
     s.ticket = ticket;
     const bool room = blocks_.alloc(fresh);
@@ -241,12 +282,13 @@ larder_status Planner::attach(Sequence& s, larder_seq id, Gathered& g, Plan& out
         s.blocks.push_back(fresh[next]);
     }
     g.blocks.clear();
-    s.chain.quality = quality;
+    s.chain.quality = has_states() ? std::max(quality, g.state_quality) : quality;
     s.n_sealed = s.n_published = n;
     s.n_computed = n * uint64_t(block_tokens_) + (g.n_partial ? g.n_partial : g.n_tail);
     cut_chain(s, s.n_computed);
     s.n_reserved = s.n_computed;
     s.tail_owned = true;
+    if (has_states()) attach_state(s, g, ticket, out);
     for (uint32_t b : s.blocks)
         if (blocks_[b].loading) wait_for(blocks_[b].loading, ticket);
     if (!out.ops.empty()) {
@@ -259,6 +301,7 @@ larder_status Planner::attach(Sequence& s, larder_seq id, Gathered& g, Plan& out
         const uint64_t parent = i ? entry_of(s.chain.keys[i - 1]) : 0;
         if (i == 0 || parent) publish_block(s.chain, i, s.blocks[i], parent);
     }
+    if (g.load_state && !g.private_state) publish_state(s.slot);
     if (ticket->n_pending) {
         s.state.store(LARDER_KV_SEQ_LOADING, release);
         return LARDER_PENDING;
@@ -277,9 +320,10 @@ larder_status Planner::begin(larder_lease lease, uint64_t max_load_tokens, larde
         return fail(LARDER_E_STALE, "lease", "the lease was used, released or never given");
     if (free_slots_.empty())
         return fail(LARDER_E_BUSY, "max_sequences", "%u sequences are open", config_.max_sequences);
-    Gathered g(context_.alloc, blocks_);
+    Gathered g(context_.alloc, blocks_, states_);
     gather(l->chain, l, l->blocks.size(), max_load_tokens, g);
-    const larder_status room = fit(g, out);
+    if (has_states()) gather_state(l->chain, g);
+    const larder_status room = fit(l->chain, g, out);
     if (room != LARDER_OK) return room;
     Owned<Sequence> s = make_owned<Sequence>(context_.alloc, context_.alloc);
     s->chain = l->chain;
@@ -291,6 +335,7 @@ larder_status Planner::begin(larder_lease lease, uint64_t max_load_tokens, larde
         status = attach(ref, id, g, out);
     } catch (...) {
         keep_blocks(ref, 0);
+        drop_state(ref);
         drop_ticket(ref);
         free_seq(id);
         throw;

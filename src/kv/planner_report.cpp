@@ -46,6 +46,7 @@ void Planner::complete(larder_plan_id id, Ticket*& done) noexcept {
     if (p.ended) {
         if (!dead_ranks_) publish_ready(*p.ended);
         keep_blocks(*p.ended, 0);
+        drop_checkpoint(*p.ended);
     }
     for (Ticket* t : p.waiters)
         if (--t->n_pending == 0) settle(t, done);
@@ -53,19 +54,20 @@ void Planner::complete(larder_plan_id id, Ticket*& done) noexcept {
 }
 
 void Planner::finish_op(OutPlan& p, const PlanOp& op, larder_status s) noexcept {
+    BlockCache& cache = cache_of(op);
     switch (op.kind) {
     case PlanOpKind::load:
     case PlanOpKind::copy:
         if (s != LARDER_OK) load_failed(p, op, s);
-        if (op.kind == PlanOpKind::load) blocks_[op.block].loading = 0;
+        if (op.kind == PlanOpKind::load) cache[op.block].loading = 0;
         break;
     case PlanOpKind::store:
-        --blocks_[op.block].n_storing;
-        --n_storing_;
+        --cache[op.block].n_storing;
+        --storing(cache);
         // The key tells a block that was stored from one that holds something else by now, and a sequence's unsealed
         // last block.
-        if (blocks_[op.block].key == op.key && !blocks_[op.block].stored)
-            blocks_.set_stored(op.block, s == LARDER_OK, s != LARDER_OK && s != LARDER_E_CANCELLED);
+        if (cache[op.block].key == op.key && !cache[op.block].stored)
+            cache.set_stored(op.block, s == LARDER_OK, s != LARDER_OK && s != LARDER_E_CANCELLED);
         if (s == LARDER_OK) note_stored(op);
         break;
     case PlanOpKind::seal:
@@ -80,8 +82,8 @@ void Planner::finish_op(OutPlan& p, const PlanOp& op, larder_status s) noexcept 
                 if (!t->n_failed++) t->first_failure = s;
         break;
     }
-    if (op.source) blocks_.put(op.source);
-    if (op.block) blocks_.put(op.block);
+    if (op.source) cache.put(op.source);
+    if (op.block) cache.put(op.block);
 }
 
 void Planner::note_stored(const PlanOp& op) noexcept {
@@ -94,20 +96,30 @@ void Planner::note_stored(const PlanOp& op) noexcept {
 
 // Whoever waits for this block gets what is before it.
 void Planner::load_failed(OutPlan& p, const PlanOp& op, larder_status why) noexcept {
-    BlockInfo& info = blocks_[op.block];
+    BlockInfo& info = cache_of(op)[op.block];
     if (!info.bad && op.kind == PlanOpKind::load && why != LARDER_E_CANCELLED && why != LARDER_E_TIMEOUT) {
         below_->lost(op.key);
         remember(op.key, why == LARDER_E_CORRUPT || why == LARDER_E_IDENTITY ? LARDER_KV_REASON_CORRUPT
                                                                              : LARDER_KV_REASON_EVICTED);
     }
     info.bad = true;
-    unpublish(op.block);
+    unpublish(cache_of(op), op.block);
     for (Ticket* t : p.waiters) {
         if (!t->seq) continue;
         Sequence& s = *slots_[Id::index(t->seq)].seq;
+        if (op.is_state()) {
+            if (s.slot != op.block) continue;
+            if (!t->n_failed++) t->first_failure = why;
+            forget_all(s);
+            continue;
+        }
         const auto at = std::find(s.blocks.begin(), s.blocks.end(), op.block);
         if (at == s.blocks.end()) continue;
         if (!t->n_failed++) t->first_failure = why;
+        if (has_states()) {
+            forget_all(s);  // no state is there for the shorter prefix
+            continue;
+        }
         const size_t n = size_t(at - s.blocks.begin());
         keep_blocks(s, n);
         s.n_computed = std::min(s.n_computed, n * uint64_t(block_tokens_));
@@ -159,7 +171,12 @@ larder_status Planner::rank_dead(uint32_t rank, Ticket*& done) {
     for (uint32_t b = 1; b <= config_.n_blocks; ++b) {
         if (!blocks_[b].entry) continue;
         blocks_[b].bad = true;
-        unpublish(b);
+        unpublish(blocks_, b);
+    }
+    for (uint32_t b = 1; b <= config_.n_states; ++b) {
+        if (!states_[b].entry) continue;
+        states_[b].bad = true;
+        unpublish(states_, b);
     }
     if (below_) below_->rank_lost(rank);
     return LARDER_OK;

@@ -30,8 +30,9 @@ larder_status Planner::reserve(larder_seq seq, uint64_t n_tokens, uint64_t n_loo
     LARDER_TRY(check_range(n_tokens, 0, max, "n_tokens"));
     LARDER_TRY(check_range(n_lookahead, 0, max, "n_lookahead"));
     const uint64_t total = s->n_computed + n_tokens + n_lookahead;
-    if (total <= s->n_reserved && s->tail_owned) return LARDER_OK;
-    if (s->tail_owned && blocks_for(total) <= s->blocks.size() && s->chain.tokens.capacity() >= total) {
+    const bool owned = s->tail_owned && (!has_states() || s->slot_owned);
+    if (total <= s->n_reserved && owned) return LARDER_OK;
+    if (owned && blocks_for(total) <= s->blocks.size() && s->chain.tokens.capacity() >= total) {
         s->n_reserved = total;
         return LARDER_OK;
     }
@@ -54,9 +55,13 @@ larder_status Planner::grow(Sequence& s, uint64_t n_total, Plan& out) {
     if (!s.chain.by_keys) s.chain.keys.reserve(s.chain.tokens.capacity() / block_tokens_ + 1);
     s.blocks.reserve(std::max(s.blocks.size() + n_new, s.chain.keys.capacity()));
     Vec<uint32_t> fresh(n_new + copy, 0, context_.alloc);
-    const larder_status room = make_room(fresh.size(), out);
+    uint32_t state = 0;
+    const bool copy_state = has_states() && !own_state(s);
+    out.ops.reserve(2);
+    larder_status room = copy_state ? make_room(states_, 1, out) : LARDER_OK;
+    if (room == LARDER_OK) room = make_room(blocks_, fresh.size(), out);
     if (room != LARDER_OK) return room;
-    const bool taken = blocks_.alloc(fresh);
+    const bool taken = blocks_.alloc(fresh) && (!copy_state || states_.alloc({&state, 1}));
     LARDER_ASSERT(taken);
     if (!taken) return fail(LARDER_E_NOSPACE, "arena", "no block is free");
     if (copy) {
@@ -65,17 +70,27 @@ larder_status Planner::grow(Sequence& s, uint64_t n_total, Plan& out) {
         op.block = fresh[n_new];
         op.source = s.blocks[tail];
         op.n_tokens = uint32_t(s.n_computed % block_tokens_);
-        try {
-            out.ops.push_back(op);
-            send(out);
-        } catch (...) {
-            blocks_.put_all(fresh);
-            throw;
-        }
+        out.ops.push_back(op);
+    }
+    if (copy_state) {
+        PlanOp op = state_op(PlanOpKind::copy, state, {});
+        op.source = s.slot;
+        op.n_tokens = block_tokens_;
+        out.ops.push_back(op);
+    }
+    try {
+        if (copy || copy_state) send(out);
+    } catch (...) {
+        blocks_.put_all(fresh);
+        if (state) states_.put(state);
+        throw;
+    }
+    if (copy) {
         blocks_.put(s.blocks[tail]);
         s.blocks[tail] = fresh[n_new];
         context_.stats.add(Stat::arena_cow_copies);
     }
+    if (copy_state) take_state(s, state, true);
     s.blocks.insert(s.blocks.end(), fresh.begin(), fresh.begin() + ptrdiff_t(n_new));
     s.tail_owned = true;
     s.n_reserved = n_total;
@@ -101,6 +116,22 @@ larder_status Planner::commit(larder_seq seq, const int32_t* tokens, uint64_t n,
     }
     s->n_computed += n;
     context_.stats.add(Stat::kv_tokens_committed, n);
+    if (!has_states() || !n) return LARDER_OK;
+    std::lock_guard lock(mutex_);
+    s->n_state_tokens = s->n_computed;
+    // Whoever has reserved further may be writing into the state already.
+    if (s->n_reserved == s->n_computed && s->n_computed % checkpoint_tokens_ == 0) hold_checkpoint(*s, true);
+    return LARDER_OK;
+}
+
+larder_status Planner::checkpoint(larder_seq seq) {
+    LARDER_ASSIGN(Sequence * s, find_active(seq));
+    if (!has_states()) return LARDER_OK;
+    std::lock_guard lock(mutex_);
+    if (s->n_reserved > s->n_computed)
+        return fail(LARDER_E_STATE, "seq", "%llu tokens are reserved: the state may be ahead of what was committed",
+                    (unsigned long long)(s->n_reserved - s->n_computed));
+    hold_checkpoint(*s, false);
     return LARDER_OK;
 }
 
@@ -158,6 +189,7 @@ void Planner::publish_ready(Sequence& s) {
         if (!publish_chain(s, s.n_published)) return;
         ++s.n_published;
     }
+    if (s.checkpoint_due) publish_checkpoint(s);
 }
 
 // The ranks have not yet confirmed what an ending sequence sealed last: its plan publishes it when they have.
@@ -174,6 +206,11 @@ void Planner::leave_to_plan(larder_seq id, Sequence& s) {
         e->n_sealed = s.n_sealed;
         e->n_published = s.n_published;
         for (uint32_t b : e->blocks) blocks_.get(b);
+        if (s.checkpoint_due) {
+            e->checkpoint = std::exchange(s.checkpoint, 0);
+            e->n_checkpoint_tokens = s.n_checkpoint_tokens;
+            e->checkpoint_due = true;
+        }
         last->ended = std::move(e);
     } catch (const std::bad_alloc&) {
         // A cache may forget.
@@ -255,6 +292,16 @@ larder_status Planner::truncate(larder_seq seq, uint64_t n_tokens) {
         return fail(LARDER_E_RANGE, "n_tokens", "the sequence has %llu computed tokens, not %llu",
                     (unsigned long long)s->n_computed, (unsigned long long)n_tokens);
     std::lock_guard lock(mutex_);
+    if (has_states()) {
+        uint32_t state = 0;
+        if (!state_of(*s, n_tokens, state)) return no_state(*s, n_tokens);
+        if (state != s->slot) {
+            if (state) states_.get(state);
+            take_state(*s, state, false);
+        }
+        s->n_state_tokens = n_tokens;
+        if (s->n_checkpoint_tokens > n_tokens) drop_checkpoint(*s);
+    }
     const size_t tail = size_t(n_tokens / block_tokens_);
     const bool same_tail = tail == s->n_computed / block_tokens_;
     keep_blocks(*s, blocks_for(n_tokens));
@@ -277,6 +324,13 @@ larder_status Planner::fork(larder_seq seq, uint64_t n_tokens, std::span<larder_
     std::lock_guard lock(mutex_);
     if (free_slots_.size() < out.size())
         return fail(LARDER_E_BUSY, "max_sequences", "%u sequences are open", config_.max_sequences);
+    uint32_t state = 0;
+    if (has_states()) {
+        if (!state_of(*s, n_tokens, state)) return no_state(*s, n_tokens);
+        if (state == s->slot && s->slot_owned && s->n_reserved > s->n_computed)
+            return fail(LARDER_E_STATE, "seq", "%llu tokens are reserved: the state may be ahead of what was committed",
+                        (unsigned long long)(s->n_reserved - s->n_computed));
+    }
     const size_t n_blocks = blocks_for(n_tokens), n_full = size_t(n_tokens / block_tokens_);
     Vec<Owned<Sequence>> made(context_.alloc);
     made.reserve(out.size());
@@ -294,6 +348,10 @@ larder_status Planner::fork(larder_seq seq, uint64_t n_tokens, std::span<larder_
     }
     for (size_t k = 0; k < out.size(); ++k) {
         for (uint32_t b : made[k]->blocks) blocks_.get(b);
+        if (state) states_.get(state);
+        made[k]->slot = state;
+        made[k]->n_state_tokens = n_tokens;
+        if (state == s->slot) s->slot_owned = false;
         out[k] = *new_seq(std::move(made[k]));
     }
     return LARDER_OK;
@@ -306,13 +364,23 @@ larder_status Planner::suspend(larder_seq seq, bool offload, Plan& out) {
     const bool keep_tail = offload && below_ && s->n_computed % block_tokens_ &&
                            std::max(s->chain.quality, config_.store_quality) <= s->chain.min_quality;
     Ticket* ticket = nullptr;
+    const bool keep_state = offload && below_ && s->slot;
+    larder_key state_name{};
     if (offload && below_) {
         publish_ready(*s);
-        out.ops.reserve(s->n_sealed + 1);
+        out.ops.reserve(2 * s->n_sealed + 2);
+        if (keep_state) {
+            LARDER_TRY(context_.os.random(state_name.bytes, sizeof state_name.bytes));
+            PlanOp op = state_op(PlanOpKind::store, s->slot, state_name);
+            op.n_tokens = block_tokens_;
+            op.quality = uint16_t(s->chain.quality);
+            op.priority = uint16_t(s->chain.priority);
+            out.ops.push_back(op);
+        }
         for (size_t i = 0; i < s->n_sealed; ++i) {
             PrefixBlock hit;
             if (index_->lookup(s->chain.keys[i], hit) == LARDER_OK && hit.residency & LARDER_PREFIX_IN_ARENA)
-                add_store(out, uint32_t(hit.location[0]));
+                add_block(out, uint32_t(hit.location[0]));
         }
         if (keep_tail) {
             PlanOp op;
@@ -337,8 +405,10 @@ larder_status Planner::suspend(larder_seq seq, bool offload, Plan& out) {
     }
     s->tail_key = keep_tail ? out.ops.back().key : larder_key{};
     s->n_tail_tokens = keep_tail ? out.ops.back().n_tokens : 0;
+    s->state_key = state_name;
     s->n_reserved = s->n_computed;
     keep_blocks(*s, 0);
+    drop_state(*s);
     s->state.store(LARDER_KV_SEQ_SUSPENDED, release);
     return ticket ? LARDER_PENDING : LARDER_OK;
 }
@@ -351,15 +421,23 @@ larder_status Planner::resume(larder_seq seq, uint64_t max_load_tokens, Plan& ou
         return fail(LARDER_E_PEER_DEAD, "seq", "a rank has died since the sequence began; end it");
     if (s->state.load(relaxed) != LARDER_KV_SEQ_SUSPENDED || s->ticket)
         return fail(LARDER_E_STATE, "seq", "the sequence is not suspended, or is being suspended");
-    Gathered g(context_.alloc, blocks_);
+    Gathered g(context_.alloc, blocks_, states_);
     gather(s->chain, nullptr, s->n_sealed, max_load_tokens, g);
     if (g.blocks.size() == s->n_computed / block_tokens_ && s->n_tail_tokens &&
         below_->find(s->tail_key, s->chain.min_quality).tiers) {
         g.tail_key = s->tail_key;
         g.n_tail = s->n_tail_tokens;
     }
-    const larder_status room = fit(g, out);
+    if (has_states()) gather_own_state(*s, g);
+    const larder_status room = fit(s->chain, g, out);
     if (room != LARDER_OK) return room;
+    out.ops.reserve(2);
+    if (!(s->state_key == larder_key{})) {
+        PlanOp op;
+        op.kind = PlanOpKind::drop;
+        op.key = std::exchange(s->state_key, larder_key{});
+        out.ops.push_back(op);
+    }
     if (s->n_tail_tokens) {
         PlanOp op;
         op.kind = PlanOpKind::drop;
@@ -371,6 +449,7 @@ larder_status Planner::resume(larder_seq seq, uint64_t max_load_tokens, Plan& ou
         return attach(*s, seq, g, out);
     } catch (...) {
         keep_blocks(*s, 0);
+        drop_state(*s);
         drop_ticket(*s);
         throw;
     }
@@ -385,6 +464,7 @@ larder_status Planner::end(larder_seq seq) {
         if (s->n_published < s->n_sealed) leave_to_plan(seq, *s);
     }
     keep_blocks(*s, 0);
+    drop_state(*s);
     free_seq(seq);
     check_due();
     return LARDER_OK;

@@ -13,11 +13,15 @@ larder_status broken(const char* what, uint32_t block) noexcept {
 larder_status Planner::verify() {
     std::lock_guard lock(mutex_);
     Vec<uint32_t> refs(config_.n_blocks + 1, 0, context_.alloc);
-    uint64_t n_storing = 0;
+    Vec<uint32_t> state_refs(config_.n_states + 1, 0, context_.alloc);
+    uint64_t n_storing = 0, n_storing_states = 0;
     for (SeqSlot& slot : slots_) {
         if (!slot.id.load(relaxed)) continue;
         const Sequence& s = *slot.seq;
         for (uint32_t b : s.blocks) ++refs[b];
+        ++state_refs[s.slot], ++state_refs[s.checkpoint];
+        if (has_states() && s.state.load(relaxed) == LARDER_KV_SEQ_ACTIVE && s.n_state_tokens != s.n_computed)
+            return fail(LARDER_E_INTERNAL, "planner", "a sequence's state is not the one behind its last token");
         const bool suspended = s.state.load(relaxed) == LARDER_KV_SEQ_SUSPENDED;
         if (s.n_computed > s.n_reserved || s.n_sealed * block_tokens_ > s.n_computed || s.n_published > s.n_sealed)
             return fail(LARDER_E_INTERNAL, "planner", "a sequence breaks reserved >= computed >= sealed >= published");
@@ -29,19 +33,31 @@ larder_status Planner::verify() {
     leases_.for_each([&](larder_lease, LeaseState& l) {
         for (uint32_t b : l.blocks) refs[b] += b != 0;
         if (l.partial_block) ++refs[l.partial_block];
+        ++state_refs[l.state];
     });
     plans_.for_each([&](uint64_t, OutPlan& p) {
-        if (p.ended)
+        if (p.ended) {
             for (uint32_t b : p.ended->blocks) ++refs[b];
+            ++state_refs[p.ended->checkpoint];
+        }
         for (const PlanOp& op : p.ops) {
-            if (op.block) ++refs[op.block];
-            if (op.source) ++refs[op.source];
-            n_storing += op.kind == PlanOpKind::store;
+            Vec<uint32_t>& r = op.is_state() ? state_refs : refs;
+            if (op.block) ++r[op.block];
+            if (op.source) ++r[op.source];
+            (op.is_state() ? n_storing_states : n_storing) += op.kind == PlanOpKind::store;
         }
     });
-    if (n_storing != n_storing_)
+    if (n_storing != n_storing_ || n_storing_states != n_storing_states_)
         return fail(LARDER_E_INTERNAL, "planner", "%llu blocks are being stored, not %llu",
                     (unsigned long long)n_storing, (unsigned long long)n_storing_);
+    for (uint32_t b = 1; b <= config_.n_states; ++b) {
+        const BlockInfo& i = states_[b];
+        if (states_.refs(b) != state_refs[b] + (i.entry != 0))
+            return fail(LARDER_E_INTERNAL, "planner", "state slot %u: its references are not those of its holders", b);
+        const auto it = state_of_.find(i.key);
+        if ((i.entry != 0) != (it != state_of_.end() && it->second == b))
+            return fail(LARDER_E_INTERNAL, "planner", "state slot %u is published and not found, or the reverse", b);
+    }
     for (uint32_t b = 1; b <= config_.n_blocks; ++b) {
         const BlockInfo& i = blocks_[b];
         const uint32_t published = i.entry != 0;

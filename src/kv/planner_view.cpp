@@ -66,6 +66,19 @@ larder_status csr_row(const Sequence* s, const larder_kv_view_options& o, uint32
     return LARDER_OK;
 }
 
+// A RECURRENT group has one slot per sequence.
+larder_status state_row(const Sequence* s, const larder_kv_view_options& o, uint32_t row) noexcept {
+    const bool csr = o.format == LARDER_KV_VIEW_CSR;
+    const uint64_t at = csr ? uint64_t(o.indptr[row]) : row * o.dst_stride, n = csr && !s ? 0 : 1;
+    if (csr ? at + n > o.dst_stride : n > o.dst_stride) return too_small("dst_stride", csr ? at + n : n);
+    int32_t* dst = static_cast<int32_t*>(o.dst) + at;
+    if (n) dst[0] = s ? int32_t(s->slot) : 0;
+    if (!csr) std::fill(dst + 1, dst + o.dst_stride, 0);
+    if (csr) o.indptr[row + 1] = int32_t(at + n);
+    if (csr && o.last_block_tokens) o.last_block_tokens[row] = int32_t(n);
+    return LARDER_OK;
+}
+
 }  // namespace
 
 larder_status Planner::view_rows(const larder_seq* seqs, uint32_t n, const larder_kv_view_options& o) {
@@ -75,6 +88,9 @@ larder_status Planner::view_rows(const larder_seq* seqs, uint32_t n, const larde
     if (csr && !o.indptr) return fail(LARDER_E_INVALID, "indptr", "indptr is NULL");
     if (csr) o.indptr[0] = 0;
     LARDER_TRY(check_range(o.cp, 0, config_.n_cp - 1, "cp"));
+    const bool states = layout_.groups[o.group].info.kind == LARDER_GROUP_RECURRENT;
+    if (states && o.format == LARDER_KV_VIEW_SLOT_MAPPING)
+        return fail(LARDER_E_INVALID, "format", "a RECURRENT group has states, not slots of tokens");
     RowShape shape{block_tokens_, block_tokens_ / layout_.groups[o.group].info.block_tokens, {}};
     shape.shard.cp = o.cp;
     shape.shard.n_cp = config_.n_cp;
@@ -85,6 +101,10 @@ larder_status Planner::view_rows(const larder_seq* seqs, uint32_t n, const larde
             if (found->state.load(acquire) == LARDER_KV_SEQ_SUSPENDED)
                 return fail(LARDER_E_STATE, "seqs", "the sequence of row %u is suspended", row);
             s = found;
+        }
+        if (states) {
+            LARDER_TRY(state_row(s, o, row));
+            continue;
         }
         switch (o.format) {
         case LARDER_KV_VIEW_SLOT_MAPPING:

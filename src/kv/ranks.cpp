@@ -122,9 +122,15 @@ template <class T, class F> larder_status finish_handle(larder_context& c, T* h,
     return s;
 }
 
+larder_status check_states(const larder_layout& layout, uint32_t n_states) {
+    if (checkpoint_tokens_of(layout)) return check_range(n_states, 2, Id::max_index - 1, "n_states");
+    return n_states ? fail(LARDER_E_INVALID, "n_states", "the layout has no RECURRENT groups") : LARDER_OK;
+}
+
 larder_status read_planner_options(const larder_planner_options* user, larder_planner_options& o) {
     LARDER_TRY(read_options(user, o, "larder_planner_options"));
     LARDER_TRY(check_reserved(o.flags, "flags"));
+    LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     for (uint32_t* n : {&o.n_tp, &o.n_pp, &o.n_cp, &o.n_dp})
         if (!*n) *n = 1;
     LARDER_TRY(check_range(o.n_tp, 1, 64, "n_tp"));
@@ -157,6 +163,7 @@ larder_status larder_planner::create(larder_context& c, larder_layout& layout, c
     larder_planner_options o;
     LARDER_TRY(read_planner_options(user, o));
     LARDER_TRY(check_groups(layout, o.n_tp, o.n_cp, o.n_blocks));
+    LARDER_TRY(check_states(layout, o.n_states));
     return finish_handle(c, c.make_handle<larder_planner>(c), out, [&](larder_planner& p) -> larder_status {
         p.layout = layout.ref();
         ChainScope scope;
@@ -165,6 +172,7 @@ larder_status larder_planner::create(larder_context& c, larder_layout& layout, c
         config.n_blocks = uint32_t(o.n_blocks);
         config.n_ranks = o.n_tp * o.n_pp * o.n_cp * o.n_dp;
         config.n_cp = o.n_cp;
+        config.n_states = o.n_states;
         config.max_sequences = o.max_sequences;
         config.low_watermark = o.low_watermark;
         config.high_watermark = o.high_watermark;
@@ -233,7 +241,6 @@ larder_status larder_worker::create(larder_context& c, larder_layout& layout, co
     larder_worker_options o;
     LARDER_TRY(read_options(user, o, "larder_worker_options"));
     LARDER_TRY(check_reserved(o.flags, "flags"));
-    LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     for (uint32_t* n : {&o.n_tp, &o.n_pp, &o.n_cp, &o.n_dp})
         if (!*n) *n = 1;
     LARDER_TRY(check_range(o.n_tp, 1, 64, "n_tp"));
@@ -249,7 +256,9 @@ larder_status larder_worker::create(larder_context& c, larder_layout& layout, co
     if ((o.file_bytes || o.segment_bytes) && !o.directory)
         return fail(LARDER_E_INVALID, "directory", "file_bytes and segment_bytes need a directory");
     LARDER_TRY(check_groups(layout, o.n_tp, o.n_cp, o.n_blocks));
+    LARDER_TRY(check_states(layout, o.n_states));
     WorkerConfig w;
+    w.n_states = o.n_states;
     w.n_blocks = uint32_t(o.n_blocks);
     w.shard.tp = o.tp;
     w.shard.n_tp = o.n_tp;

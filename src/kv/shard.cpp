@@ -4,15 +4,45 @@
 
 namespace larder {
 
+namespace {
+bool recurrent(const LayerGroup& g) noexcept {
+    return g.info.kind == LARDER_GROUP_RECURRENT;
+}
+}  // namespace
+
+larder_key state_key(const larder_key& block) noexcept {
+    static constexpr char domain[] = "larder state 1";
+    return Blake2b().add(domain, sizeof domain).add(block.bytes, sizeof block.bytes).finish();
+}
+
 uint32_t block_tokens_of(const larder_layout& layout) noexcept {
-    uint32_t n = 1;
-    for (const auto& g : layout.groups) n = std::max(n, g.info.block_tokens);
+    uint32_t n = 0, n_states = 1;
+    for (const auto& g : layout.groups) {
+        uint32_t& largest = recurrent(g) ? n_states : n;
+        largest = std::max(largest, g.info.block_tokens);
+    }
+    return n ? n : n_states;
+}
+
+uint64_t checkpoint_tokens_of(const larder_layout& layout) noexcept {
+    const uint64_t block = block_tokens_of(layout);
+    uint64_t n = 0;
+    for (const auto& g : layout.groups)
+        if (recurrent(g)) n = std::max<uint64_t>(n, g.info.checkpoint_tokens);
+    return (n + block - 1) / block * block;
+}
+
+uint64_t state_bytes_of(const larder_layout& layout) noexcept {
+    uint64_t n = 0;
+    for (const auto& g : layout.groups)
+        if (recurrent(g)) n += g.info.state_bytes * g.info.n_layers;
     return n;
 }
 
 Result<uint64_t> block_bytes_of(const larder_layout& layout) noexcept {
     uint64_t n_bytes = 0;
     for (uint32_t g = 0; g < layout.groups.size(); ++g) {
+        if (recurrent(layout.groups[g])) continue;
         larder_group_info i;
         LARDER_TRY(layout.group_info(g, 1, i));
         n_bytes += i.block_bytes * (block_tokens_of(layout) / i.block_tokens);
@@ -22,9 +52,8 @@ Result<uint64_t> block_bytes_of(const larder_layout& layout) noexcept {
 
 larder_status check_groups(const larder_layout& layout, uint32_t n_tp, uint32_t n_cp, uint64_t n_blocks) noexcept {
     for (uint32_t g = 0; g < layout.groups.size(); ++g) {
+        if (recurrent(layout.groups[g])) continue;
         const larder_layer_group& info = layout.groups[g].info;
-        if (info.kind == LARDER_GROUP_RECURRENT)
-            return fail(LARDER_E_UNSUPPORTED, "layout", "group %u is recurrent: state slots are not built", g);
         larder_group_info i;
         LARDER_TRY(layout.group_info(g, n_tp, i));
         if (info.block_tokens % n_cp)

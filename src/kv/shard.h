@@ -19,10 +19,16 @@ struct Shard {
     bool whole() const noexcept { return n_tp == 1 && n_cp == 1 && !first_layer && end_layer == UINT32_MAX; }
 };
 
+// The planner's keys name states as well: of the state behind a block, from the block's key.
+larder_key state_key(const larder_key& block) noexcept;
+// Tokens between two checkpoints of the RECURRENT groups: the largest of theirs, in whole blocks. 0: there are none.
+uint64_t checkpoint_tokens_of(const larder_layout& layout) noexcept;
+// Bytes of a state slot over all RECURRENT groups.
+uint64_t state_bytes_of(const larder_layout& layout) noexcept;
 // Tokens of a block of the planner: the largest of the groups' blocks. A group of smaller blocks has several of its own
 // in each.
 uint32_t block_tokens_of(const larder_layout& layout) noexcept;
-// Bytes of such a block over all groups, unsharded.
+// Bytes of such a block over all groups but the RECURRENT ones, unsharded.
 Result<uint64_t> block_bytes_of(const larder_layout& layout) noexcept;
 // All groups must be of kinds and sizes that planner and worker can treat, and n_blocks of them within int32 numbers.
 larder_status check_groups(const larder_layout& layout, uint32_t n_tp, uint32_t n_cp, uint64_t n_blocks) noexcept;

@@ -33,7 +33,7 @@ larder_kv_layer_view view_of(const GroupShape& shape, const ArenaStorage& storag
 }  // namespace
 
 Worker::Worker(larder_context& c, larder_layout& layout, const WorkerConfig& config)
-    : context_(c), layout_(layout), n_blocks_(config.n_blocks), shard_(config.shard),
+    : context_(c), layout_(layout), n_blocks_(config.n_blocks), n_states_(config.n_states), shard_(config.shard),
       block_tokens_(block_tokens_of(layout)), engine_memory_(config.engine_memory), groups_(c.alloc),
       identity_(shard_identity(layout, config.shard)) {
     layout.ref();
@@ -56,12 +56,16 @@ void Worker::init_group(uint32_t g) {
     const auto& layout_group = layout_.groups[g];
     const larder_layer_group& info = layout_group.info;
     Group& group = groups_[g];
-    group.split = block_tokens_ / info.block_tokens;
     GroupShape& shape = group.shape;
     shape.n_layers = uint32_t(std::count_if(layout_group.layers.begin(), layout_group.layers.end(),
                                             [&](uint32_t layer) { return shard_.has_layer(layer); }));
-    shape.n_blocks = uint64_t(n_blocks_) + 1;
-    shape.block_tokens = block_tokens_ / shard_.n_cp;
+    if (shape.is_state) {
+        shape.n_blocks = uint64_t(n_states_) + 1;
+    } else {
+        group.split = block_tokens_ / info.block_tokens;
+        shape.n_blocks = uint64_t(n_blocks_) + 1;
+        shape.block_tokens = block_tokens_ / shard_.n_cp;
+    }
     shape.block_bytes = 0;
     for (const PlaneShape& p : shape.planes) shape.block_bytes += p.token_bytes * shape.block_tokens * shape.n_layers;
     group.stream = LARDER_STREAM_SHAPE_INIT;
@@ -74,7 +78,7 @@ void Worker::init_group(uint32_t g) {
     group.stream.v_dtype = info.v_dtype;
     group.views.assign(shape.n_layers, larder_kv_layer_view LARDER_KV_LAYER_VIEW_INIT);
     n_layers_ += shape.n_layers;
-    block_bytes_ += shape.block_bytes;
+    if (!shape.is_state) block_bytes_ += shape.block_bytes;
 }
 
 larder_status Worker::init_groups() {
@@ -113,12 +117,21 @@ larder_status Worker::init_codec(const WorkerConfig& config) {
                     "the codec needs the saliency of tokens, which a KV manager does not have");
     record_bound_ = record_header_bytes();
     for (const Group& g : groups_) {
-        if (!g.stream.n_layers) continue;
+        if (!g.stream.n_layers || g.is_state()) continue;
         uint64_t bound = 0, workspace = 0;
         LARDER_TRY(codec_->sizes(g.stream, bound, workspace));
         record_bound_ += bound + scale_record_bytes(g);
     }
+    record_bound_ = std::max(record_bound_, state_record_bytes());
     return LARDER_OK;
+}
+
+// Of a state slot: layer for layer, a CRC32C behind each group.
+uint64_t Worker::state_record_bytes() const noexcept {
+    uint64_t n = state_head_bytes;
+    for (const Group& g : groups_)
+        if (g.is_state()) n += g.shape.block_bytes + sizeof(uint32_t);
+    return n;
 }
 
 larder_status Worker::init_store(const WorkerConfig& config) {
@@ -191,7 +204,7 @@ larder_status Worker::check_tensor(const Group& g, const larder_worker_tensor& t
         return fail(LARDER_E_INVALID, "view",
                     "blocks of group %u are smaller than the largest of the layout: they must lie without gaps",
                     t.group);
-    const uint64_t n_blocks = (uint64_t(n_blocks_) + 1) * g.split;
+    const uint64_t n_blocks = (uint64_t(g.is_state() ? n_states_ : n_blocks_) + 1) * g.split;
     return v.n_blocks >= n_blocks ? LARDER_OK
                                   : fail(LARDER_E_RANGE, "view.n_blocks", "the tensor has %llu blocks; %llu are needed",
                                          (unsigned long long)v.n_blocks, (unsigned long long)n_blocks);
@@ -223,10 +236,12 @@ larder_status Worker::check_ready() const noexcept {
 larder_status Worker::check(const Plan& plan) const noexcept {
     if (!(plan.layout == layout_.identity))
         return fail(LARDER_E_IDENTITY, "plan.layout", "the plan is for another layout");
-    for (size_t i = 0; i < plan.ops.size(); ++i)
-        if (plan.ops[i].block > n_blocks_ || plan.ops[i].source > n_blocks_ || plan.ops[i].n_tokens > block_tokens_)
+    for (size_t i = 0; i < plan.ops.size(); ++i) {
+        const uint32_t n = plan.ops[i].is_state() ? n_states_ : n_blocks_;
+        if (plan.ops[i].block > n || plan.ops[i].source > n || plan.ops[i].n_tokens > block_tokens_)
             return fail(LARDER_E_RANGE, "plan.ops",
-                        "operation %zu names a block or tokens that this worker does not have", i);
+                        "operation %zu names a block, slot or tokens that this worker does not have", i);
+    }
     return check_ready();
 }
 

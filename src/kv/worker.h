@@ -16,6 +16,7 @@ namespace larder {
 
 struct WorkerConfig {
     uint32_t n_blocks = 0;  // without the null block
+    uint32_t n_states = 0;  // state slots, without the null slot
     Shard shard;
     uint64_t host_bytes = 0;
     const char* directory = nullptr;
@@ -69,6 +70,9 @@ struct RecordBuffer {
     uint64_t n_bytes = 0;
 };
 
+// Of the record of a state slot (docs/formats/block.md).
+inline constexpr size_t state_head_bytes = 8;
+
 class Worker {
   public:
     Worker(larder_context& c, larder_layout& layout, const WorkerConfig& config);
@@ -101,6 +105,7 @@ class Worker {
         explicit Group(const Allocator& a) : views(a) {}
         GroupShape shape;  // of this rank, with the planner's blocks
         larder_stream_shape stream{};
+        bool is_state() const noexcept { return shape.is_state; }
         uint32_t split = 1;               // blocks of the group in one of the planner's
         Vec<larder_kv_layer_view> views;  // one per layer of this rank, with the planner's blocks
     };
@@ -125,8 +130,14 @@ class Worker {
     larder_status parse(Load& l) const;
     larder_status check_stream(const Group& g, const PlanOp& op, ByteSpan stream) const noexcept;
     size_t record_header_bytes() const noexcept;
+    uint64_t state_record_bytes() const noexcept;
     void decode_layers(Vec<Load>& loads, std::span<larder_status> statuses, const PlanWatch& watch);
     larder_status decode_layer(const Load& l, uint32_t group, uint32_t layer, Vec<std::byte>& workspace);
+    larder_status parse_state(Load& l) const;
+    void copy_state(uint32_t to, uint32_t from) noexcept;
+    void load_state_layer(const Load& l, uint32_t group, uint32_t layer) noexcept;
+    void encode_state(const PlanOp& op, Vec<std::byte>& record);
+    larder_status encode_block(const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace);
     larder_status run_store(const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace);
     larder_status encode_group(size_t index, const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace);
     static uint64_t scale_record_bytes(const Group& g) noexcept;
@@ -134,7 +145,7 @@ class Worker {
 
     larder_context& context_;
     larder_layout& layout_;
-    const uint32_t n_blocks_;
+    const uint32_t n_blocks_, n_states_;
     const Shard shard_;
     const uint32_t block_tokens_;  // the planner's
     const bool engine_memory_;

@@ -13,6 +13,9 @@ namespace {
 constexpr uint32_t record_magic = 0x4b4c424c;  // "LBLK"
 constexpr uint16_t record_version = 1;
 constexpr size_t record_head_bytes = 8, record_group_bytes = 8;
+// The record of a state slot: its head has another magic, then the states follow.
+constexpr uint32_t state_magic = 0x4154534c;  // "LSTA"
+static_assert(state_head_bytes == record_head_bytes);
 
 }  // namespace
 
@@ -80,17 +83,34 @@ void Worker::copy_rows(uint32_t to_block, uint32_t to, uint32_t from_block, uint
         }
         for (uint32_t t = 0; t < n; ++t) std::memmove(d + t * token_stride, s + t * token_stride, token_bytes);
     };
-    for (const Group& g : groups_)
+    for (const Group& g : groups_) {
+        if (g.is_state()) continue;
         for (const larder_kv_layer_view& v : g.views) {
             rows(v.k, v.k_block_stride_bytes, v.k_token_stride_bytes, g.shape.planes[0].token_bytes);
             rows(v.v, v.v_block_stride_bytes, v.v_token_stride_bytes, g.shape.planes[1].token_bytes);
             rows(v.scales, v.scale_block_stride_bytes, v.scale_token_stride_bytes, g.shape.planes[2].token_bytes);
         }
+    }
+}
+
+void Worker::copy_state(uint32_t to, uint32_t from) noexcept {
+    for (const Group& g : groups_) {
+        if (!g.is_state()) continue;
+        for (const larder_kv_layer_view& v : g.views)
+            std::memcpy(static_cast<std::byte*>(v.k) + to * v.k_block_stride_bytes,
+                        static_cast<const std::byte*>(v.k) + from * v.k_block_stride_bytes,
+                        g.shape.planes[0].token_bytes);
+    }
 }
 
 void Worker::run_copies(const Plan& plan) noexcept {
-    for (const PlanOp& op : plan.ops)
-        if (op.kind == PlanOpKind::copy) copy_rows(op.block, 0, op.source, 0, local_tokens(op));
+    for (const PlanOp& op : plan.ops) {
+        if (op.kind != PlanOpKind::copy) continue;
+        if (op.is_state())
+            copy_state(op.block, op.source);
+        else
+            copy_rows(op.block, 0, op.source, 0, local_tokens(op));
+    }
 }
 
 void Worker::run_loads(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch) {
@@ -150,7 +170,7 @@ void Worker::read_records(Vec<Load>& loads, RecordBuffer& buffer, std::span<lard
         larder_status s = results[i].status;
         if (s == LARDER_MISS || s == LARDER_RETRY) s = missing(l.op->key);
         if (s == LARDER_OK && results[i].n_bytes != l.record.size()) s = LARDER_E_NOT_FOUND;
-        if (s == LARDER_OK) s = parse(l);
+        if (s == LARDER_OK) s = l.op->is_state() ? parse_state(l) : parse(l);
         if (s == LARDER_OK && watch.moved) watch.moved(watch.ctx, l.record.size());
         statuses[l.index] = s;
     }
@@ -186,6 +206,20 @@ larder_status Worker::missing(const larder_key& key) {
     return store_->explain(key).why == LARDER_ABSENT_CORRUPT ? LARDER_E_CORRUPT : LARDER_E_NOT_FOUND;
 }
 
+larder_status Worker::parse_state(Load& l) const {
+    ByteReader in(l.record);
+    if (in.get<uint32_t>() != state_magic) return fail(LARDER_E_FORMAT, "record", "the record is not a state's");
+    if (in.get<uint16_t>() != record_version) return fail(LARDER_E_VERSION, "record", "the record has another version");
+    if (in.get<uint16_t>() != groups_.size() || l.record.size() != state_record_bytes())
+        return fail(LARDER_E_IDENTITY, "record", "the record has other groups or states of another size");
+    for (const Group& g : groups_) {
+        l.streams.push_back(in.take(g.is_state() ? g.shape.block_bytes : 0));
+        if (g.is_state() && crc32c(0, l.streams.back().data(), l.streams.back().size()) != in.get<uint32_t>())
+            return fail(LARDER_E_CORRUPT, "record", "the checksum of the states does not hold");
+    }
+    return LARDER_OK;
+}
+
 // Finds the groups' streams in a record and checks what they say of themselves.
 larder_status Worker::parse(Load& l) const {
     ByteReader in(l.record);
@@ -214,7 +248,7 @@ larder_status Worker::parse(Load& l) const {
 }
 
 larder_status Worker::check_stream(const Group& g, const PlanOp& op, ByteSpan stream) const noexcept {
-    if (!g.stream.n_layers || !local_tokens(op))
+    if (!g.stream.n_layers || g.is_state() || !local_tokens(op))
         return stream.empty() ? LARDER_OK
                               : fail(LARDER_E_IDENTITY, "record", "the record has what this rank does not hold");
     larder_stream_info info = LARDER_STREAM_INFO_INIT;
@@ -237,7 +271,11 @@ void Worker::decode_layers(Vec<Load>& loads, std::span<larder_status> statuses, 
     for (uint32_t g = 0; g < groups_.size(); ++g)
         for (uint32_t layer = 0; layer < groups_[g].views.size(); ++layer) {
             for (Load& l : loads) {
-                if (statuses[l.index] != LARDER_OK) continue;
+                if (statuses[l.index] != LARDER_OK || l.op->is_state() != groups_[g].is_state()) continue;
+                if (l.op->is_state()) {
+                    load_state_layer(l, g, layer);
+                    continue;
+                }
                 try {
                     statuses[l.index] = decode_layer(l, g, layer, workspace);
                 } catch (const std::bad_alloc&) {
@@ -248,8 +286,15 @@ void Worker::decode_layers(Vec<Load>& loads, std::span<larder_status> statuses, 
         }
     uint64_t n_bytes = 0;
     for (const Load& l : loads)
-        if (statuses[l.index] == LARDER_OK) n_bytes += block_bytes_;
+        if (statuses[l.index] == LARDER_OK) n_bytes += l.op->is_state() ? state_record_bytes() : block_bytes_;
     context_.stats.add(Stat::transfer_bytes, n_bytes);
+}
+
+void Worker::load_state_layer(const Load& l, uint32_t group, uint32_t layer) noexcept {
+    const larder_kv_layer_view& v = groups_[group].views[layer];
+    const uint64_t n = groups_[group].shape.planes[0].token_bytes;
+    std::memcpy(static_cast<std::byte*>(v.k) + l.op->block * v.k_block_stride_bytes,
+                l.streams[group].data() + layer * n, n);
 }
 
 larder_status Worker::decode_layer(const Load& l, uint32_t group, uint32_t layer, Vec<std::byte>& workspace) {
@@ -280,7 +325,7 @@ larder_status Worker::decode_layer(const Load& l, uint32_t group, uint32_t layer
 
 larder_status Worker::encode_group(size_t index, const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace) {
     const Group& g = groups_[index];
-    if (!g.stream.n_layers || !local_tokens(op)) return LARDER_OK;  // both sizes stay 0
+    if (!g.stream.n_layers || g.is_state() || !local_tokens(op)) return LARDER_OK;  // both sizes stay 0
     Vec<larder_stream_plane> planes(2 * g.views.size(), larder_stream_plane LARDER_STREAM_PLANE_INIT, context_.alloc);
     for (size_t l = 0; l < g.views.size(); ++l) set_planes(&planes[2 * l], g.views[l], op.block);
     larder_stream_source source = LARDER_STREAM_SOURCE_INIT;
@@ -315,20 +360,48 @@ larder_status Worker::encode_group(size_t index, const PlanOp& op, Vec<std::byte
     return LARDER_OK;
 }
 
-larder_status Worker::run_store(const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace) try {
-    if (!store_) return fail(LARDER_E_STATE, "plan", "the worker has no tier to store to");
-    record.clear();
-    record.reserve(record_bound_);
+void Worker::encode_state(const PlanOp& op, Vec<std::byte>& record) {
+    record.resize(state_record_bytes());
+    std::byte* to = record.data();
+    store_le(to, state_magic);
+    store_le(to + 4, record_version);
+    store_le(to + 6, uint16_t(groups_.size()));
+    to += state_head_bytes;
+    for (const Group& g : groups_) {
+        if (!g.is_state()) continue;
+        const uint64_t n = g.shape.planes[0].token_bytes;
+        const std::byte* first = to;
+        for (const larder_kv_layer_view& v : g.views) {
+            std::memcpy(to, static_cast<const std::byte*>(v.k) + op.block * v.k_block_stride_bytes, n);
+            to += n;
+        }
+        store_le(to, crc32c(0, first, size_t(to - first)));
+        to += sizeof(uint32_t);
+    }
+}
+
+larder_status Worker::encode_block(const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace) {
     record.resize(record_header_bytes());
     store_le(record.data(), record_magic);
     store_le(record.data() + 4, record_version);
     store_le(record.data() + 6, uint16_t(groups_.size()));
     for (size_t g = 0; g < groups_.size(); ++g) LARDER_TRY(encode_group(g, op, record, workspace));
+    return LARDER_OK;
+}
+
+larder_status Worker::run_store(const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace) try {
+    if (!store_) return fail(LARDER_E_STATE, "plan", "the worker has no tier to store to");
+    record.clear();
+    record.reserve(record_bound_);
+    if (op.is_state())
+        encode_state(op, record);
+    else
+        LARDER_TRY(encode_block(op, record, workspace));
     larder_object_meta meta = LARDER_OBJECT_META_INIT;
     meta.layout = identity_;
     meta.parent = op.parent;
     meta.n_tokens = op.n_tokens;
-    meta.quality = std::max<larder_quality>(op.quality, quality());
+    meta.quality = op.is_state() ? op.quality : std::max<larder_quality>(op.quality, quality());
     larder_store_put_item item = LARDER_STORE_PUT_ITEM_INIT;
     item.key = op.key;
     item.meta = &meta;

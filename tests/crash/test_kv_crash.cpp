@@ -24,9 +24,11 @@ struct Rig {
     Cache c;
     explicit Rig(const std::string& dir) {
         OK(larder_context_create(nullptr, &context));
+        shape.state_bytes = 24;
         layout = make_layout(context, shape);
         larder_kv_options o = LARDER_KV_OPTIONS_INIT;
         o.n_blocks = 64;
+        o.n_states = 32;
         o.host_bytes = 256 << 10;
         o.directory = dir.c_str();
         o.file_bytes = 8 << 20;

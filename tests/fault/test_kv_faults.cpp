@@ -70,26 +70,18 @@ struct Fixture {
     }
 };
 
-larder_status body(FaultEnv& env, bool host, bool file) {
+larder_status body(FaultEnv& env, bool host, bool file, uint32_t state_bytes) {
     FaultEnv::Context context;
     TRY(env.make_context(context));
     Fixture f;
     Shape s;
-    larder_layer_group g = LARDER_LAYER_GROUP_INIT;
-    g.n_layers = s.n_layers;
-    g.block_tokens = s.block_tokens;
-    g.n_kv_heads = s.n_kv_heads;
-    g.k_dim = s.k_dim;
-    g.v_dim = s.v_dim;
-    larder_layout_options lo = LARDER_LAYOUT_OPTIONS_INIT;
-    lo.n_groups = 1;
-    lo.groups = &g;
-    lo.group_stride = sizeof g;
-    TRY(larder_layout_create(context.get(), &lo, &f.layout));
+    s.state_bytes = state_bytes;
+    TRY(try_make_layout(context.get(), s, "test", &f.layout));
     TRY(larder_queue_create(context.get(), nullptr, &f.e.queue));
     larder_kv_options o = LARDER_KV_OPTIONS_INIT;
     o.n_blocks = 8;
     o.max_sequences = 4;
+    if (state_bytes) o.n_states = 4;
     const std::string dir = env.dir + "/kv";
     if (host) o.host_bytes = 96 << 10;
     if (file) {
@@ -119,11 +111,11 @@ larder_status body(FaultEnv& env, bool host, bool file) {
     return first;
 }
 
-void run(const char* name, bool host, bool file) {
+void run(const char* name, bool host, bool file, uint32_t state_bytes = 0) {
     FaultCase c;
     c.name = name;
     c.also_allowed = {LARDER_E_NOMEM, LARDER_E_NOSPACE, LARDER_E_IO, LARDER_E_DISK_FULL, LARDER_E_SYSTEM};
-    c.body = [=](FaultEnv& env) { return body(env, host, file); };
+    c.body = [=](FaultEnv& env) { return body(env, host, file, state_bytes); };
     run_fault_loop(c);
 }
 
@@ -137,10 +129,14 @@ void file_tier(void**) {
     run("kv, host and file tier", true, true);
 }
 
+void states(void**) {
+    run("kv with states, host and file tier", true, true, 40);
+}
+
 }  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(arena_alone), cmocka_unit_test(host_tier),
-                                cmocka_unit_test(file_tier)};
+    const CMUnitTest tests[] = {cmocka_unit_test(arena_alone), cmocka_unit_test(host_tier), cmocka_unit_test(file_tier),
+                                cmocka_unit_test(states)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -19,6 +19,7 @@ struct Setting {
     uint64_t n_blocks, host_bytes, file_bytes;
     larder_kv_write_policy policy;
     uint32_t scale_bytes;
+    uint32_t state_bytes = 0;
 };
 
 struct Live {
@@ -36,6 +37,7 @@ class World {
         o.seed = seed | 1;
         OK(larder_context_create(&o, &context));
         shape.scale_bytes = s.scale_bytes;
+        shape.state_bytes = s.state_bytes;
         layout = make_layout(context, shape);
         OK(larder_queue_create(context, nullptr, &queue));
         open();
@@ -54,7 +56,7 @@ class World {
         live.clear();
     }
     Cache c;
-    uint64_t n_loaded = 0, n_partial_jobs = 0;
+    uint64_t n_loaded = 0, n_partial_jobs = 0, n_truncated = 0;
 
   private:
     void open() {
@@ -68,6 +70,7 @@ class World {
         }
         k.write_policy = setting.policy;
         k.max_sequences = 24;
+        if (setting.state_bytes) k.n_states = 16;
         k.low_watermark = 200;
         k.high_watermark = 400;
         c.open(context, layout, k, shape);
@@ -164,13 +167,18 @@ void World::step() {
         compute(l);
     } else if (op < 68) {
         const uint64_t n = rng.below(c.info(l.seq).n_computed + 1);
-        OK(larder_kv_truncate(c.kv, l.seq, n));
+        const larder_status s = larder_kv_truncate(c.kv, l.seq, n);
+        if (s == LARDER_E_RANGE && shape.state_bytes) return;  // no state is kept there
+        OK(s);
+        n_truncated += shape.state_bytes != 0 && n != 0;
         l.tokens.resize(n);
         l.tokens.push_back(int32_t(rng.below(3)));
     } else if (op < 76 && live.size() < 10) {
         larder_seq kids[2];
         const uint64_t n = rng.below(c.info(l.seq).n_computed + 1);
-        OK(larder_kv_fork(c.kv, l.seq, n, 2, kids));
+        const larder_status s = larder_kv_fork(c.kv, l.seq, n, 2, kids);
+        if (shape.state_bytes && (s == LARDER_E_RANGE || s == LARDER_E_STATE)) return;
+        OK(s);
         for (larder_seq k : kids) {
             Live kid;
             kid.seq = k;
@@ -186,6 +194,9 @@ void World::step() {
         const larder_status s = larder_kv_suspend(c.kv, l.seq, mode, with_queue ? queue : nullptr, 0, &job);
         assert_true(finish(s, job));
         l.suspended = true;
+    } else if (op < 83 && shape.state_bytes) {
+        const larder_status s = larder_kv_checkpoint(c.kv, l.seq);
+        assert_true(s == LARDER_OK || s == LARDER_E_STATE);
     } else if (op < 84) {
         const larder_status s = larder_kv_flush(c.kv, nullptr, 0, nullptr);
         assert_true(s == LARDER_OK || s == LARDER_PARTIAL);
@@ -207,7 +218,7 @@ void World::reopen() {
 
 void run(const Setting& s) {
     const uint64_t seed = test_seed();
-    const uint64_t n = test_rounds(200000);
+    const uint64_t n = test_rounds(150000);
     World w(s, seed);
     for (uint64_t i = 0; i < n; ++i) {
         w.step();
@@ -219,6 +230,7 @@ void run(const Setting& s) {
     assert_int_equal(w.c.info().n_leases, 0);
     assert_int_equal(w.c.info().n_sequences, 0);
     if (s.host_bytes || s.file_bytes) assert_true(w.n_loaded > 0);
+    if (s.state_bytes) assert_true(w.n_truncated > 0);
     print_message("%s: %llu operations, %llu begins loaded from a tier, %llu of the jobs were partial\n", s.name,
                   (unsigned long long)n, (unsigned long long)w.n_loaded, (unsigned long long)w.n_partial_jobs);
 }
@@ -239,11 +251,19 @@ void test_all_tiers(void**) {
     run({"all tiers, two workers", 2, 32, 96 << 10, 1 << 20, LARDER_KV_WRITE_BACK, 0});
 }
 
+void test_states(void**) {
+    run({"states", 0, 24, 0, 0, LARDER_KV_WRITE_BACK, 0, 40});
+}
+void test_states_in_all_tiers(void**) {
+    run({"states in all tiers, two workers", 2, 32, 96 << 10, 1 << 20, LARDER_KV_WRITE_BACK, 0, 100});
+}
+
 }  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(test_arena_only), cmocka_unit_test(test_host_tier),
-                                cmocka_unit_test(test_host_tier_workers), cmocka_unit_test(test_file_tier),
-                                cmocka_unit_test(test_all_tiers)};
+    const CMUnitTest tests[] = {cmocka_unit_test(test_arena_only),         cmocka_unit_test(test_host_tier),
+                                cmocka_unit_test(test_host_tier_workers),  cmocka_unit_test(test_file_tier),
+                                cmocka_unit_test(test_all_tiers),          cmocka_unit_test(test_states),
+                                cmocka_unit_test(test_states_in_all_tiers)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -33,10 +33,12 @@ inline uint64_t mix(uint64_t x) {
 
 struct Shape {
     uint32_t n_layers = 2, block_tokens = 4, n_kv_heads = 2, k_dim = 4, v_dim = 6, scale_bytes = 0;
+    uint32_t state_bytes = 0, checkpoint_tokens = 8;  // of a second, RECURRENT group of two layers
 };
 
-inline larder_layout* make_layout(larder_context* c, const Shape& s, const char* digest = "test") {
-    larder_layer_group g = LARDER_LAYER_GROUP_INIT;
+inline larder_status try_make_layout(larder_context* c, const Shape& s, const char* digest, larder_layout** out) {
+    larder_layer_group groups[2] = {LARDER_LAYER_GROUP_INIT, LARDER_LAYER_GROUP_INIT};
+    larder_layer_group& g = groups[0];
     g.n_layers = s.n_layers;
     g.block_tokens = s.block_tokens;
     g.n_kv_heads = s.n_kv_heads;
@@ -44,12 +46,22 @@ inline larder_layout* make_layout(larder_context* c, const Shape& s, const char*
     g.v_dim = s.v_dim;
     g.scale_bytes = s.scale_bytes;
     larder_layout_options o = LARDER_LAYOUT_OPTIONS_INIT;
-    o.n_groups = 1;
-    o.groups = &g;
+    const uint32_t state_layers[] = {s.n_layers, s.n_layers + 1};
+    groups[1].kind = LARDER_GROUP_RECURRENT;
+    groups[1].layers = state_layers;
+    groups[1].n_layers = 2;
+    groups[1].state_bytes = s.state_bytes;
+    groups[1].checkpoint_tokens = s.checkpoint_tokens;
+    o.n_groups = s.state_bytes ? 2 : 1;
+    o.groups = groups;
     o.group_stride = sizeof g;
     o.model_digest = {digest, std::strlen(digest)};
+    return larder_layout_create(c, &o, out);
+}
+
+inline larder_layout* make_layout(larder_context* c, const Shape& s, const char* digest = "test") {
     larder_layout* l = nullptr;
-    OK(larder_layout_create(c, &o, &l));
+    OK(try_make_layout(c, s, digest, &l));
     return l;
 }
 
@@ -76,6 +88,7 @@ struct Cache {
     larder_kv* kv = nullptr;
     Shape shape;
     std::vector<larder_kv_layer_view> layers;
+    larder_kv_layer_view states[2] = {LARDER_KV_LAYER_VIEW_INIT, LARDER_KV_LAYER_VIEW_INIT};
 
     void open(larder_context* c, larder_layout* l, const larder_kv_options& o, const Shape& s) {
         shape = s;
@@ -85,6 +98,7 @@ struct Cache {
     void read_views() {
         layers.assign(shape.n_layers, LARDER_KV_LAYER_VIEW_INIT);
         for (uint32_t i = 0; i < shape.n_layers; ++i) OK(larder_kv_get_layer(kv, 0, i, &layers[i]));
+        for (uint32_t i = 0; shape.state_bytes && i < 2; ++i) OK(larder_kv_get_layer(kv, 1, i, &states[i]));
     }
     void close() {
         larder_kv_close(kv);
@@ -126,6 +140,38 @@ struct Cache {
                     return false;
             }
         return true;
+    }
+
+    // The state behind a prefix: bytes that follow from its hash; zeros before the first token.
+    int32_t state_slot(larder_seq seq) const {
+        int32_t slot = -1;
+        larder_kv_view_options o = LARDER_KV_VIEW_OPTIONS_INIT;
+        o.group = 1;
+        o.dst = &slot;
+        o.dst_stride = 1;
+        OK(larder_kv_view(kv, &seq, 1, &o));
+        return slot;
+    }
+    unsigned char* state_bytes(uint32_t layer, int32_t slot) const {
+        return static_cast<unsigned char*>(states[layer].k) + uint64_t(slot) * states[layer].k_block_stride_bytes;
+    }
+    static unsigned char state_byte(uint64_t hash, uint32_t layer, uint32_t i) {
+        return hash ? uint8_t(mix(hash + layer * 4096 + i)) : 0;
+    }
+    void write_state(larder_seq seq, uint64_t hash) const {
+        const int32_t slot = state_slot(seq);
+        assert_true(slot > 0);
+        for (uint32_t l = 0; l < 2; ++l)
+            for (uint32_t i = 0; i < shape.state_bytes; ++i) state_bytes(l, slot)[i] = state_byte(hash, l, i);
+    }
+    void check_state(larder_seq seq, uint64_t hash) const {
+        const int32_t slot = state_slot(seq);
+        for (uint32_t l = 0; l < 2; ++l)
+            for (uint32_t i = 0; i < shape.state_bytes; ++i)
+                if (state_bytes(l, slot)[i] != state_byte(hash, l, i)) {
+                    print_message("state of layer %u is wrong at byte %u\n", l, i);
+                    _fail(__FILE__, __LINE__);
+                }
     }
 
     std::vector<int64_t> slots(larder_seq seq, uint64_t first, uint64_t n) const {
@@ -184,9 +230,19 @@ struct Cache {
             print_message("token %llu of %llu is wrong\n", (unsigned long long)i, (unsigned long long)n);
             _fail(__FILE__, __LINE__);
         }
+        // After a commit that failed the state is ahead; the same commit again would take it.
+        if (shape.state_bytes && info(seq).n_reserved == n) check_state(seq, n ? h : 0);
     }
-    // Compute and commit tokens[n_computed .. n).
+    // Compute and commit tokens[n_computed .. n); with states, up to each checkpoint by itself.
     larder_status try_compute(larder_seq seq, const std::vector<int32_t>& tokens, uint64_t n, uint64_t seed = 1) const {
+        while (shape.state_bytes && info(seq).n_computed / shape.checkpoint_tokens < n / shape.checkpoint_tokens) {
+            const uint64_t next = (info(seq).n_computed / shape.checkpoint_tokens + 1) * shape.checkpoint_tokens;
+            const larder_status s = compute_to(seq, tokens, next, seed);
+            if (s != LARDER_OK || next == n) return s;
+        }
+        return compute_to(seq, tokens, n, seed);
+    }
+    larder_status compute_to(larder_seq seq, const std::vector<int32_t>& tokens, uint64_t n, uint64_t seed) const {
         const uint64_t done = info(seq).n_computed;
         if (done >= n) return LARDER_OK;
         const larder_status s = larder_kv_reserve(kv, seq, n - done, 0);
@@ -197,6 +253,7 @@ struct Cache {
             h = prefix_hash(&tokens[i], 1, h);
             write_token(at[i - done], h);
         }
+        if (shape.state_bytes) write_state(seq, h);
         return larder_kv_commit(kv, seq, tokens.data() + done, n - done);
     }
     void compute(larder_seq seq, const std::vector<int32_t>& tokens, uint64_t n) const {

@@ -96,7 +96,7 @@ void test_rules(void**) {
         {4, 0, LARDER_E_FORMAT},         {6, 63, LARDER_E_FORMAT},
         {56, 88, LARDER_E_FORMAT},       {60, 1, LARDER_E_FORMAT},
         {23, 0x10, LARDER_E_FORMAT},     {op, 0, LARDER_E_FORMAT},
-        {op, 7, LARDER_E_FORMAT},        {op + 2, 1, LARDER_E_FORMAT},
+        {op, 7, LARDER_E_FORMAT},        {op + 2, 2, LARDER_E_FORMAT},
         {op + 4, 0, LARDER_E_FORMAT},    {op + 7, 0xff, LARDER_E_FORMAT},
         {op + 8, 1, LARDER_E_FORMAT},    {op + 12, 0, LARDER_E_FORMAT},
         {op + 15, 1, LARDER_E_FORMAT},   {op + 16, 3, LARDER_E_FORMAT},
