@@ -170,7 +170,6 @@ template <uint32_t W, class P> struct Columns {
         const uint32_t s = stretch(x, n, k.w[0]);
         const uint32_t begin = s * step;
         const uint32_t end = s == n_pivots ? n : std::min(n, begin + step);
-        prefetch(payloads(x) + begin * payload_words);
         uint32_t r = begin;
         for (uint32_t i = begin; i < end; ++i) r += load_at(heads(x) + i) <= k.w[0];
         if constexpr (Strict || W > 1)
@@ -185,20 +184,15 @@ template <uint32_t W, class P> struct Columns {
         prefetch(heads(x) + i);
         prefetch(heads(x) + std::min(i + step, capacity) - 1);
         if constexpr (W > 1) prefetch(tails(x) + i * (W - 1));
-        prefetch(payloads(x) + i * payload_words);
     }
-    // Before anything of the node has come: fetch the header and all heads at once.
-    static void prefetch_blind(const Node* x) noexcept {
-        for (uint32_t at = 0; at < header_bytes + 8 * capacity; at += 64)
-            prefetch(reinterpret_cast<const char*>(x) + at);
+    static void prefetch_payload(const Node* x, uint32_t rank) noexcept {
+        prefetch(payloads(x) + (rank ? rank - 1 : 0) * payload_words);
     }
-    // And the payload where it lies if the node's keys are spread evenly between its bounds.
-    static void prefetch_expected_payload(const Node* x, uint64_t head, uint64_t low, uint64_t high) noexcept {
-        constexpr float usual_count = 0.7f * capacity;
-        const float share = float(head - low) / float(high - low);
-        const int i = share < 1.0f ? int(usual_count * share) : 0;
-        prefetch(payloads(x) + (i - 3) * int(payload_words));
-        prefetch(payloads(x) + (i + 4) * int(payload_words));
+    // Before anything of the node has come: fetch all that a reader may look at. The lines come together, in hardly
+    // more time than one takes; fetching fewer and guessing which (by spreading the keys evenly) was slower.
+    static void prefetch_all(const Node* x) noexcept {
+        constexpr uint32_t end = sizeof(P) < 8 ? header_bytes + 8 * capacity : node_bytes;
+        for (uint32_t at = 0; at < end; at += 64) prefetch(reinterpret_cast<const char*>(x) + at);
     }
 
     // ---- changes, under the lock

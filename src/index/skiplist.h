@@ -56,7 +56,7 @@ template <uint32_t KeyWords, uint32_t ValueWords> class Skiplist {
     // found[i] tells whether keys[i] is there; many look-ups are in flight at once. Returns how many were found.
     size_t get_many(const KeyType* keys, size_t n, ValueType* out, bool* found) const noexcept;
     // Bring the leaves of up to `width` keys into the cache, all at once, before they are changed one by one.
-    static constexpr size_t width = 16;
+    static constexpr size_t width = 32;
     void warm(const KeyType* keys, size_t n) const noexcept;
 
     // Pairs in ascending order from the first key >= k (strict: > k); k null: from the first. Returns how many.
@@ -86,7 +86,6 @@ template <uint32_t KeyWords, uint32_t ValueWords> class Skiplist {
     Node* node(uint32_t id) const noexcept { return reinterpret_cast<Node*>(pool_.at_fixed<node_bytes>(id)); }
 
     template <class L> bool settle(Place& p, const KeyType& k) const noexcept;
-    void prefetch_child(const Node* y, uint32_t l, const Place& p, const KeyType& k) const noexcept;
     void descend(Place& p, const KeyType& k, uint32_t level) const noexcept;
     template <class L> void find(Place& p, const KeyType& k, uint32_t level) const noexcept;
     template <class L> void find_again(Place& p, const KeyType& k, uint32_t level) const noexcept;

@@ -31,17 +31,6 @@ bool Skiplist<KW, VW>::settle(Place& p, const KeyType& k) const noexcept {
     }
 }
 
-// y is what entry p.rank - 1 of p.x, a node of level l, names.
-template <uint32_t KW, uint32_t VW>
-void Skiplist<KW, VW>::prefetch_child(const Node* y, uint32_t l, const Place& p, const KeyType& k) const noexcept {
-    if (l > 1) return Inner::prefetch_blind(y);
-    Leaf::prefetch_blind(y);
-    if constexpr (KW > 1) return;
-    const uint64_t low = load_at(Inner::heads(p.x) + (p.rank ? p.rank - 1 : 0));
-    const uint64_t high = p.rank < p.n ? load_at(Inner::heads(p.x) + p.rank) : Inner::high(p.x).w[0];
-    Leaf::prefetch_expected_payload(y, k.w[0], low, high);
-}
-
 // Go down from the top to the node of `level` that covers k or lies left of the one that does.
 template <uint32_t KW, uint32_t VW>
 void Skiplist<KW, VW>::descend(Place& p, const KeyType& k, uint32_t level) const noexcept {
@@ -54,7 +43,7 @@ restart:
         const uint32_t child = Inner::payload(p.x, p.rank ? p.rank - 1 : 0);
         if (unchanged(p.x, p.v)) {
             Node* y = node(child);
-            prefetch_child(y, l, p, k);
+            l > 1 ? Inner::prefetch_all(y) : Leaf::prefetch_all(y);
             const uint64_t v = stable(y);
             if (unchanged(p.x, p.v)) {
                 p.x = y;
@@ -117,6 +106,7 @@ size_t Skiplist<KW, VW>::scan_up(const KeyType* k, bool strict, size_t n, KeyTyp
         const uint32_t begin = !strict && holds(p, from) ? p.rank - 1 : p.rank;
         const uint32_t take = uint32_t(std::min<size_t>(n - done, p.n > begin ? p.n - begin : 0));
         const uint32_t right = p.x->right();
+        if (right && done + take < n && unchanged(p.x, p.v)) Leaf::prefetch_all(node(right));
         for (uint32_t i = 0; i < take; ++i) {
             if (keys) keys[done + i] = Leaf::key(p.x, begin + i);
             if (values) values[done + i] = Leaf::payload(p.x, begin + i);
@@ -131,8 +121,6 @@ size_t Skiplist<KW, VW>::scan_up(const KeyType* k, bool strict, size_t n, KeyTyp
         from = high;  // everything below it has been seen
         strict = false;
         Node* y = node(right);
-        prefetch(y->columns);
-        prefetch(reinterpret_cast<unsigned char*>(Leaf::payloads(y)));
         const uint64_t v = stable(y);
         if (unchanged(p.x, p.v)) {
             p.x = y;
@@ -217,49 +205,48 @@ bool Skiplist<KW, VW>::find_with_low(Place& p, const KeyType& k, bool strict, Ke
 // --------------------------------------------
 
 template <uint32_t KW, uint32_t VW> struct Skiplist<KW, VW>::Flight {
+    enum Stage : uint32_t { arrived, near, ranked };  // the header, the stretch, the payload is on its way
     Place p;
     Node* from;  // where p.x was reached from, under version from_v; null at the top
     uint64_t from_v;
     uint32_t level;
-    bool ranked_next;  // the header was looked at and the stretch's lines are on their way
-    size_t i;          // which key
+    Stage stage;
+    size_t i;  // which key
 
     void start(const Skiplist& s, size_t key) noexcept {
         level = s.top_.load(acquire);
         p.x = s.node(s.heads_[level].load(acquire));
         from = nullptr;
-        ranked_next = false;
+        stage = arrived;
         i = key;
     }
 
     // Do what can be done without waiting for memory. True once p is ranked in a leaf.
     bool advance(const Skiplist& s, const KeyType& k) noexcept {
-        if (!ranked_next) {
-            p.v = load_at(&p.x->version, acquire);
-            if (p.v & 1) return false;
-            if (from && !unchanged(from, from_v)) return start(s, i), false;
-            ranked_next = true;
-            if (level == 0) return Leaf::prefetch_stretch(p.x, k.w[0]), false;
-            if (level == 1) return Inner::prefetch_stretch(p.x, k.w[0]), false;
+        for (;;) {
+            if (stage == arrived) {
+                p.v = load_at(&p.x->version, acquire);
+                if (p.v & 1) return false;
+                if (from && !unchanged(from, from_v)) return start(s, i), false;
+                stage = near;
+                if (level == 0) return Leaf::prefetch_stretch(p.x, k.w[0]), false;
+                if (level == 1) return Inner::prefetch_stretch(p.x, k.w[0]), false;
+            }
+            if (stage == near) {
+                if (!(level ? s.settle<Inner>(p, k) : s.settle<Leaf>(p, k))) return start(s, i), false;
+                stage = ranked;
+                if (level == 0) return Leaf::prefetch_payload(p.x, p.rank), false;
+                if (level == 1) return Inner::prefetch_payload(p.x, p.rank), false;
+            }
+            if (!level) return true;
+            const uint32_t child = Inner::payload(p.x, p.rank ? p.rank - 1 : 0);
+            if (!unchanged(p.x, p.v)) return start(s, i), false;
+            from = p.x;
+            from_v = p.v;
+            p.x = s.node(child);
+            stage = arrived;
+            if (--level < 2) return prefetch(p.x), false;
         }
-        Node* const before = p.x;
-        if (!(level ? s.settle<Inner>(p, k) : s.settle<Leaf>(p, k))) return start(s, i), false;
-        if (!level) return true;
-        const uint32_t child = Inner::payload(p.x, p.rank ? p.rank - 1 : 0);
-        if (!unchanged(p.x, p.v)) {
-            if (before == p.x)
-                ranked_next = false;
-            else
-                start(s, i);
-            return false;
-        }
-        from = p.x;
-        from_v = p.v;
-        p.x = s.node(child);
-        prefetch(p.x);
-        --level;
-        ranked_next = false;
-        return false;
     }
 };
 
