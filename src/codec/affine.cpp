@@ -83,6 +83,7 @@ void affine_quantize(const Kernels& k, const ExtentShape& e, const ExtentScratch
             k.group_range(s.x + t * w, e.width, e.group(), s.lo, s.hi);
             make_scales(e, s, e.groups(), side);
             k.quantize(s.x + t * w, s.lo, s.inverse, e.group(), low, high, s.q + t * w, e.width);
+            if (e.refine) refine_put(*e.refine, s.x + t * w, s.q + t * w, s.lo, s.scale, e.group(), e.width);
         }
         return;
     }
@@ -92,19 +93,24 @@ void affine_quantize(const Kernels& k, const ExtentShape& e, const ExtentScratch
         std::copy_n(s.x + t * w, w, s.hi);
         for (uint32_t i = t + 1; i < end; ++i) k.column_range(s.x + i * w, e.width, s.lo, s.hi);
         make_scales(e, s, e.width, side);
-        for (uint32_t i = t; i < end; ++i) k.quantize(s.x + i * w, s.lo, s.inverse, 1, low, high, s.q + i * w, e.width);
+        for (uint32_t i = t; i < end; ++i) {
+            k.quantize(s.x + i * w, s.lo, s.inverse, 1, low, high, s.q + i * w, e.width);
+            if (e.refine) refine_put(*e.refine, s.x + i * w, s.q + i * w, s.lo, s.scale, 1, e.width);
+        }
     }
 }
 
 larder_status affine_dequantize(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t n,
-                                ByteSpan side, size_t& side_at) noexcept {
+                                ByteSpan side, size_t& side_at, RefineView& refine) noexcept {
     const size_t w = e.width;
     const bool by_token = e.chain->axis[e.kv] == Axis::token;
     const uint32_t run = by_token ? 1 : e.chain->group, g = by_token ? e.group() : 1;
     for (uint32_t t = 0; t < n; t += run) {
         LARDER_TRY(read_scales(k, e, s, side, side_at));
-        for (uint32_t i = t; i < std::min(n, t + run); ++i)
+        for (uint32_t i = t; i < std::min(n, t + run); ++i) {
             k.dequantize(s.q + i * w, s.lo, s.scale, g, s.x + i * w, e.width);
+            if (refine.n_levels) refine_get(refine, s.scale, g, s.x + i * w, e.width);
+        }
     }
     return LARDER_OK;
 }

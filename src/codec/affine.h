@@ -14,7 +14,7 @@ void affine_quantize(const Kernels& k, const ExtentShape& e, const ExtentScratch
                      std::byte*& side) noexcept;
 // s.q to s.x; reads at side_at. E_CORRUPT for a scale that is not finite.
 larder_status affine_dequantize(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t n,
-                                ByteSpan side, size_t& side_at) noexcept;
+                                ByteSpan side, size_t& side_at, RefineView& refine) noexcept;
 // s.q to packed codes, token by token, and back.
 void affine_pack(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t n, std::byte*& out) noexcept;
 void affine_unpack(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, uint32_t n,

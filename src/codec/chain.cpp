@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/options.h"
+#include "codec/frame.h"
 #include "codec/numeric.h"
 #include "core/layout.h"
 
@@ -149,6 +150,8 @@ larder_status set_one(const Word& w, Chain& c) noexcept {
         {"salient_bits", 8, [](Chain& k, uint32_t n) { k.salient_bits = uint8_t(n); }},
         {"tail", 1u << 24, [](Chain& k, uint32_t n) { k.exact_tail = n; }},
         {"chunk", 65536, [](Chain& k, uint32_t n) { k.chunk_tokens = n; }},
+        {"refine", max_refine, [](Chain& k, uint32_t n) { k.refine = uint8_t(n); }},
+        {"check", 1, [](Chain& k, uint32_t n) { k.checked = n != 0; }},
     };
     for (const auto& n : numbers) {
         if (w.key != n.key) continue;
@@ -215,6 +218,8 @@ void print_chain(const Chain& c, char* out, size_t capacity) noexcept {
     if (c.quant == Quant::sparse) add(" keep=%u", c.keep_percent);
     if (c.entropy != Entropy::none) add(" entropy=%s", name_of(entropies, c.entropy));
     if (c.exact_tail) add(" tail=%u", c.exact_tail);
+    if (c.refine) add(" refine=%u", c.refine);
+    if (c.checked) add(" check=%u", 1u);
 }
 
 bool preset_at(uint32_t index, larder_codec_info& out) noexcept {
@@ -264,6 +269,10 @@ larder_status check_chain(const Chain& c) noexcept {
     if (c.chunk_tokens == 0) return fail(LARDER_E_RANGE, "chain", "chunk is 0");
     if (c.sorted && (c.quant != Quant::block || !c.group)) return bad("sort is for block chains with groups");
     if (c.entropy == Entropy::zstd && c.quant != Quant::exact) return bad("zstd is for exact chains only");
+    const bool steps = c.quant == Quant::affine || c.quant == Quant::step;
+    if (c.refine && !steps) return bad("refine is for affine and step chains: others have no cells to halve");
+    if (c.checked && !steps && !(c.quant == Quant::exact && c.entropy == Entropy::rans))
+        return bad("check is for chains with integer codes: affine, step, exact entropy=rans");
     if (c.quant == Quant::affine) {
         for (uint32_t kv = 0; kv < 2; ++kv) {
             if (c.bits[kv] < (c.symmetric ? 2 : 1) || c.bits[kv] > 8)
@@ -311,10 +320,17 @@ enum StageType : uint16_t {
     stage_quantizer = 0x0101,
     stage_sort = 0x0102,
     stage_entropy = 0x0201,
-    stage_profile = 0x0301
+    stage_profile = 0x0301,
+    stage_link = 0x0401
 };
 constexpr uint8_t stage_critical = 1;
-constexpr size_t quantizer_bytes = 20;
+constexpr size_t quantizer_bytes = 20, link_bytes = 16;
+
+void put_link(const Link& link, std::byte* out) noexcept {
+    store_le<uint32_t>(out, link.generation);
+    store_le<uint32_t>(out + 4, link.previous_crc);
+    store_le<uint64_t>(out + 8, link.offset);
+}
 
 size_t put_stage(std::byte* out, uint16_t type, const void* data, uint32_t n) noexcept {
     store_le<uint16_t>(out, type);
@@ -329,7 +345,7 @@ size_t put_stage(std::byte* out, uint16_t type, const void* data, uint32_t n) no
 
 }  // namespace
 
-size_t write_stages(const Chain& c, const larder_key* profile_hash, std::byte* out) noexcept {
+size_t write_stages(const Chain& c, const larder_key* profile_hash, const Link& link, std::byte* out) noexcept {
     std::byte q[quantizer_bytes] = {};
     const uint8_t bytes[] = {uint8_t(c.quant), uint8_t(c.format),  c.bits[0],
                              c.bits[1],        uint8_t(c.axis[0]), uint8_t(c.axis[1])};
@@ -345,11 +361,24 @@ size_t write_stages(const Chain& c, const larder_key* profile_hash, std::byte* o
     const uint8_t e[8] = {uint8_t(c.entropy)};
     at += put_stage(out + at, stage_entropy, e, sizeof e);
     if (profile_hash) at += put_stage(out + at, stage_profile, profile_hash->bytes, 32);
-    return at;
+    if (!link.generation) return at;
+    std::byte l[link_bytes];
+    put_link(link, l);
+    return at + put_stage(out + at, stage_link, l, sizeof l);
 }
 
-larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, bool& names_profile) noexcept {
+void replace_link(MutByteSpan stages, const Link& link) noexcept {
+    for (size_t at = 0; at + 8 <= stages.size();) {
+        std::byte* record = stages.data() + at;
+        if (load_le<uint16_t>(record) == stage_link) return put_link(link, record + 8);
+        at += (8 + size_t(load_le<uint32_t>(record + 4)) + 7) / 8 * 8;
+    }
+}
+
+larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, bool& names_profile,
+                          Link& link) noexcept {
     c = Chain{};
+    link = Link{};
     names_profile = false;
     bool seen_quantizer = false, seen_entropy = false;
     const auto damaged = [] { return fail(LARDER_E_CORRUPT, "stages", "the stage list is damaged"); };
@@ -359,10 +388,11 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         const uint8_t version = in.get<uint8_t>(), flags = in.get<uint8_t>();
         const uint32_t n = in.get<uint32_t>();
         const ByteSpan data = in.take(n);
-        in.take((8 - n % 8) % 8);
-        if (!in.ok()) return damaged();
+        const ByteSpan padding = in.take((8 - n % 8) % 8);
+        if (!in.ok() || std::any_of(padding.begin(), padding.end(), [](std::byte b) { return b != std::byte{0}; }))
+            return damaged();
         const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_entropy ||
-                                            type == stage_profile);
+                                            type == stage_profile || type == stage_link);
         if (!known) {
             if (flags & stage_critical)
                 return fail(LARDER_E_FORMAT, "stages",
@@ -401,6 +431,11 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
             if (data.size() != 8 || e > uint8_t(Entropy::zstd)) return damaged();
             c.entropy = Entropy(e);
             seen_entropy = true;
+        } else if (type == stage_link) {
+            link.generation = d.get<uint32_t>();
+            link.previous_crc = d.get<uint32_t>();
+            link.offset = d.get<uint64_t>();
+            if (data.size() != link_bytes || !link.generation) return damaged();
         } else {
             if (data.size() != 32) return damaged();
             std::memcpy(profile_hash.bytes, data.data(), 32);

@@ -47,7 +47,10 @@ struct Chain {
     uint8_t salient_bits = 0;
     uint32_t exact_tail = 0;  // chunks that hold one of the last so many tokens are kept exact
     uint32_t chunk_tokens = 256;
+    uint8_t refine = 0;    // levels after the base, each of one bit per value (refine.h)
+    bool checked = false;  // extents carry a checksum of their decoded codes
 };
+inline constexpr uint8_t max_refine = 4;
 
 constexpr bool is_exact(const Chain& c) noexcept {
     return c.quant == Quant::exact;
@@ -76,7 +79,11 @@ bool preset_at(uint32_t index, larder_codec_info& out) noexcept;
 
 // The stage list of a stream. write returns the bytes used (at most max_stage_bytes); read is total.
 inline constexpr size_t max_stage_bytes = 256;
-size_t write_stages(const Chain& c, const larder_key* profile_hash, std::byte* out) noexcept;
-larder_status read_stages(ByteSpan stages, Chain& out, larder_key& profile_hash, bool& names_profile) noexcept;
+struct Link;
+size_t write_stages(const Chain& c, const larder_key* profile_hash, const Link& link, std::byte* out) noexcept;
+// Puts another link in the place of the one that a valid stage list has; without one nothing changes.
+void replace_link(MutByteSpan stages, const Link& link) noexcept;
+larder_status read_stages(ByteSpan stages, Chain& out, larder_key& profile_hash, bool& names_profile,
+                          Link& link) noexcept;
 
 }  // namespace larder

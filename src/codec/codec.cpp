@@ -68,7 +68,8 @@ larder_status larder_codec::sizes(const larder_stream_shape& user, uint64_t& bou
     return LARDER_OK;
 }
 
-Result<uint64_t> larder_codec::encode(const larder_stream_source& user, MutByteSpan out, MutByteSpan workspace) const {
+Result<uint64_t> larder_codec::encode(const larder_stream_source& user, const Link& link, MutByteSpan out,
+                                      MutByteSpan workspace) const {
     larder_stream_source source;
     LARDER_TRY(read_options(&user, source, "larder_stream_source"));
     larder_stream_shape shape;
@@ -91,10 +92,10 @@ Result<uint64_t> larder_codec::encode(const larder_stream_source& user, MutByteS
             return fail(LARDER_E_BUFFER_TOO_SMALL, "workspace_bytes",
                         "the workspace has %zu bytes; this shape needs %llu", workspace.size(),
                         (unsigned long long)plan.workspace());
-        return plan.encode(source, out.data(), workspace.data());
+        return plan.encode(source, link, out.data(), workspace.data());
     }
     auto* memory = static_cast<std::byte*>(context->alloc.alloc(plan.workspace(), scratch_align));
-    const Result<uint64_t> n = plan.encode(source, out.data(), memory);
+    const Result<uint64_t> n = plan.encode(source, link, out.data(), memory);
     context->alloc.free(memory, plan.workspace(), scratch_align);
     return n;
 }

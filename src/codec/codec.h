@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "codec/chain.h"
+#include "codec/frame.h"
 #include "codec/profile.h"
 #include "core/context.h"
 #include "larder/stream.h"
@@ -16,8 +17,13 @@ struct larder_codec final : larder::Handle {
     larder_quality quality() const noexcept { return larder::chain_quality(chain); }
     larder_status sizes(const larder_stream_shape& shape, uint64_t& bound, uint64_t& workspace) const noexcept;
     // Everything as larder_stream_encode() says; an empty workspace means the context's allocator.
+    larder::Result<uint64_t> encode(const larder_stream_source& source, const larder::Link& link,
+                                    larder::MutByteSpan out, larder::MutByteSpan workspace) const;
+
     larder::Result<uint64_t> encode(const larder_stream_source& source, larder::MutByteSpan out,
-                                    larder::MutByteSpan workspace) const;
+                                    larder::MutByteSpan workspace) const {
+        return encode(source, {}, out, workspace);
+    }
 
     larder::Chain chain{};
     larder::IsaLevel isa{};

@@ -19,22 +19,28 @@ struct Slot {
 
 class Selection {
   public:
-    Selection(const Kernels& k, const Frame& f, const larder_stream_target& t) noexcept
-        : f_(f), t_(t), k_(k), width_{plane_width(f.shape, 0), plane_width(f.shape, 1)} {}
+    Selection(const Kernels& k, const Frame& f, const larder_stream_target& t, const GenerationPart& part) noexcept
+        : f_(f), t_(t), part_(part), k_(k), width_{plane_width(f.shape, 0), plane_width(f.shape, 1)} {}
 
     void carve_all(std::byte*& at) noexcept;
     larder_status run() noexcept;
 
   private:
     ExtentShape extent(uint32_t layer, uint32_t kv, uint32_t n_tokens) const noexcept;
-    larder_status run_plane(uint32_t layer, uint32_t kv, uint64_t offset) noexcept;
-    larder_status open(Slot& slot, uint32_t layer, uint32_t kv, uint32_t chunk, uint64_t offset) noexcept;
+    // Where the extents of a plane lie, level by level.
+    struct Offsets {
+        uint64_t level[1 + max_refine];
+    };
+    void pass(uint64_t number, Offsets& at) const noexcept;
+    larder_status run_plane(uint32_t layer, uint32_t kv, Offsets at) noexcept;
+    larder_status open(Slot& slot, uint32_t layer, uint32_t kv, uint32_t chunk, const Offsets& at) noexcept;
     larder_status flush() noexcept;
     void carve_embedded_profile(std::byte*& at) noexcept;
     larder_status find_tables() noexcept;
 
     const Frame& f_;
     const larder_stream_target& t_;
+    const GenerationPart& part_;
     const Kernels& k_;
     uint32_t width_[2];
     RansTable* expanded_ = nullptr;
@@ -119,40 +125,53 @@ larder_status Selection::find_tables() noexcept {
     return LARDER_OK;
 }
 
+// One extent further, on every level that is decoded.
+void Selection::pass(uint64_t number, Offsets& at) const noexcept {
+    for (uint32_t l = 0; l < part_.n_levels; ++l)
+        at.level[l] += Frame::padded(f_.extent_bytes(l * f_.at.n_extents + number));
+}
+
 larder_status Selection::run() noexcept {
     LARDER_TRY(find_tables());
-    uint64_t i = f_.at.extent_number(t_.first_layer, 0, 0), offset = f_.extent_offset(i);
+    const uint64_t first = f_.at.extent_number(t_.first_layer, 0, 0);
+    Offsets at{};
+    uint64_t offset = f_.at.payload_offset;
+    for (uint64_t i = 0, l = 0; l < part_.n_levels; ++i) {
+        if (i == l * f_.at.n_extents + first) at.level[l++] = offset;
+        if (i < f_.at.n_entries()) offset += Frame::padded(f_.extent_bytes(i));
+    }
+    uint64_t i = first;
     for (uint32_t layer = t_.first_layer; layer < t_.first_layer + t_.n_layers; ++layer)
         for (uint32_t kv = 0; kv < f_.at.n_sides; ++kv) {
-            LARDER_TRY(run_plane(layer, kv, offset));
-            for (uint32_t chunk = 0; chunk < f_.at.n_chunks; ++chunk) offset += Frame::padded(f_.extent_bytes(i++));
+            LARDER_TRY(run_plane(layer, kv, at));
+            for (uint32_t chunk = 0; chunk < f_.at.n_chunks; ++chunk) pass(i++, at);
         }
     return flush();
 }
 
-larder_status Selection::run_plane(uint32_t layer, uint32_t kv, uint64_t offset) noexcept {
+larder_status Selection::run_plane(uint32_t layer, uint32_t kv, Offsets at) noexcept {
     PlaneView view;
     const uint64_t n = 2 * uint64_t(layer - t_.first_layer) + kv;
     LARDER_TRY(read_plane(t_.planes, t_.plane_stride, n, f_.shape.n_kv_heads, kv ? f_.shape.v_dim : f_.shape.k_dim,
                           dtype_bytes(plane_dtype(f_.shape, kv)), t_.n_tokens, view));
     if (!view.given()) return LARDER_OK;
-    const uint32_t last = t_.first_token + t_.n_tokens - 1;
+    const uint32_t last = part_.first_token + part_.n_tokens - 1;
     for (uint32_t chunk = 0; chunk <= last / f_.chain.chunk_tokens; ++chunk) {
-        const uint64_t i = f_.at.extent_number(layer, kv, chunk);
-        if (chunk >= t_.first_token / f_.chain.chunk_tokens) {
+        if (chunk >= part_.first_token / f_.chain.chunk_tokens) {
             Slot& slot = slots_[n_open_];
             slot.view = view;
-            LARDER_TRY(open(slot, layer, kv, chunk, offset));
+            LARDER_TRY(open(slot, layer, kv, chunk, at));
             if (++n_open_ == n_slots_) LARDER_TRY(flush());
         }
-        offset += Frame::padded(f_.extent_bytes(i));
+        pass(f_.at.extent_number(layer, kv, chunk), at);
     }
     return LARDER_OK;
 }
 
-larder_status Selection::open(Slot& slot, uint32_t layer, uint32_t kv, uint32_t chunk, uint64_t offset) noexcept {
-    ByteSpan bytes;
-    LARDER_TRY(read_extent(f_, f_.at.extent_number(layer, kv, chunk), offset, bytes));
+larder_status Selection::open(Slot& slot, uint32_t layer, uint32_t kv, uint32_t chunk, const Offsets& at) noexcept {
+    ByteSpan bytes, levels[max_refine];
+    for (uint32_t l = 0; l < part_.n_levels; ++l)
+        LARDER_TRY(read_extent(f_, f_.at.extent_number(layer, kv, chunk, l), at.level[l], l ? levels[l - 1] : bytes));
     slot.kv = kv;
     slot.first_token = chunk * f_.chain.chunk_tokens;
     slot.n_tokens = f_.chunk_length(chunk);
@@ -163,7 +182,8 @@ larder_status Selection::open(Slot& slot, uint32_t layer, uint32_t kv, uint32_t 
         model = profile_->plane(layer, kv);
         if (kv == 0 && profile_->rope.dims && f_.identity.rope == LARDER_ROPE_POST) model.rope = &profile_->rope;
     }
-    return slot.decoder.open(k_, e, slot.scratch[kv], &tables_, &model, bytes);
+    LARDER_TRY(slot.decoder.open(k_, e, slot.scratch[kv], &tables_, &model, bytes));
+    return slot.decoder.refine(levels, part_.n_levels - 1);
 }
 
 larder_status Selection::flush() noexcept {
@@ -174,9 +194,10 @@ larder_status Selection::flush() noexcept {
     if (n_jobs) k_.rans_decode(jobs, n_jobs);
     for (uint32_t i = 0; i < n_open_; ++i) {
         Slot& s = slots_[i];
-        const uint32_t from = std::max(s.first_token, t_.first_token);
-        const uint32_t to = std::min(s.first_token + s.n_tokens, t_.first_token + t_.n_tokens);
-        LARDER_TRY(s.decoder.finish(s.view, from - s.first_token, to - s.first_token, from - t_.first_token));
+        const uint32_t from = std::max(s.first_token, part_.first_token);
+        const uint32_t to = std::min(s.first_token + s.n_tokens, part_.first_token + part_.n_tokens);
+        LARDER_TRY(s.decoder.finish(s.view, from - s.first_token, to - s.first_token,
+                                    from - part_.first_token + part_.view_token));
     }
     n_open_ = 0;
     return LARDER_OK;
@@ -187,22 +208,23 @@ larder_status Selection::flush() noexcept {
 uint64_t decode_workspace(const Frame& f) noexcept {
     std::byte* at = nullptr;
     static constexpr larder_stream_target nothing = LARDER_STREAM_TARGET_INIT;
-    Selection(kernels_scalar, f, nothing).carve_all(at);
+    static constexpr GenerationPart whole{};
+    Selection(kernels_scalar, f, nothing, whole).carve_all(at);
     return carved(at) + scratch_align;
 }
 
 larder_status decode_selection(larder_context& c, const Frame& f, const larder_stream_target& t,
-                               std::byte* workspace) noexcept {
+                               const GenerationPart& part, std::byte* workspace) noexcept {
     std::byte* at = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(workspace) + scratch_align - 1) /
                                                  scratch_align * scratch_align);
-    Selection s(kernels(IsaLevel(c.param(LARDER_PARAM_ISA_LEVEL))), f, t);
+    Selection s(kernels(IsaLevel(c.param(LARDER_PARAM_ISA_LEVEL))), f, t, part);
     s.carve_all(at);
     LARDER_TRY(s.run());
     uint64_t out = 0;
     for (uint32_t kv = 0; kv < 2; ++kv)
         out += uint64_t(plane_width(f.shape, kv)) * dtype_bytes(plane_dtype(f.shape, kv));
     c.stats.add(Stat::codec_decoded_bytes_in, f.total_bytes);
-    c.stats.add(Stat::codec_decoded_bytes_out, out * t.n_layers * t.n_tokens);
+    c.stats.add(Stat::codec_decoded_bytes_out, out * t.n_layers * part.n_tokens);
     return LARDER_OK;
 }
 

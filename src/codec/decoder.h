@@ -9,8 +9,14 @@
 namespace larder {
 
 uint64_t decode_workspace(const Frame& f) noexcept;
-// The target's selection is valid, its workspace large enough.
+// What of one generation goes where.
+struct GenerationPart {
+    uint32_t first_token, n_tokens;  // relative to the generation
+    uint32_t view_token;             // where they begin in the target's views
+    uint32_t n_levels;
+};
+// The target's layers and the part are valid, its workspace large enough.
 larder_status decode_selection(larder_context& c, const Frame& f, const larder_stream_target& t,
-                               std::byte* workspace) noexcept;
+                               const GenerationPart& part, std::byte* workspace) noexcept;
 
 }  // namespace larder

@@ -62,9 +62,21 @@ uint64_t EncodePlan::bound() const noexcept {
                              : codec_.profile ? codec_.profile->saved.size()
                                               : 0;
     FrameLayout at;
-    at.set(shape_, chain_.chunk_tokens, max_stage_bytes, profile);
-    uint64_t n = at.payload_offset + trailer_bytes + at.n_extents * (4 + extent_align);
-    return n + shape_bytes();
+    at.set(shape_, chain_, max_stage_bytes, profile);
+    return refinement_offset(at) + chain_.refine * refinement_bytes() + trailer_bytes;
+}
+
+uint64_t EncodePlan::refinement_bytes() const noexcept {
+    const uint64_t whole = shape_.n_tokens / chain_.chunk_tokens, rest = shape_.n_tokens % chain_.chunk_tokens;
+    uint64_t n = 0;
+    for (const uint64_t w : width_)
+        n += whole * Frame::padded(refine_plane_bytes(chain_.chunk_tokens * w)) +
+             Frame::padded(refine_plane_bytes(rest * w));
+    return n * shape_.n_layers;
+}
+
+uint64_t EncodePlan::refinement_offset(const FrameLayout& at) const noexcept {
+    return at.payload_offset + at.n_extents * (4 + extent_align) + shape_bytes();
 }
 
 larder_status EncodePlan::plane(const larder_stream_source& source, uint32_t layer, uint32_t kv,
@@ -124,10 +136,29 @@ Result<uint64_t> EncodePlan::profile_section(const larder_stream_source& source,
     return uint64_t(n);
 }
 
+namespace {
+
+void put_entry(std::byte* out, const FrameLayout& at, uint64_t number, const std::byte* extent, uint64_t n) noexcept {
+    std::byte* entry = out + at.index_offset + number * index_entry_bytes;
+    store_le<uint32_t>(entry, uint32_t(n));
+    store_le<uint32_t>(entry + 4, crc32c(0, extent, Frame::padded(n)));
+}
+
+uint64_t pad_extent(std::byte* extent, uint64_t n) noexcept {
+    const uint64_t padded = Frame::padded(n);
+    std::memset(extent + n, 0, padded - n);
+    return padded;
+}
+
+}  // namespace
+
+// The base goes to its place, the refinements behind the longest base that could be; where they belong is known when
+// the base is complete.
 Result<uint64_t> EncodePlan::write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables,
                                            const SalientTokens* salient, const FrameLayout& at,
                                            std::byte* out) const noexcept {
-    uint64_t end = at.payload_offset, number = 0;
+    uint64_t end = at.payload_offset, number = 0, level_end[max_refine];
+    for (uint32_t l = 0; l < chain_.refine; ++l) level_end[l] = refinement_offset(at) + l * refinement_bytes();
     for (uint32_t layer = 0; layer < shape_.n_layers; ++layer)
         for (uint32_t kv = 0; kv < at.n_sides; ++kv) {
             PlaneView view;
@@ -138,44 +169,60 @@ Result<uint64_t> EncodePlan::write_extents(const larder_stream_source& source, c
                 if (kv == 0 && profile_->rope.dims && source.identity.rope == LARDER_ROPE_POST)
                     model.rope = &profile_->rope;
             }
-            for (uint32_t t = 0; t < shape_.n_tokens; t += chain_.chunk_tokens) {
+            for (uint32_t t = 0; t < shape_.n_tokens; t += chain_.chunk_tokens, ++number) {
                 const uint32_t n = std::min(chain_.chunk_tokens, shape_.n_tokens - t);
                 view.gather(t, n, s.extent[kv].elems);
+                RefineBits bits{chain_.refine, {}, 0};
+                for (uint32_t l = 0; l < chain_.refine; ++l) bits.plane[l] = out + level_end[l];
                 ExtentShape e = extent(layer, kv, t, n, &source.identity);
                 e.salient = salient;
                 e.first_token = t;
+                e.refine = chain_.refine ? &bits : nullptr;
                 const size_t bytes = encode_extent(k_, e, s.extent[kv], &tables, &model, out + end);
-                const uint64_t padded = Frame::padded(bytes);
-                std::memset(out + end + bytes, 0, padded - bytes);
-                std::byte* entry = out + at.index_offset + number++ * index_entry_bytes;
-                store_le<uint32_t>(entry, uint32_t(bytes));
-                store_le<uint32_t>(entry + 4, crc32c(0, out + end, padded));
+                const uint64_t padded = pad_extent(out + end, bytes);
+                put_entry(out, at, number, out + end, bytes);
                 end += padded;
+                const uint64_t plane_bytes = refine_plane_bytes(bits.at);
+                for (uint32_t l = 0; l < chain_.refine; ++l) {
+                    std::byte* plane = out + level_end[l];
+                    level_end[l] += pad_extent(plane, plane_bytes);
+                    put_entry(out, at, (l + 1) * at.n_extents + number, plane, plane_bytes);
+                }
             }
         }
+    return move_refinement(at, end, level_end, out);
+}
+
+uint64_t EncodePlan::move_refinement(const FrameLayout& at, uint64_t end, const uint64_t* level_end,
+                                     std::byte* out) const noexcept {
+    for (uint32_t l = 0; l < chain_.refine; ++l) {
+        const uint64_t from = refinement_offset(at) + l * refinement_bytes(), n = level_end[l] - from;
+        std::memmove(out + end, out + from, n);
+        end += n;
+    }
     return end;
 }
 
-Result<uint64_t> EncodePlan::encode(const larder_stream_source& source, std::byte* out,
+Result<uint64_t> EncodePlan::encode(const larder_stream_source& source, const Link& link, std::byte* out,
                                     std::byte* workspace) const noexcept {
     std::byte* scratch = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(workspace) + scratch_align - 1) /
                                                       scratch_align * scratch_align);
     const Scratch s = carve_scratch(scratch);
     const size_t stages_bytes = write_stages(
-        chain_, codec_.profile && !codec_.embed_profile ? &codec_.profile->hash : nullptr, out + header_bytes);
+        chain_, codec_.profile && !codec_.embed_profile ? &codec_.profile->hash : nullptr, link, out + header_bytes);
     FrameLayout at;
-    at.set(shape_, chain_.chunk_tokens, stages_bytes, 0);
+    at.set(shape_, chain_, stages_bytes, 0);
     TableSet tables;
     LARDER_ASSIGN(const uint64_t profile_bytes, profile_section(source, s, out + at.profile_offset, tables));
     const uint64_t profile_offset = at.profile_offset;
-    at.set(shape_, chain_.chunk_tokens, stages_bytes, profile_bytes);
+    at.set(shape_, chain_, stages_bytes, profile_bytes);
     std::optional<SalientTokens> salient;
     if (chain_.salient_percent) salient.emplace(source.saliency, shape_.n_tokens, chain_.salient_percent);
     LARDER_ASSIGN(const uint64_t end, write_extents(source, s, tables, salient ? &*salient : nullptr, at, out));
     const auto zero = [&](uint64_t from, uint64_t to) { std::memset(out + from, 0, to - from); };
     zero(header_bytes + stages_bytes, profile_offset);
     zero(profile_offset + profile_bytes, at.index_offset);
-    zero(at.index_offset + at.n_extents * index_entry_bytes, at.payload_offset);
+    zero(at.index_offset + at.n_entries() * index_entry_bytes, at.payload_offset);
     const uint64_t total =
         seal_frame(out, end, shape_, source.identity, chain_, uint32_t(stages_bytes), uint32_t(profile_bytes), at);
     codec_.context->stats.add(Stat::codec_encoded_bytes_in, shape_bytes());

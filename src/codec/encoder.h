@@ -17,7 +17,9 @@ class EncodePlan {
     EncodePlan(const larder_codec& codec, const larder_stream_shape& shape) noexcept;
     uint64_t bound() const noexcept;
     uint64_t workspace() const noexcept;
-    Result<uint64_t> encode(const larder_stream_source& source, std::byte* out, std::byte* workspace) const noexcept;
+    // link: of a later generation; {} for a stream of its own.
+    Result<uint64_t> encode(const larder_stream_source& source, const Link& link, std::byte* out,
+                            std::byte* workspace) const noexcept;
 
   private:
     struct Scratch {
@@ -34,6 +36,11 @@ class EncodePlan {
                                      TableSet& tables) const noexcept;
     Result<uint64_t> write_extents(const larder_stream_source& source, const Scratch& s, const TableSet& tables,
                                    const SalientTokens* salient, const FrameLayout& at, std::byte* out) const noexcept;
+    uint64_t move_refinement(const FrameLayout& at, uint64_t base_end, const uint64_t* level_end,
+                             std::byte* out) const noexcept;
+    // Of one level, padded, when no extent is raw; and where the encoder gathers the first level.
+    uint64_t refinement_bytes() const noexcept;
+    uint64_t refinement_offset(const FrameLayout& at) const noexcept;
     larder_status measure(const larder_stream_source& source, const Scratch& s, TableMeasure& m) const noexcept;
     larder_status measure_plane(const larder_stream_source& source, const ExtentScratch& s, uint32_t layer, uint32_t kv,
                                 TableMeasure& m) const noexcept;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/crc32c.h"
 #include "base/result.h"
 #include "codec/affine.h"
 #include "codec/arena.h"
@@ -26,6 +27,14 @@ size_t encode_raw(const ExtentShape& e, const std::byte* elems, std::byte* out) 
     write_head(out, method_raw);
     std::memcpy(out + head_bytes, elems, e.raw_bytes());
     return head_bytes + e.raw_bytes();
+}
+
+constexpr size_t codes_crc_bytes = 4;
+
+// Over what a tile decodes to before it is scaled: codes, or the elements of an exact chain.
+uint32_t add_codes(uint32_t crc, const ExtentShape& e, const int16_t* q, const std::byte* elems, uint32_t n) noexcept {
+    const size_t values = size_t(n) * e.width;
+    return e.chain->quant == Quant::exact ? crc32c(crc, elems, values * e.elem_bytes) : crc32c(crc, q, 2 * values);
 }
 
 bool codes_are_packed(const Chain& c) noexcept {
@@ -101,19 +110,26 @@ void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& 
     for (uint32_t i = 0; i < n; ++i)
         k.quantize(s.x + size_t(i) * e.width, model->mean, model->inverse, 1, -32767, 32767, s.q + size_t(i) * e.width,
                    e.width);
+    for (uint32_t i = 0; e.refine && i < n; ++i)
+        refine_put(*e.refine, s.x + size_t(i) * e.width, s.q + size_t(i) * e.width, model->mean, model->step, 1,
+                   e.width);
 }
 
-size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables,
-                     const PlaneModel* model, std::byte* out) noexcept {
-    const size_t room = e.raw_bytes();  // a coded extent must be smaller
-    if (!e.is_coded()) return encode_raw(e, s.elems, out);
+namespace {
+
+// 0 when the result would not be smaller than the elements.
+size_t encode_coded(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables,
+                    const PlaneModel* model, std::byte* out) noexcept {
+    const size_t crc_bytes = e.chain->checked ? codes_crc_bytes : 0;
+    if (e.raw_bytes() <= crc_bytes) return 0;
+    const size_t room = e.raw_bytes() - crc_bytes;
     if (e.chain->entropy == Entropy::zstd) {
         const size_t n =
             zstd_encode(s.elems, e.elem_bytes, e.raw_bytes() / e.elem_bytes, s.extra, out + head_bytes, room - 1);
-        if (!n) return encode_raw(e, s.elems, out);
         write_head(out, method_coded);
-        return head_bytes + n;
+        return n ? head_bytes + n : 0;
     }
+    uint32_t codes_crc = 0;
     std::byte *side = s.side, *extra = s.extra;
     const bool symbols = e.uses_symbols();
     if (is_separable(*e.chain)) separable_begin(k, e, s, side);
@@ -123,7 +139,9 @@ size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch
                           symbols ? e.width : 0);
     for (uint32_t t = 0; t < e.n_tokens; t += tile_tokens) {
         const uint32_t n = std::min(tile_tokens, e.n_tokens - t);
-        quantize_tile(k, e, s, model, s.elems + size_t(t) * e.width * e.elem_bytes, t, n, side, extra);
+        const std::byte* elems = s.elems + size_t(t) * e.width * e.elem_bytes;
+        quantize_tile(k, e, s, model, elems, t, n, side, extra);
+        if (crc_bytes) codes_crc = add_codes(codes_crc, e, s.q, elems, n);
         if (symbols)
             encoder.put(s.q, n);
         else if (codes_are_packed(*e.chain))
@@ -131,19 +149,31 @@ size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch
     }
     const ByteSpan side_data(s.side, size_t(side - s.side));
     const size_t n_extra = size_t(extra - s.extra);
-    if (n_extra + side_data.size() + 1 > room) return encode_raw(e, s.elems, out);
+    if (n_extra + side_data.size() + 1 > room) return 0;
     size_t at = head_bytes;
     if (symbols) {
         const size_t n = encoder.finish(side_data, out + at, room - n_extra - 1);
-        if (!n) return encode_raw(e, s.elems, out);
+        if (!n) return 0;
         at += n;
     } else {
         std::memcpy(out + at, side_data.data(), side_data.size());
         at += side_data.size();
     }
     if (n_extra) std::memcpy(out + at, s.extra, n_extra);
+    at += n_extra;
+    if (crc_bytes) store_le<uint32_t>(out + at, codes_crc);
     write_head(out, method_coded);
-    return at + n_extra;
+    return at + crc_bytes;
+}
+
+}  // namespace
+
+size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables,
+                     const PlaneModel* model, std::byte* out) noexcept {
+    const size_t n = e.is_coded() ? encode_coded(k, e, s, tables, model, out) : 0;
+    if (n) return n;
+    if (e.refine) e.refine->at = 0;
+    return encode_raw(e, s.elems, out);
 }
 
 larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const ExtentScratch& s,
@@ -155,10 +185,12 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
     raw_elems_ = nullptr;
     side_at_ = extra_at_ = 0;
     has_job_ = false;
+    refine_ = {};
+    codes_crc_ = 0;
     const auto damaged = [](const char* why) { return fail(LARDER_E_CORRUPT, "extent", "%s", why); };
     if (bytes.size() < head_bytes) return damaged("an extent is shorter than its head");
     const uint32_t head = load_le<uint32_t>(bytes.data());
-    const ByteSpan body = bytes.subspan(head_bytes);
+    ByteSpan body = bytes.subspan(head_bytes);
     if (head == method_raw) {
         if (body.size() != e.raw_bytes()) return damaged("a raw extent does not have the size of its elements");
         raw_elems_ = body.data();
@@ -169,6 +201,11 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
     if (e.chain->entropy == Entropy::zstd) {
         packed_ = body;
         return LARDER_OK;
+    }
+    if (e.chain->checked) {
+        if (body.size() < codes_crc_bytes) return damaged("an extent ends before the checksum of its codes");
+        stored_codes_crc_ = load_le<uint32_t>(body.last(codes_crc_bytes).data());
+        body = body.first(body.size() - codes_crc_bytes);
     }
     const size_t n_side = e.side_bytes();
     if (is_separable(*e.chain) && body.size() < n_side) return damaged("an extent ends before its scales");
@@ -182,6 +219,18 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
     }
     if (rest.size() != n_side) return damaged("an extent does not have the size of its scales and codes");
     side_ = rest;
+    return LARDER_OK;
+}
+
+larder_status ExtentDecoder::refine(const ByteSpan* levels, uint32_t n_levels) noexcept {
+    const uint64_t need = raw_elems_ ? 0 : refine_plane_bytes(uint64_t(e_.n_tokens) * e_.width);
+    const uint32_t n_unused = uint32_t(8 * need - (raw_elems_ ? 0 : uint64_t(e_.n_tokens) * e_.width));
+    for (uint32_t l = 0; l < n_levels; ++l) {
+        if (levels[l].size() != need || (n_unused && uint32_t(levels[l].back()) >> (8 - n_unused)))
+            return fail(LARDER_E_CORRUPT, "extent", "a refinement does not have one bit for each value");
+        refine_.plane[l] = levels[l].data();
+    }
+    refine_.n_levels = raw_elems_ ? 0 : n_levels;
     return LARDER_OK;
 }
 
@@ -202,18 +251,21 @@ larder_status ExtentDecoder::finish_tile(uint32_t t, uint32_t n, std::byte* out)
         LARDER_TRY(symbols_.get(s_.q, n));
     else
         affine_unpack(*k_, e_, s_, n, extra_.data() + extra_at_);
+    if (e_.chain->quant == Quant::exact) k_->join(s_.q, extra_.data() + extra_at_, e_.dtype, out, values);
+    if (e_.chain->checked) codes_crc_ = add_codes(codes_crc_, e_, s_.q, out, n);
     if (e_.chain->quant == Quant::exact) {
-        k_->join(s_.q, extra_.data() + extra_at_, e_.dtype, out, values);
         extra_at_ += rest_bytes(e_.dtype, values);
         return LARDER_OK;
     }
     if (e_.chain->quant == Quant::affine) {
         if (!has_job_) extra_at_ += n * ((size_t(e_.width) * e_.chain->bits[e_.kv] + 7) / 8);
-        LARDER_TRY(affine_dequantize(*k_, e_, s_, n, side_, side_at_));
+        LARDER_TRY(affine_dequantize(*k_, e_, s_, n, side_, side_at_, refine_));
     } else {
         for (uint32_t i = 0; i < n; ++i)
             k_->dequantize(s_.q + size_t(i) * e_.width, model_.mean, model_.step, 1, s_.x + size_t(i) * e_.width,
                            e_.width);
+        for (uint32_t i = 0; refine_.n_levels && i < n; ++i)
+            refine_get(refine_, model_.step, 1, s_.x + size_t(i) * e_.width, e_.width);
         if (model_.rope) rope_rotate(*k_, *model_.rope, e_.position + t, n, e_.n_heads, e_.dim, 1, s_.x, s_.angles);
     }
     k_->from_f32(s_.x, e_.dtype, out, values);
@@ -241,6 +293,8 @@ larder_status ExtentDecoder::finish(const PlaneView& view, uint32_t from, uint32
         LARDER_TRY(finish_tile(t, n, direct ? direct : s_.elems));
         if (!direct && first < last) view.scatter(at + (first - from), last - first, s_.elems + (first - t) * row);
     }
+    if (e_.chain->checked && codes_crc_ != stored_codes_crc_)
+        return fail(LARDER_E_CORRUPT, "extent", "the checksum of an extent's decoded codes does not hold");
     return has_job_ ? symbols_.end() : LARDER_OK;
 }
 

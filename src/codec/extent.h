@@ -9,6 +9,7 @@
 
 #include "codec/chain.h"
 #include "codec/planes.h"
+#include "codec/refine.h"
 #include "codec/rope.h"
 #include "codec/symbols.h"
 
@@ -35,6 +36,7 @@ struct ExtentShape {
     bool keep_exact;
     const SalientTokens* salient = nullptr;  // encode, mixed precision
     uint32_t first_token = 0;                // of the extent within the stream, for salient
+    RefineBits* refine = nullptr;            // encode: where refinement goes
 
     size_t raw_bytes() const noexcept { return size_t(n_tokens) * width * elem_bytes; }
     bool is_coded() const noexcept;
@@ -67,7 +69,8 @@ ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& largest, b
 void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model,
                    const std::byte* elems, uint32_t t, uint32_t n, std::byte*& side, std::byte*& extra) noexcept;
 
-// Encode what lies in scratch.elems. Writes at most 4 + raw_bytes(). tables and model as the chain needs them.
+// Encode what lies in scratch.elems. Writes at most 4 + raw_bytes(). tables and model as the chain needs them. A raw
+// extent has no refinement: e.refine->at is 0 then.
 size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables,
                      const PlaneModel* model, std::byte* out) noexcept;
 
@@ -76,6 +79,8 @@ class ExtentDecoder {
     // Checks the extent. job() is set when rows are to be decoded before finish().
     larder_status open(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables,
                        const PlaneModel* model, ByteSpan bytes) noexcept;
+    // The levels after the base that are to be used. E_CORRUPT when one has not the size that the base needs.
+    larder_status refine(const ByteSpan* levels, uint32_t n_levels) noexcept;
     RansJob* job() noexcept { return has_job_ ? &symbols_.job() : nullptr; }
     // Tokens from .. to - 1 of the extent to the view's tokens at, at + 1, ...; tile by tile, while a tile is in the
     // first-level cache.
@@ -89,6 +94,8 @@ class ExtentDecoder {
     PlaneModel model_;
     SymbolDecoder symbols_;
     ByteSpan side_, extra_, packed_;
+    RefineView refine_;
+    uint32_t codes_crc_ = 0, stored_codes_crc_ = 0;
     const std::byte* raw_elems_ = nullptr;
     size_t side_at_ = 0, extra_at_ = 0;
     bool has_job_ = false;

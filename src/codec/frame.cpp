@@ -45,14 +45,18 @@ uint32_t header_crc(const std::byte* h) noexcept {
     return crc32c(crc32c(0, h, at_header_crc), h + at_layout, header_bytes - at_layout);
 }
 
-larder_status check_trailer(const Frame& f) noexcept {
-    const std::byte* t = f.bytes.data() + f.total_bytes - trailer_bytes;
-    if (load_le<uint64_t>(t) != trailer_magic || load_le<uint64_t>(t + 8) != f.total_bytes ||
-        load_le<uint32_t>(t + 16) != load_le<uint32_t>(f.bytes.data() + at_header_crc) ||
-        load_le<uint32_t>(t + 20) != load_le<uint32_t>(f.bytes.data() + at_meta_crc) ||
-        load_le<uint32_t>(t + 24) != 0 || load_le<uint32_t>(t + 28) != crc32c(0, t, 28))
-        return fail(LARDER_E_CORRUPT, "trailer", "the stream's trailer is damaged");
-    return LARDER_OK;
+constexpr uint16_t flag_levels = 7, flag_checked = 8;
+
+bool all_zero(const std::byte* p, uint64_t n) noexcept {
+    return std::all_of(p, p + n, [](std::byte b) { return b == std::byte{0}; });
+}
+
+// What pads the sections before the payload.
+bool padding_is_zero(const Frame& f) noexcept {
+    const auto zero = [&](uint64_t from, uint64_t to) { return all_zero(f.bytes.data() + from, to - from); };
+    return zero(header_bytes + f.stages_bytes, f.at.profile_offset) &&
+           zero(f.at.profile_offset + f.profile.size(), f.at.index_offset) &&
+           zero(f.at.index_offset + f.at.n_entries() * index_entry_bytes, f.at.payload_offset);
 }
 
 larder_status read_header(ByteSpan bytes, Frame& f, uint32_t& stages_bytes, uint32_t& profile_bytes) noexcept {
@@ -67,7 +71,10 @@ larder_status read_header(ByteSpan bytes, Frame& f, uint32_t& stages_bytes, uint
                     uint32_t(h[at_major]), stream_major);
     if (header_crc(h) != load_le<uint32_t>(h + at_header_crc))
         return fail(LARDER_E_CORRUPT, "header", "the checksum of the stream's header does not hold");
-    if (load_le<uint16_t>(h + at_flags))
+    const uint16_t flags = load_le<uint16_t>(h + at_flags);
+    f.chain.refine = flags & flag_levels;
+    f.chain.checked = flags & flag_checked;
+    if (flags & ~(flag_levels | flag_checked) || f.chain.refine > max_refine)
         return fail(LARDER_E_VERSION, "flags", "the stream uses features that this library does not know");
     f.total_bytes = load_le<uint64_t>(h + at_total);
     f.shape = LARDER_STREAM_SHAPE_INIT;
@@ -92,7 +99,7 @@ larder_status read_header(ByteSpan bytes, Frame& f, uint32_t& stages_bytes, uint
         stored.v_dtype != f.shape.v_dtype || f.identity.rope < LARDER_ROPE_POST || f.identity.rope > LARDER_ROPE_NONE)
         return fail(LARDER_E_CORRUPT, "header", "the stream's header states an impossible shape");
     f.chain.chunk_tokens = chunk_tokens;
-    f.at.set(f.shape, chunk_tokens, stages_bytes, profile_bytes);
+    f.at.set(f.shape, f.chain, stages_bytes, profile_bytes);
     if (f.total_bytes < f.at.payload_offset + trailer_bytes)
         return fail(LARDER_E_CORRUPT, "header", "the stream's stated length is too small");
     return LARDER_OK;
@@ -100,14 +107,20 @@ larder_status read_header(ByteSpan bytes, Frame& f, uint32_t& stages_bytes, uint
 
 }  // namespace
 
-void FrameLayout::set(const larder_stream_shape& s, uint32_t chunk_tokens, uint64_t stages_bytes,
+void FrameLayout::set(const larder_stream_shape& s, const Chain& chain, uint64_t stages_bytes,
                       uint64_t profile_bytes) noexcept {
-    n_chunks = (s.n_tokens + chunk_tokens - 1) / chunk_tokens;
+    n_chunks = (s.n_tokens + chain.chunk_tokens - 1) / chain.chunk_tokens;
+    n_levels = 1u + chain.refine;
     n_sides = s.v_dim ? 2 : 1;
     n_extents = uint64_t(s.n_layers) * n_sides * n_chunks;
     profile_offset = align_up(header_bytes + stages_bytes, section_align);
     index_offset = align_up(profile_offset + profile_bytes, section_align);
-    payload_offset = align_up(index_offset + n_extents * index_entry_bytes, section_align);
+    limit_levels(n_levels);
+}
+
+void FrameLayout::limit_levels(uint32_t n) noexcept {
+    n_levels = std::min(n_levels, n);
+    payload_offset = align_up(index_offset + n_entries() * index_entry_bytes, section_align);
 }
 
 larder_status check_shape(larder_stream_shape& s, uint32_t chunk_tokens) noexcept {
@@ -137,37 +150,55 @@ uint32_t Frame::chunk_length(uint32_t chunk) const noexcept {
     return std::min(chain.chunk_tokens, shape.n_tokens - chunk * chain.chunk_tokens);
 }
 
-larder_status read_frame(ByteSpan bytes, bool whole, Frame& f) noexcept {
+larder_status read_frame(ByteSpan bytes, Reach reach, Frame& f) noexcept {
     f = Frame{};
     uint32_t stages_bytes = 0, profile_bytes = 0;
     LARDER_TRY(read_header(bytes, f, stages_bytes, profile_bytes));
-    if (bytes.size() > f.total_bytes)
-        return fail(LARDER_E_CORRUPT, "total_bytes", "there are %zu bytes, but the stream states %llu", bytes.size(),
-                    (unsigned long long)f.total_bytes);
-    if (bytes.size() < f.at.payload_offset || (whole && bytes.size() < f.total_bytes))
+    f.bytes = bytes = bytes.first(size_t(std::min<uint64_t>(bytes.size(), f.total_bytes)));
+    if (bytes.size() < f.at.payload_offset || (reach == Reach::whole && bytes.size() < f.total_bytes))
         return fail(LARDER_E_TRUNCATED, "total_bytes", "the stream states %llu bytes; %zu are there",
                     (unsigned long long)f.total_bytes, bytes.size());
-    f.bytes = bytes;
     if (crc32c(0, bytes.data() + header_bytes, f.at.payload_offset - header_bytes) !=
         load_le<uint32_t>(bytes.data() + at_meta_crc))
         return fail(LARDER_E_CORRUPT, "index",
                     "the checksum of the stream's stage list, profile and index does not hold");
-    const uint32_t chunk_tokens = f.chain.chunk_tokens;
-    LARDER_TRY(read_stages(bytes.subspan(header_bytes, stages_bytes), f.chain, f.profile_hash, f.names_profile));
-    f.chain.chunk_tokens = chunk_tokens;
+    const Chain header = f.chain;
+    LARDER_TRY(read_stages(bytes.subspan(header_bytes, stages_bytes), f.chain, f.profile_hash, f.names_profile, f.link));
+    f.chain.chunk_tokens = header.chunk_tokens;
+    f.chain.refine = header.refine;
+    f.chain.checked = header.checked;
+    f.stages_bytes = stages_bytes;
     f.profile = bytes.subspan(f.at.profile_offset, profile_bytes);
-    if (f.quality != chain_quality(f.chain) || check_chain_shape(f.chain, f.shape) < 0)
+    if (f.quality != chain_quality(f.chain) || check_chain(f.chain) < 0 || check_chain_shape(f.chain, f.shape) < 0)
         return fail(LARDER_E_CORRUPT, "stages", "the stream's stages do not go with its header");
-    if (f.extent_offset(f.at.n_extents) + trailer_bytes != f.total_bytes)
+    if (!padding_is_zero(f))
+        return fail(LARDER_E_CORRUPT, "padding", "the padding between the stream's sections is not zero");
+    if (f.extent_offset(f.at.n_entries()) + trailer_bytes != f.total_bytes)
         return fail(LARDER_E_CORRUPT, "index", "the extents do not add up to the stream's length");
-    return bytes.size() == f.total_bytes ? check_trailer(f) : LARDER_OK;
+    if (reach != Reach::remains && bytes.size() == f.total_bytes && !has_trailer(f))
+        return fail(LARDER_E_CORRUPT, "trailer", "the stream's trailer is damaged");
+    return LARDER_OK;
+}
+
+bool has_trailer(const Frame& f) noexcept {
+    if (f.bytes.size() < f.total_bytes) return false;
+    const std::byte* t = f.bytes.data() + f.total_bytes - trailer_bytes;
+    return load_le<uint64_t>(t) == trailer_magic && load_le<uint64_t>(t + 8) == f.total_bytes &&
+           load_le<uint32_t>(t + 16) == load_le<uint32_t>(f.bytes.data() + at_header_crc) &&
+           load_le<uint32_t>(t + 20) == load_le<uint32_t>(f.bytes.data() + at_meta_crc) &&
+           load_le<uint32_t>(t + 24) == 0 && load_le<uint32_t>(t + 28) == crc32c(0, t, 28);
 }
 
 larder_status read_extent(const Frame& f, uint64_t i, uint64_t offset, ByteSpan& out) noexcept {
     const uint32_t n = f.extent_bytes(i);
-    if (crc32c(0, f.bytes.data() + offset, Frame::padded(n)) != f.extent_crc(i))
+    const uint64_t padded = Frame::padded(n);
+    if (f.bytes.size() < offset + padded)
+        return fail(LARDER_E_TRUNCATED, "extent", "the stream ends before extent %llu does", (unsigned long long)i);
+    if (crc32c(0, f.bytes.data() + offset, padded) != f.extent_crc(i))
         return fail(LARDER_E_CORRUPT, "extent", "the checksum of extent %llu of the stream does not hold",
                     (unsigned long long)i);
+    if (!all_zero(f.bytes.data() + offset + n, padded - n))
+        return fail(LARDER_E_CORRUPT, "extent", "the padding of extent %llu is not zero", (unsigned long long)i);
     out = f.bytes.subspan(offset, n);
     return LARDER_OK;
 }
@@ -180,6 +211,7 @@ uint64_t seal_frame(std::byte* out, uint64_t payload_end, const larder_stream_sh
     store_le<uint32_t>(out + at_magic, stream_magic);
     store_le<uint8_t>(out + at_major, stream_major);
     store_le<uint8_t>(out + at_minor, stream_minor);
+    store_le<uint16_t>(out + at_flags, uint16_t(chain.refine | (chain.checked ? flag_checked : 0)));
     store_le<uint64_t>(out + at_total, total);
     store_le<uint16_t>(out + at_layers, uint16_t(shape.n_layers));
     store_le<uint16_t>(out + at_heads, uint16_t(shape.n_kv_heads));

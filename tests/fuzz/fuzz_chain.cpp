@@ -4,6 +4,7 @@
 #include <string>
 
 #include "codec/chain.h"
+#include "codec/frame.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string text(reinterpret_cast<const char*>(data), size);
@@ -15,9 +16,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     larder::print_chain(b, twice, sizeof twice);
     if (std::strcmp(once, twice)) std::abort();
     std::byte stages[larder::max_stage_bytes];
-    const size_t n = larder::write_stages(a, nullptr, stages);
+    const size_t n = larder::write_stages(a, nullptr, {}, stages);
     larder_key hash;
     bool names = false;
-    if (larder::read_stages({stages, n}, b, hash, names) < 0 || names) std::abort();
+    larder::Link link;
+    if (larder::read_stages({stages, n}, b, hash, names, link) < 0 || names) std::abort();
     return 0;
 }

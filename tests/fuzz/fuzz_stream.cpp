@@ -28,6 +28,15 @@ void decode(const std::vector<uint8_t>& bytes, uint64_t isa) {
     larder_stream_extent extents[16];
     uint32_t n = 0;
     (void)larder_stream_plan_read(span, 0, 0, 0, 0, extents, 16, &n);
+    larder_stream_range ranges[16];
+    (void)larder_stream_plan_ranges(span, nullptr, ranges, 16, &n);
+    larder_stream_level level = LARDER_STREAM_LEVEL_INIT;
+    (void)larder_stream_describe_level(span, 1, &level);
+    std::vector<uint8_t> base(bytes.size());
+    uint64_t n_base = 0;
+    if (larder_stream_truncate(span, 1, base.data(), base.size(), &n_base) == LARDER_OK &&
+        larder_stream_verify({base.data(), n_base}, nullptr, nullptr) < 0)
+        std::abort();
     const larder_stream_shape& s = info.shape;
     const uint64_t row[2] = {uint64_t(s.n_kv_heads) * s.k_dim * larder::dtype_bytes(s.k_dtype),
                              uint64_t(s.n_kv_heads) * s.v_dim * larder::dtype_bytes(s.v_dtype)};
@@ -43,7 +52,9 @@ void decode(const std::vector<uint8_t>& bytes, uint64_t isa) {
     larder_context_set_u64(context(), LARDER_PARAM_ISA_LEVEL, isa);
     larder_stream_target t = LARDER_STREAM_TARGET_INIT;
     t.planes = planes.data();
-    (void)larder_stream_decode(context(), span, &t);
+    const larder_status whole = larder_stream_decode(context(), span, &t);
+    t.flags = LARDER_STREAM_ALLOW_PARTIAL;
+    if (larder_stream_decode(context(), span, &t) < 0 && whole == LARDER_OK) std::abort();
 }
 
 }  // namespace

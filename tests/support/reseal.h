@@ -25,12 +25,13 @@ inline bool reseal(std::vector<uint8_t>& s) {
     uint8_t* h = s.data();
     store_le<uint32_t>(h, 0x31564b4c);
     h[4] = 1;
-    store_le<uint16_t>(h + 6, 0);
+    const uint32_t flags = load_le<uint16_t>(h + 6) & 15, levels = 1 + std::min<uint32_t>(flags & 7, 4);
+    store_le<uint16_t>(h + 6, uint16_t((flags & 8) | (levels - 1)));
     store_le<uint64_t>(h + 8, s.size());
     const uint64_t layers = load_le<uint16_t>(h + 16), tokens = load_le<uint32_t>(h + 20),
                    chunk = load_le<uint32_t>(h + 36);
     if (!chunk || tokens > (1u << 24)) return false;
-    const uint64_t n_extents = layers * (load_le<uint32_t>(h + 28) ? 2 : 1) * ((tokens + chunk - 1) / chunk);
+    const uint64_t n_extents = levels * layers * (load_le<uint32_t>(h + 28) ? 2 : 1) * ((tokens + chunk - 1) / chunk);
     const uint64_t profile = align_up(128 + uint64_t(load_le<uint32_t>(h + 48)), 64),
                    profile_bytes = load_le<uint32_t>(h + 52);
     const uint64_t index = align_up(profile + profile_bytes, 64), payload = align_up(index + 8 * n_extents, 64),
