@@ -11,8 +11,8 @@
  * encoding and decoding allocate nothing.
  *
  *  Levels: a chain with "refine=2" makes streams of three quality levels in one object. The first is the chain without
- * refinement, to the last bit; each further one spends one bit per value and halves the quantizer's cells. Levels lie one
- * after the other, so that reading less of the stream is reading a coarser one.
+ * refinement, to the last bit; each further one spends one bit per value and halves the quantizer's cells. Levels lie
+ * one after the other, so that reading less of the stream is reading a coarser one.
  *
  *  Generations: larder_stream_append() continues a stream with further tokens without touching what is there. All verbs
  * take a stream with all its generations, and count tokens through them.
@@ -104,7 +104,7 @@ typedef struct larder_stream_info {
     uint32_t has_profile; /**< 0 none, 1 embedded, 2 named by profile_hash */
     uint32_t reserved0;
     larder_key profile_hash;
-    char chain[128]; /**< the codec chain as text, NUL-terminated */
+    char chain[128];        /**< the codec chain as text, NUL-terminated */
     uint32_t n_levels;      /**< quality levels, 1 to 5: the fewest that a generation has */
     uint32_t n_generations; /**< at least 1 */
 } larder_stream_info;
@@ -117,8 +117,8 @@ typedef struct larder_stream_info {
 
 /** Read and check everything but the payload. The bytes may be the whole stream, or its beginning up to the payload
  * (then a missing rest is not an error, and only the generations that the bytes reach count). Of several generations,
- * tokens, bytes and chunks are added up, the workspace is the largest, the content key is the last one's, quality is the
- * worst; chain and profile are the first one's.
+ * tokens, bytes and chunks are added up, the workspace is the largest, the content key is the last one's, quality is
+ * the worst; chain and profile are the first one's.
  *  @return LARDER_OK; the stored-data codes except IDENTITY and MISSING_PROFILE; LARDER_E_INVALID.
  *  @threads any  @blocking never  @cost a few hundred bytes  @since 0.1 */
 LARDER_API larder_status larder_stream_inspect(larder_span stream, larder_stream_info* out) LARDER_NOEXCEPT;
@@ -135,8 +135,8 @@ typedef struct larder_stream_extent {
 
 /** Where the extents of a selection lie, on all levels: what must be read to decode it. Needs only the beginning of the
  * stream.
- *  @param out_extents  [capacity], in the order of the stream: level, layer, K before V, chunk. May be NULL when capacity
- * is 0
+ *  @param out_extents  [capacity], in the order of the stream: level, layer, K before V, chunk. May be NULL when
+ * capacity is 0
  *  @param out_n        how many there are
  *  @return LARDER_OK; LARDER_E_BUFFER_TOO_SMALL (out_n is set); LARDER_E_RANGE (selection outside the stream); the
  * stored-data codes; LARDER_E_INVALID.
@@ -180,10 +180,10 @@ LARDER_API larder_status larder_stream_plan_ranges(larder_span stream, const lar
 /** What a level costs and what it loses. */
 typedef struct larder_stream_level {
     uint32_t struct_size;
-    uint32_t level;           /**< 0: the base */
-    uint64_t n_bytes;         /**< of the stream cut down to this level, everything counted */
-    uint64_t payload_bytes;   /**< of this level's own extents */
-    double bits_per_value;    /**< of the stream cut down to this level */
+    uint32_t level;            /**< 0: the base */
+    uint64_t n_bytes;          /**< of the stream cut down to this level, everything counted */
+    uint64_t payload_bytes;    /**< of this level's own extents */
+    double bits_per_value;     /**< of the stream cut down to this level */
     double max_error_in_cells; /**< of a value that its code reaches, in units of the base quantizer's step: 0.5 for the
                                   base, half of that for each further level; 0 for exact chains, and for block, sparse
                                   and separable ones, whose cells have many sizes */
@@ -216,8 +216,8 @@ LARDER_API larder_status larder_stream_append(const larder_codec* codec, larder_
  * levels would have given. Generations stay.
  *  @param n_levels  1: the base alone. A stream that has fewer is copied
  *  @param out       may be NULL when capacity is 0, to ask for the size; must not overlap the stream
- *  @return LARDER_OK; LARDER_E_BUFFER_TOO_SMALL (out_n_bytes is set); LARDER_E_RANGE (n_levels 0); the stored-data codes;
- * LARDER_E_INVALID.
+ *  @return LARDER_OK; LARDER_E_BUFFER_TOO_SMALL (out_n_bytes is set); LARDER_E_RANGE (n_levels 0); the stored-data
+ * codes; LARDER_E_INVALID.
  *  @threads any  @blocking never  @cost copies what stays and checks it  @since 0.1 */
 LARDER_API larder_status larder_stream_truncate(larder_span stream, uint32_t n_levels, void* out, uint64_t capacity,
                                                 uint64_t* out_n_bytes) LARDER_NOEXCEPT;
@@ -272,7 +272,8 @@ typedef struct larder_stream_target {
 /** Decode a selection into strided or paged memory. Verifies header, index, trailer and every extent that it reads
  * before using it; on an error some of the selection may have been written.
  *  @return LARDER_OK; LARDER_PARTIAL (LARDER_STREAM_ALLOW_PARTIAL: verified, but not all of the stream is there); the
- * stored-data codes; LARDER_E_RANGE (selection outside the stream); LARDER_E_BUFFER_TOO_SMALL (workspace_bytes); LARDER_E_INVALID (a page size of zero, a reserved field); LARDER_E_TOO_NEW; LARDER_E_NOMEM.
+ * stored-data codes; LARDER_E_RANGE (selection outside the stream); LARDER_E_BUFFER_TOO_SMALL (workspace_bytes);
+ * LARDER_E_INVALID (a page size of zero, a reserved field); LARDER_E_TOO_NEW; LARDER_E_NOMEM.
  *  @threads any  @blocking computes  @since 0.1 */
 LARDER_API larder_status larder_stream_decode(larder_context* context, larder_span stream,
                                               const larder_stream_target* target) LARDER_NOEXCEPT;

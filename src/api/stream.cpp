@@ -87,9 +87,8 @@ larder_status larder_stream_truncate(larder_span stream, uint32_t n_levels, void
 }
 
 larder_status larder_stream_transcode(const larder_codec* codec, larder_span stream,
-                                      const larder_profile* const* profiles, uint32_t n_profiles,
-                                      const float* saliency, void* out, uint64_t capacity,
-                                      uint64_t* out_n_bytes) noexcept {
+                                      const larder_profile* const* profiles, uint32_t n_profiles, const float* saliency,
+                                      void* out, uint64_t capacity, uint64_t* out_n_bytes) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(codec, codec);
     if (stream.n_bytes) LARDER_API_NONNULL(stream.data);

@@ -163,7 +163,8 @@ larder_status read_frame(ByteSpan bytes, Reach reach, Frame& f) noexcept {
         return fail(LARDER_E_CORRUPT, "index",
                     "the checksum of the stream's stage list, profile and index does not hold");
     const Chain header = f.chain;
-    LARDER_TRY(read_stages(bytes.subspan(header_bytes, stages_bytes), f.chain, f.profile_hash, f.names_profile, f.link));
+    LARDER_TRY(
+        read_stages(bytes.subspan(header_bytes, stages_bytes), f.chain, f.profile_hash, f.names_profile, f.link));
     f.chain.chunk_tokens = header.chunk_tokens;
     f.chain.refine = header.refine;
     f.chain.checked = header.checked;

@@ -77,9 +77,7 @@ struct Frame {
     uint64_t extent_offset(uint64_t i) const noexcept;
     uint32_t chunk_length(uint32_t chunk) const noexcept;
     // How a later generation knows this one.
-    uint32_t trailer_crc() const noexcept {
-        return load_le<uint32_t>(bytes.data() + total_bytes - 4);
-    }
+    uint32_t trailer_crc() const noexcept { return load_le<uint32_t>(bytes.data() + total_bytes - 4); }
 };
 
 // How much of a generation must be there.

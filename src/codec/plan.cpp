@@ -18,7 +18,8 @@ template <class Put> larder_status each_extent(ByteSpan stream, const larder_str
         const Frame& f = g.frame();
         const Overlap o = overlap(g.first_token(), f.shape.n_tokens, s.first_token, s.n_tokens);
         if (!o.n) continue;
-        const uint32_t first_chunk = o.from / f.chain.chunk_tokens, last_chunk = (o.from + o.n - 1) / f.chain.chunk_tokens;
+        const uint32_t first_chunk = o.from / f.chain.chunk_tokens,
+                       last_chunk = (o.from + o.n - 1) / f.chain.chunk_tokens;
         const uint64_t first = f.at.extent_number(s.first_layer, 0, 0),
                        end = f.at.extent_number(s.first_layer + s.n_layers, 0, 0);
         uint64_t offset = g.offset() + f.at.payload_offset;
@@ -48,8 +49,9 @@ larder_status complete(ByteSpan stream, larder_stream_selection& s) noexcept {
 }
 
 larder_status too_many(uint32_t n, uint32_t capacity) noexcept {
-    return n <= capacity ? LARDER_OK
-                         : fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "there is room for %u; %u are needed", capacity, n);
+    return n <= capacity
+               ? LARDER_OK
+               : fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "there is room for %u; %u are needed", capacity, n);
 }
 
 }  // namespace

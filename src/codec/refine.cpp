@@ -6,8 +6,8 @@ namespace larder {
 
 namespace {
 
-// Where x lies within the cell around the base's value: 0 to 2^levels - 1. What lies outside belongs to the nearest end,
-// and no number to the lower one.
+// Where x lies within the cell around the base's value: 0 to 2^levels - 1. What lies outside belongs to the nearest
+// end, and no number to the lower one.
 uint32_t place(float x, float base, float scale, uint32_t n_levels) noexcept {
     const float cells = float(1u << n_levels);
     const float at = scale > 0 ? ((x - base) / scale + 0.5f) * cells : 0.5f * cells;

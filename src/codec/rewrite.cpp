@@ -77,12 +77,11 @@ larder_status stream_truncate(ByteSpan stream, uint32_t n_levels, MutByteSpan ou
         const uint64_t at = n_bytes;
         const MutByteSpan room = at < out.size() ? out.subspan(at) : MutByteSpan{};
         n_bytes += truncate_generation(g.frame(), std::min(n_levels, g.n_levels()), link, room);
-        if (n_bytes <= out.size())
-            link = {link.generation + 1, load_le<uint32_t>(out.data() + n_bytes - 4), n_bytes};
+        if (n_bytes <= out.size()) link = {link.generation + 1, load_le<uint32_t>(out.data() + n_bytes - 4), n_bytes};
     }
-    return n_bytes <= out.size() ? LARDER_OK
-                                 : fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the result has %llu bytes",
-                                        (unsigned long long)n_bytes);
+    return n_bytes <= out.size()
+               ? LARDER_OK
+               : fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the result has %llu bytes", (unsigned long long)n_bytes);
 }
 
 Result<uint64_t> stream_transcode(const larder_codec& codec, ByteSpan stream, const larder_profile* const* profiles,
@@ -97,8 +96,8 @@ Result<uint64_t> stream_transcode(const larder_codec& codec, ByteSpan stream, co
     larder_context& c = *codec.context;
     uint64_t plane_bytes[2];
     for (uint32_t kv = 0; kv < 2; ++kv)
-        plane_bytes[kv] = uint64_t(info.shape.n_tokens) * plane_width(info.shape, kv) *
-                          dtype_bytes(plane_dtype(info.shape, kv));
+        plane_bytes[kv] =
+            uint64_t(info.shape.n_tokens) * plane_width(info.shape, kv) * dtype_bytes(plane_dtype(info.shape, kv));
     Vec<std::byte> tensors((plane_bytes[0] + plane_bytes[1]) * info.shape.n_layers, std::byte{0}, c.alloc);
     Vec<larder_stream_plane> planes(2 * size_t(info.shape.n_layers), larder_stream_plane LARDER_STREAM_PLANE_INIT,
                                     c.alloc);

@@ -20,8 +20,7 @@ struct Overlap {
     uint32_t from = 0, n = 0;
 };
 inline Overlap overlap(uint32_t generation_first, uint32_t generation_n, uint32_t first, uint32_t n) noexcept {
-    const uint32_t from = std::max(generation_first, first),
-                   to = std::min(generation_first + generation_n, first + n);
+    const uint32_t from = std::max(generation_first, first), to = std::min(generation_first + generation_n, first + n);
     return from < to ? Overlap{from - generation_first, to - from} : Overlap{};
 }
 

@@ -57,7 +57,8 @@ void levels_nest(void**) {
         const char* chain = refinable[r.below(std::size(refinable))];
         const uint32_t n = box.shape.n_tokens, chunk = uint32_t(8 + r.below(90)), refine = uint32_t(1 + r.below(4));
         larder_context_set_u64(box.context, LARDER_PARAM_ISA_LEVEL, r.below(3));
-        const Bytes plain = box.encode(chain, chunk, 0, n), fine = box.encode(with(chain, "refine", refine), chunk, 0, n);
+        const Bytes plain = box.encode(chain, chunk, 0, n),
+                    fine = box.encode(with(chain, "refine", refine), chunk, 0, n);
         const auto base = box.decode(plain);
         assert_int_equal(base.status, LARDER_OK);
         double before = 1e30;
@@ -86,7 +87,8 @@ void levels_nest(void**) {
     }
 }
 
-// Without roundings in the way the bound of every level can be seen: whole numbers as F32, scales of whole powers of two.
+// Without roundings in the way the bound of every level can be seen: whole numbers as F32, scales of whole powers of
+// two.
 void a_level_is_within_its_bound(void**) {
     Rng r(test_seed() + 1);
     Box box(r, small_shape(64, LARDER_DTYPE_F32));
@@ -128,7 +130,8 @@ void generations_continue_each_other(void**) {
             stream = joined(stream, box.encode(chain, chunk, first, part, k ? &stream : nullptr, embed));
             const auto d = box.decode(alone, 0, part);
             assert_int_equal(d.status, LARDER_OK);
-            for (size_t i = 0; i < want.size(); ++i) want[i].insert(want[i].end(), d.planes[i].begin(), d.planes[i].end());
+            for (size_t i = 0; i < want.size(); ++i)
+                want[i].insert(want[i].end(), d.planes[i].begin(), d.planes[i].end());
             first += part;
         }
         larder_stream_info info = LARDER_STREAM_INFO_INIT;
@@ -173,7 +176,8 @@ void planned_ranges_are_enough(void**) {
         Bytes sparse = stream;
         std::vector<larder_stream_extent> extents(2000);
         uint32_t n_extents = 0;
-        assert_int_equal(larder_stream_plan_read(span(stream), 0, 0, 0, 0, extents.data(), 2000, &n_extents), LARDER_OK);
+        assert_int_equal(larder_stream_plan_read(span(stream), 0, 0, 0, 0, extents.data(), 2000, &n_extents),
+                         LARDER_OK);
         for (uint32_t i = 0; i < n_extents; ++i)
             std::memset(sparse.data() + extents[i].offset, 0xcc, extents[i].n_bytes);
         uint64_t end = 0, sum = 0;
@@ -223,7 +227,8 @@ void check_remains(Box& box, const Bytes& damaged, const Planes* level, uint32_t
                    size_t where) {
     const auto d = box.decode(damaged, 0, 0, 0, LARDER_STREAM_ALLOW_PARTIAL);
     if (d.status < 0) {
-        const std::set<larder_status> stored = {LARDER_E_TRUNCATED, LARDER_E_CORRUPT, LARDER_E_FORMAT, LARDER_E_VERSION};
+        const std::set<larder_status> stored = {LARDER_E_TRUNCATED, LARDER_E_CORRUPT, LARDER_E_FORMAT,
+                                                LARDER_E_VERSION};
         if (!stored.count(d.status)) FAIL("%s at %zu: status %d", what, where, d.status);
         return;
     }
@@ -235,7 +240,8 @@ void check_remains(Box& box, const Bytes& damaged, const Planes* level, uint32_t
     for (const auto& p : d.planes)
         for (uint64_t i = some; i < all; ++i) untouched = untouched && p[i] == std::byte{0xa5};
     if (first == 9 || (second == 9 && !untouched)) FAIL("%s at %zu: wrong data at %u levels", what, where, d.n_levels);
-    if (std::min(first, untouched ? first : second) != lowest) FAIL("%s at %zu: not %u levels", what, where, d.n_levels);
+    if (std::min(first, untouched ? first : second) != lowest)
+        FAIL("%s at %zu: not %u levels", what, where, d.n_levels);
 }
 
 struct Victim {
@@ -243,11 +249,12 @@ struct Victim {
     Bytes stream;
     Planes level[3];
     static constexpr uint32_t first_tokens = 33;
-    Victim(Rng& r) : box(r, [] {
-        larder_stream_shape s = small_shape(40);
-        s.n_layers = 1, s.n_kv_heads = 1, s.k_dim = s.v_dim = 16;
-        return s;
-    }()) {
+    Victim(Rng& r)
+        : box(r, [] {
+              larder_stream_shape s = small_shape(40);
+              s.n_layers = 1, s.n_kv_heads = 1, s.k_dim = s.v_dim = 16;
+              return s;
+          }()) {
         stream = box.encode("affine bits=2 group=16 refine=2 check=1", 16, 0, first_tokens);
         stream = joined(stream, box.encode("cachegen-1 refine=2", 16, first_tokens, 7, &stream));
         for (uint32_t l = 0; l < 3; ++l) {
@@ -384,7 +391,8 @@ void transcoding_is_decoding_and_encoding(void**) {
     Bytes out(bound);
     assert_int_equal(larder_stream_transcode(codec, span(stream), nullptr, 0, nullptr, out.data(), bound - 1, &n),
                      LARDER_E_BUFFER_TOO_SMALL);
-    assert_int_equal(larder_stream_transcode(codec, span(stream), nullptr, 0, nullptr, out.data(), bound, &n), LARDER_OK);
+    assert_int_equal(larder_stream_transcode(codec, span(stream), nullptr, 0, nullptr, out.data(), bound, &n),
+                     LARDER_OK);
     out.resize(n);
     assert_true(out == box.encode("int4 refine=2", 32, 0, 50));
     const Bytes small = box.encode("larder-small", 32, 0, 50);
