@@ -32,7 +32,7 @@ inline std::vector<larder_key> chain_keys(uint64_t c) {
 
 class LarderPrefix {
   public:
-    LarderPrefix() : blocks_(2, std::vector<larder_prefix_block>(chain_blocks)) {
+    LarderPrefix() : blocks_(2, std::vector<larder_prefix_block>(chain_blocks)), items_(2), published_(2) {
         larder_context_options o = LARDER_CONTEXT_OPTIONS_INIT;
         o.set_mask = LARDER_CONTEXT_SET_N_WORKERS;
         larder_prefix_options p = LARDER_PREFIX_OPTIONS_INIT;
@@ -53,10 +53,12 @@ class LarderPrefix {
         larder_prefix_unpin(prefix_, entries, n);
         return n;
     }
-    void publish(const std::vector<larder_key>& keys) {
-        std::vector<larder_prefix_item> items(keys.size());
+    void publish(size_t thread, const std::vector<larder_key>& keys) {
+        auto& items = items_[thread];
+        auto& out = published_[thread];
+        items.resize(keys.size());
+        out.resize(keys.size());
         for (size_t i = 0; i < keys.size(); ++i) items[i] = {keys[i], nullptr, 16, 0, LARDER_PREFIX_IN_ARENA, 0, i};
-        std::vector<larder_prefix_published> out(keys.size());
         uint64_t n = 0;
         larder_prefix_publish(prefix_, &root_, 0, items.data(), items.size(), 0, out.data(), &n);
     }
@@ -75,7 +77,10 @@ class LarderPrefix {
     larder_context* context_ = nullptr;
     larder_prefix* prefix_ = nullptr;
     larder_key root_{};
+    // Of each thread, as an engine keeps them.
     std::vector<std::vector<larder_prefix_block>> blocks_;
+    std::vector<std::vector<larder_prefix_item>> items_;
+    std::vector<std::vector<larder_prefix_published>> published_;
 };
 
 class HashChain {
@@ -106,7 +111,7 @@ class HashChain {
         for (Block* b : held) b->pins.fetch_sub(1, std::memory_order_release);
         return held.size();
     }
-    void publish(const std::vector<larder_key>& keys) {
+    void publish(size_t, const std::vector<larder_key>& keys) {
         std::unique_lock lock(mutex_);
         for (size_t i = 0; i < keys.size(); ++i) map_.try_emplace(keys[i], i);
     }
@@ -139,7 +144,7 @@ inline void prefix_rows(Run& run) {
     larder::Rng r(5);
     for (auto& q : queries) q = chain_keys(r.below(n_chains));
     const auto measure = [&](auto& index, auto& out) {
-        for (uint64_t c = 0; c < n_chains; ++c) index.publish(chain_keys(c));
+        for (uint64_t c = 0; c < n_chains; ++c) index.publish(0, chain_keys(c));
         out["prefix-length-1t"].push_back(
             us_per_chain(1, n_queries, [&](size_t, uint64_t i) { keep(index.length(queries[i])); }));
         for (size_t n : {size_t(1), size_t(2)})
@@ -148,7 +153,7 @@ inline void prefix_rows(Run& run) {
         std::vector<std::vector<larder_key>> fresh(64);
         for (size_t i = 0; i < fresh.size(); ++i) fresh[i] = chain_keys(n_chains + i);
         out["prefix-publish-and-match-2t"].push_back(us_per_chain(2, fresh.size(), [&](size_t t, uint64_t i) {
-            index.publish(fresh[i]);
+            index.publish(t, fresh[i]);
             keep(index.match_and_pin(t, fresh[i]));
             keep(index.length(queries[i]));
         }));

@@ -13,7 +13,7 @@ void PrefixIndex::Impl::info(larder_prefix_info& out) noexcept {
         const uint64_t s = at(slot)->state.load(relaxed);
         out.n_pinned += (s & live) && pins(s);
     }
-    out.memory_bytes = slabs_.held_bytes();
+    out.memory_bytes = slabs_.held_bytes() + by_key_.memory_bytes();
     for (uint32_t p = 0; p < n_places; ++p) out.n_resident[p] = n_resident_[p].load(relaxed);
 }
 
@@ -38,14 +38,15 @@ larder_status PrefixIndex::Impl::verify_entry(uint32_t slot, uint64_t& n_entries
         if (e.depth != (is_root(p) ? 0 : p.depth + 1)) return bad("its depth is not its parent's and one");
         if (!residency(s)) return bad("it lies nowhere");
         bskip::Value<1> v;
-        if (!by_tokens_.get(token_key_of(slot), v) || v.w[0] != id) return bad("its tokens do not lead to it");
+        if (lone_child(e.parent) != slot && (!by_tokens_.get(token_key_of(slot), v) || v.w[0] != id))
+            return bad("its tokens do not lead to it");
     }
     // Its children by the map, against the counts.
     uint32_t n_children = 0, below[n_places] = {};
-    WideKey from{{uint64_t(slot) << 32, 0, 0, 0}}, k;
-    bskip::Value<1> v;
-    while (by_tokens_.scan_up(&from, true, 1, &k, &v) && k.w[0] >> 32 == slot) {
-        const PrefixEntry* c = at_id(v.w[0]);
+    TokenKey from{{uint64_t(slot) << 32, 0, 0, 0}}, k;
+    uint64_t child;
+    while (scan_children(slot, from, {&k, 1}, {&child, 1})) {
+        const PrefixEntry* c = at_id(child);
         if (!c || c->parent != slot) return bad("a child that is none");
         const uint32_t r = residency(c->state.load(relaxed));
         for (uint32_t p = 0; p < n_places; ++p) below[p] += r >> p & 1;
@@ -59,27 +60,27 @@ larder_status PrefixIndex::Impl::verify_entry(uint32_t slot, uint64_t& n_entries
 }
 
 larder_status PrefixIndex::Impl::verify() {
-    LARDER_TRY(by_key_.verify(context_.alloc));
     LARDER_TRY(by_tokens_.verify(context_.alloc));
     LARDER_TRY(queue_.verify(context_.alloc));
-    uint64_t n_entries = 0, n_roots = 0, n_resident[n_places] = {};
+    uint64_t n_entries = 0, n_roots = 0, n_lone = 0, n_resident[n_places] = {};
     for (uint32_t slot = 1; slot < entries_.end(); ++slot) {
         LARDER_TRY(verify_entry(slot, n_entries, n_roots));
         const PrefixEntry& e = *at(slot);
         const uint64_t s = e.state.load(relaxed);
+        n_lone += s && lone_child(slot);
         for (uint32_t p = 0; p < n_places; ++p) {
             n_resident[p] += residency(s) >> p & 1;
-            const bool queued = e.queued.load(relaxed) >> p & 1;
+            const bool queued = e.aside.load(relaxed) >> aside_queued_shift >> p & 1;
             if (s && (active_places_.load(relaxed) >> p & 1) && !is_root(e) && evictable(e, s, p) && !queued)
                 return fail(LARDER_E_CORRUPT, "prefix", "slot %u can be evicted from place %u and is in no queue", slot,
                             p);
         }
     }
     if (n_entries != n_entries_.load(relaxed) || n_roots != n_roots_.load(relaxed) ||
-        by_key_.count() != n_entries + n_roots || by_tokens_.count() != n_entries)
+        by_key_.count() != n_entries + n_roots || by_tokens_.count() + n_lone != n_entries)
         return fail(LARDER_E_CORRUPT, "prefix", "%llu entries and %llu roots are there, the maps hold %llu and %llu",
                     (unsigned long long)n_entries, (unsigned long long)n_roots, (unsigned long long)by_key_.count(),
-                    (unsigned long long)by_tokens_.count());
+                    (unsigned long long)(by_tokens_.count() + n_lone));
     for (uint32_t p = 0; p < n_places; ++p)
         if (n_resident[p] != n_resident_[p].load(relaxed))
             return fail(LARDER_E_CORRUPT, "prefix", "the count of place %u is wrong", p);

@@ -31,8 +31,8 @@ void PrefixIndex::Impl::bury(uint64_t id, uint64_t last_state) noexcept {
     const uint32_t slot = Id::index(id);
     PrefixEntry& e = *at(slot);
     const uint32_t parent = load_at(&e.parent);
-    if (parent) by_tokens_.remove(token_key_of(slot), nullptr);
-    by_key_.remove_if(wide(e.key), {id});
+    if (parent) unlist_child(slot);
+    by_key_.remove(e.key, slot);
     (parent ? n_entries_ : n_roots_).fetch_sub(1, relaxed);
     discard(id);
     if (!parent) return;
@@ -94,11 +94,13 @@ void PrefixIndex::Impl::enqueue(uint64_t id, uint32_t places) noexcept {
     PrefixEntry& e = *at(Id::index(id));
     for (uint32_t p = 0; p < n_places; ++p) {
         const uint32_t bit = 1u << p;
-        if (!(places & bit) || !evictable(e, s, p) || (e.queued.fetch_or(bit, acq_rel) & bit)) continue;
+        if (!(places & bit) || !evictable(e, s, p) ||
+            (e.aside.fetch_or(bit << aside_queued_shift, acq_rel) >> aside_queued_shift & bit))
+            continue;
         const QueueKey k = queue_key(p, e.last_use.load(relaxed), load_at(&e.depth), Id::index(id));
         if (queue_.put(k, {id}) >= 0) continue;
         // No memory for the record: candidates() will look at all entries again.
-        e.queued.fetch_and(~bit, relaxed);
+        e.aside.fetch_and(~(bit << aside_queued_shift), relaxed);
         active_places_.fetch_and(~bit, relaxed);
     }
     unpin(e);
@@ -134,7 +136,7 @@ larder_status PrefixIndex::Impl::candidates(uint32_t place, std::span<PrefixBloc
             const QueueKey now = queue_key(place, e.last_use.load(relaxed), load_at(&e.depth), Id::index(id));
             if (!evictable(e, s, place)) {
                 queue_.remove(r, nullptr);
-                e.queued.fetch_and(~(1u << place), acq_rel);
+                e.aside.fetch_and(~(1u << place << aside_queued_shift), acq_rel);
                 enqueue(id, 1u << place);  // it may have become evictable meanwhile
             } else if (now != r) {
                 if (queue_.put(now, {id}) >= 0) queue_.remove(r, nullptr);
@@ -154,7 +156,7 @@ larder_status PrefixIndex::Impl::candidates(uint32_t place, std::span<PrefixBloc
 larder_status PrefixIndex::Impl::remove_tree(uint64_t top, std::span<PrefixBlock> out, uint64_t& out_n) {
     struct Frame {
         uint64_t id;
-        WideKey next;
+        TokenKey next;
         int rounds;
     };
     out_n = 0;
@@ -174,15 +176,19 @@ larder_status PrefixIndex::Impl::remove_tree(uint64_t top, std::span<PrefixBlock
         Frame& f = stack.back();
         const uint32_t slot = Id::index(f.id);
         PrefixEntry& e = *at(slot);
-        WideKey k;
-        bskip::Value<1> v;
-        if (out_n < out.size() && by_tokens_.scan_up(&f.next, true, 1, &k, &v) && k.w[0] >> 32 == slot) {
+        TokenKey k;
+        uint64_t child;
+        if (out_n < out.size() && scan_children(slot, f.next, {&k, 1}, {&child, 1})) {
             f.next = k;
-            if (!try_pin(v.w[0], &s)) continue;
+            if (!try_pin(child, &s)) continue;
+            if (load_at(&at(Id::index(child))->parent) != slot) {
+                unpin(*at(Id::index(child)));
+                continue;
+            }
             try {
-                stack.push_back(frame(v.w[0]));
+                stack.push_back(frame(child));
             } catch (...) {
-                unpin(*at(Id::index(v.w[0])));
+                unpin(*at(Id::index(child)));
                 for (const Frame& g : stack) unpin(*at(Id::index(g.id)));
                 throw;
             }

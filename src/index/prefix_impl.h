@@ -1,10 +1,10 @@
 // Inside of the prefix index.
 //
-// An entry is a 128-byte slot. Three ordered maps lead to entries:
-//   by_key_     chain key -> entry id
-//   by_tokens_  {parent's slot, first six tokens, own slot} -> entry id: the children of an entry are one range, in
-//   token order, so the child that shares
-//               the most tokens with a query is next to the query
+// An entry is a 128-byte slot. Three maps lead to entries:
+//   by_key_     chain key -> slot, a hash table
+//   by_tokens_  {parent's slot, first six tokens, own slot} -> entry id, ordered: the children of an entry are one
+//               range, in token order, so the child that shares the most tokens with a query is next to the query. The
+//               first child stands in its parent itself (`aside`): most blocks have one
 //   queue_      {place, time of last use, slot} -> entry id: what may be evicted, with lazily corrected times
 //
 // What must be decided atomically stands in one word, `state`: {children 32, pins 24, location lock 1, residency 6,
@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "base/ids.h"
+#include "index/key_table.h"
 #include "index/prefix_index.h"
 #include "index/skiplist.h"
 
@@ -26,13 +27,14 @@ inline constexpr uint32_t all_places = (1u << n_places) - 1;
 
 struct PrefixEntry {
     atomic<uint64_t> state;
-    larder_key key;
+    larder_key key;  // written while nobody can find the entry, and read by late readers: by words
     atomic<uint32_t> generation;
     uint32_t parent;  // slot; 0: a root
     uint32_t depth;
     uint32_t shape;  // {flags 8, n_tokens 24}
     atomic<uint32_t> tag;
-    atomic<uint32_t> queued;  // places whose queue has a record of this entry
+    atomic<uint32_t>
+        aside;  // {places whose queue has a record of this entry 4, slot of a child that is not in by_tokens_}
     atomic<uint64_t> location[n_places];
     atomic<uint64_t> last_use;
     atomic<uint32_t> below[n_places];  // children that lie in each place
@@ -59,14 +61,16 @@ constexpr uint32_t child_count(uint64_t s) noexcept {
 }
 }  // namespace prefix_state
 
+inline constexpr uint32_t aside_slot = (1u << 28) - 1, aside_queued_shift = 28;
+
 enum PrefixEntryFlag : uint32_t { prefix_root_entry = 1, prefix_no_partial = 2 };
 
 class PrefixIndex::Impl {
   public:
-    using ByKey = bskip::Skiplist<4, 1>;
     using ByTokens = bskip::Skiplist<4, 1>;
     using Queue = bskip::Skiplist<2, 1>;
-    using WideKey = bskip::Key<4>;
+    using TokenKey = bskip::Key<4>;
+    static constexpr size_t wave = 16;  // look-ups in flight
 
     Impl(larder_context& c, uint32_t flags, uint32_t block_tokens, uint64_t max_entries);
     larder_status init() noexcept;
@@ -77,6 +81,8 @@ class PrefixIndex::Impl {
     void match_partial(const larder_prefix_query& q, size_t n_blocks, uint64_t last,
                        larder_prefix_match_info& info) noexcept;
     uint64_t find(const larder_key& key) const noexcept;
+    bool has_key(uint32_t slot, const larder_key& key, bool alive) const noexcept;
+    void warm(const larder_key* keys, size_t stride, size_t n) const noexcept;
 
     // prefix_entry.cpp
     PrefixEntry* at(uint32_t slot) const noexcept {
@@ -100,8 +106,9 @@ class PrefixIndex::Impl {
     Result<uint64_t> make_entry(const larder_key& key, uint32_t parent, uint32_t depth, const PrefixItem* item);
     void discard(uint64_t id) noexcept;
     larder_status list_and_publish(uint64_t id, uint64_t first_state) noexcept;
+    larder_status list_child(uint32_t slot) noexcept;
+    void unlist_child(uint32_t slot) noexcept;
     larder_status publish_one(uint64_t parent, const PrefixItem& item, PrefixPublished& out);
-    void warm(std::span<const PrefixItem> items) const noexcept;
     larder_status publish_under(uint64_t parent, std::span<const PrefixItem> items, bool keep_pins,
                                 std::span<PrefixPublished> out, uint64_t& out_n);
     larder_status add_place(PrefixEntry& e, uint32_t bit, uint64_t location, bool replace) noexcept;
@@ -117,10 +124,13 @@ class PrefixIndex::Impl {
     larder_status candidates(uint32_t place, std::span<PrefixBlock> out, uint64_t& out_n);
 
     // prefix_tree.cpp
-    WideKey token_key(uint32_t parent, const int32_t* tokens, uint32_t n, uint32_t child) const noexcept;
-    WideKey token_key_of(uint32_t slot) const noexcept;
+    TokenKey token_key(uint32_t parent, const int32_t* tokens, uint32_t n, uint32_t child) const noexcept;
+    TokenKey token_key_of(uint32_t slot) const noexcept;
     uint32_t shared_tokens(uint64_t id, std::span<const int32_t> tokens) const noexcept;
     uint64_t best_child(uint32_t parent, std::span<const int32_t> tokens, uint32_t& out_shared) const noexcept;
+    size_t scan_children(uint32_t parent, const TokenKey& from, std::span<TokenKey> keys,
+                         std::span<uint64_t> ids) const noexcept;
+    uint32_t lone_child(uint32_t parent) const noexcept { return at(parent)->aside.load(acquire) & aside_slot; }
     larder_status children(uint32_t parent, uint64_t after, std::span<PrefixBlock> out, uint64_t& out_n);
     int32_t* tokens_of(const PrefixEntry& e) const noexcept {
         return reinterpret_cast<int32_t*>(tokens_.at(e.tokens_slot));
@@ -133,11 +143,6 @@ class PrefixIndex::Impl {
     larder_status verify();
     larder_status verify_entry(uint32_t slot, uint64_t& n_entries, uint64_t& n_roots) const;
 
-    static WideKey wide(const larder_key& k) noexcept {
-        WideKey w;
-        for (int i = 0; i < 4; ++i) w.w[size_t(i)] = __builtin_bswap64(load_le<uint64_t>(k.bytes + 8 * i));
-        return w;
-    }
     static uint32_t bit_to_place(uint32_t bit) noexcept { return uint32_t(std::countr_zero(bit)); }
 
     larder_context& context_;
@@ -145,7 +150,7 @@ class PrefixIndex::Impl {
     const uint64_t max_entries_;
     SlabPool slabs_;
     NodeSlots entries_, tokens_;
-    ByKey by_key_;
+    KeyTable by_key_;
     ByTokens by_tokens_;
     Queue queue_;
     atomic<uint64_t> n_entries_{0}, n_roots_{0};  // live ones

@@ -4,13 +4,41 @@ namespace larder {
 
 using namespace prefix_state;
 
-namespace {
-constexpr size_t wave = 16;  // look-ups in flight
+// The key of a slot that may change hands meanwhile. `alive`: an entry that is being born or dying does not count.
+bool PrefixIndex::Impl::has_key(uint32_t slot, const larder_key& key, bool alive) const noexcept {
+    const PrefixEntry& e = *at(slot);
+    const uint32_t generation = e.generation.load(acquire);
+    uint64_t want[4], differs = 0;
+    std::memcpy(want, key.bytes, sizeof want);
+    const auto* words = reinterpret_cast<const uint64_t*>(e.key.bytes);
+    for (int i = 0; i < 4; ++i) differs |= load_at(words + i) ^ want[i];
+    if (differs || (alive && !(e.state.load(acquire) & live))) return false;
+    fence(acquire);
+    return e.generation.load(relaxed) == generation;
 }
 
 uint64_t PrefixIndex::Impl::find(const larder_key& key) const noexcept {
-    bskip::Value<1> v;
-    return by_key_.get(wide(key), v) ? v.w[0] : 0;
+    uint64_t id = 0;
+    const bool there = by_key_.find(key, [&](uint32_t slot) {
+        id = id_of(slot);
+        return has_key(slot, key, true) && id_of(slot) == id;
+    });
+    return there ? id : 0;
+}
+
+// Bring near what looking up n keys will read: first the words of the table, then the entries that they name.
+void PrefixIndex::Impl::warm(const larder_key* keys, size_t stride, size_t n) const noexcept {
+    const auto key = [&](size_t i) -> const larder_key& {
+        return *reinterpret_cast<const larder_key*>(reinterpret_cast<const std::byte*>(keys) + i * stride);
+    };
+    for (size_t i = 0; i < n; ++i) by_key_.prefetch_words(key(i));
+    for (size_t i = 0; i < n; ++i) {
+        const uint32_t slot = by_key_.likely_slot(key(i));
+        if (!slot) continue;
+        const PrefixEntry* e = at(slot);
+        prefetch(e);
+        prefetch(e->location);
+    }
 }
 
 // If a block is published, all before it are. So the length is found by asking for `wave` evenly spread keys at once,
@@ -20,15 +48,14 @@ size_t PrefixIndex::Impl::match_length(std::span<const larder_key> keys) noexcep
     while (known < open) {
         const size_t m = std::min(wave, open - known);
         size_t length[wave];
-        WideKey probe[wave];
-        bool there[wave];
+        larder_key probe[wave];
         for (size_t j = 0; j < m; ++j) {
             length[j] = known + ((open - known) * (j + 1) + m - 1) / m;
-            probe[j] = wide(keys[length[j] - 1]);
+            probe[j] = keys[length[j] - 1];
         }
-        by_key_.get_many(probe, m, nullptr, there);
+        warm(probe, sizeof probe[0], m);
         size_t hits = 0;
-        while (hits < m && there[hits]) ++hits;
+        while (hits < m && find(probe[hits])) ++hits;
         if (hits < m) open = length[hits] - 1;
         if (hits) known = length[hits - 1];
     }
@@ -40,29 +67,19 @@ size_t PrefixIndex::Impl::match_length(std::span<const larder_key> keys) noexcep
 size_t PrefixIndex::Impl::match_blocks(std::span<const larder_key> keys, bool pin,
                                        std::span<PrefixBlock> out) noexcept {
     const size_t n = std::min(keys.size(), out.size());
-    WideKey probe[4 * wave];
-    bskip::Value<1> ids[4 * wave];
-    bool there[4 * wave];
     for (size_t done = 0; done < n;) {
-        const size_t m = std::min(4 * wave, n - done);
-        for (size_t j = 0; j < m; ++j) probe[j] = wide(keys[done + j]);
-        by_key_.get_many(probe, m, ids, there);
-        for (size_t j = 0; j < m; ++j)
-            if (there[j]) {
-                const PrefixEntry* e = at(Id::index(ids[j].w[0]));
-                prefetch(e);
-                prefetch(e->location);
-            }
+        const size_t m = std::min(2 * wave, n - done);
+        warm(&keys[done], sizeof keys[0], m);
         for (size_t j = 0; j < m; ++j, ++done) {
-            const uint64_t id = ids[j].w[0];
-            if (!there[j]) return done;
+            const uint64_t id = find(keys[done]);
+            if (!id) return done;
             uint64_t s;
             if (!pin) {
                 if (!peek(id, out[done])) return done;
             } else {
                 if (!try_pin(id, &s)) return done;
                 PrefixEntry& e = *at(Id::index(id));
-                if (is_root(e) || !(e.key == keys[done])) return unpin(e), done;
+                if (is_root(e)) return unpin(e), done;
                 describe(id, e, s, out[done]);
             }
         }

@@ -41,7 +41,9 @@ Result<uint64_t> PrefixIndex::Impl::make_entry(const larder_key& key, uint32_t p
         tokens_slot = *t;
     }
     PrefixEntry& e = *at(slot);
-    e.key = key;
+    uint64_t words[4];
+    std::memcpy(words, key.bytes, sizeof words);
+    for (int i = 0; i < 4; ++i) store_at(reinterpret_cast<uint64_t*>(e.key.bytes) + i, words[i]);
     store_at(&e.parent, parent);
     store_at(&e.depth, depth);
     const uint32_t flags = !item                                         ? uint32_t(prefix_root_entry)
@@ -50,7 +52,7 @@ Result<uint64_t> PrefixIndex::Impl::make_entry(const larder_key& key, uint32_t p
     store_at(&e.shape, flags << 24 | (item ? item->n_tokens : 0));
     store_at(&e.tokens_slot, tokens_slot);
     e.tag.store(item ? item->tag : 0, relaxed);
-    e.queued.store(0, relaxed);
+    e.aside.store(0, relaxed);
     e.last_use.store(clock_.load(relaxed), relaxed);
     for (uint32_t p = 0; p < n_places; ++p) {
         e.below[p].store(0, relaxed);
@@ -79,11 +81,8 @@ larder_status PrefixIndex::Impl::list_and_publish(uint64_t id, uint64_t first_st
     const uint32_t slot = Id::index(id);
     PrefixEntry& e = *at(slot);
     const bool root = is_root(e);
-    larder_status s = root ? LARDER_OK : by_tokens_.put(token_key_of(slot), {id});
-    if (s >= 0) {
-        s = by_key_.insert(wide(e.key), {id}, nullptr);
-        if (s < 0 && !root) by_tokens_.remove(token_key_of(slot), nullptr);
-    }
+    larder_status s = by_key_.insert(e.key, slot, [&](uint32_t other) { return has_key(other, e.key, false); });
+    if (s >= 0 && !root && (s = list_child(slot)) < 0) by_key_.remove(e.key, slot);
     if (s < 0) {
         discard(id);
         return s;
@@ -91,6 +90,23 @@ larder_status PrefixIndex::Impl::list_and_publish(uint64_t id, uint64_t first_st
     (root ? n_roots_ : n_entries_).fetch_add(1, relaxed);
     e.state.store(first_state, release);
     return LARDER_OK;
+}
+
+// The first child stands in the parent, the others in by_tokens_.
+larder_status PrefixIndex::Impl::list_child(uint32_t slot) noexcept {
+    PrefixEntry& p = *at(load_at(&at(slot)->parent));
+    uint32_t a = p.aside.load(relaxed);
+    while (!(a & aside_slot))
+        if (p.aside.compare_exchange_weak(a, a | slot, acq_rel, relaxed)) return LARDER_OK;
+    return by_tokens_.put(token_key_of(slot), {id_of(slot)});
+}
+
+void PrefixIndex::Impl::unlist_child(uint32_t slot) noexcept {
+    PrefixEntry& p = *at(load_at(&at(slot)->parent));
+    uint32_t a = p.aside.load(relaxed);
+    while ((a & aside_slot) == slot)
+        if (p.aside.compare_exchange_weak(a, a & ~aside_slot, acq_rel, relaxed)) return;
+    by_tokens_.remove(token_key_of(slot), nullptr);
 }
 
 // The root's entry with one child reserved; made when it is not there.
@@ -180,20 +196,13 @@ larder_status PrefixIndex::Impl::publish_one(uint64_t parent, const PrefixItem& 
     }
 }
 
-// Bring near what the next items will look up and change.
-void PrefixIndex::Impl::warm(std::span<const PrefixItem> items) const noexcept {
-    WideKey keys[ByKey::width];
-    const size_t n = std::min(items.size(), ByKey::width);
-    for (size_t i = 0; i < n; ++i) keys[i] = wide(items[i].key);
-    by_key_.warm(keys, n);
-}
-
 larder_status PrefixIndex::Impl::publish_under(uint64_t parent, std::span<const PrefixItem> items, bool keep_pins,
                                                std::span<PrefixPublished> out, uint64_t& out_n) {
     larder_status s = LARDER_OK;
     uint64_t n_new = 0;
     for (out_n = 0; out_n < items.size() && s >= 0; ++out_n) {
-        if (out_n % ByKey::width == 0 && items.size() > 1) warm(items.subspan(out_n));
+        if (out_n % wave == 0 && items.size() > 1)
+            warm(&items[out_n].key, sizeof items[0], std::min(wave, items.size() - out_n));
         s = publish_one(parent, items[out_n], out[out_n]);
         if (s < 0) break;
         n_new += out[out_n].outcome == LARDER_PREFIX_NEW;

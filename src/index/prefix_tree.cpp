@@ -14,13 +14,13 @@ uint32_t ordered(int32_t token) {
 
 }  // namespace
 
-PrefixIndex::Impl::WideKey PrefixIndex::Impl::token_key(uint32_t parent, const int32_t* tokens, uint32_t n,
-                                                        uint32_t child) const noexcept {
+PrefixIndex::Impl::TokenKey PrefixIndex::Impl::token_key(uint32_t parent, const int32_t* tokens, uint32_t n,
+                                                         uint32_t child) const noexcept {
     const auto t = [&](uint32_t i) { return tokens && i < n ? uint64_t(ordered(load_at(tokens + i))) : 0; };
     return {{uint64_t(parent) << 32 | t(0), t(1) << 32 | t(2), t(3) << 32 | t(4), t(5) << 32 | child}};
 }
 
-PrefixIndex::Impl::WideKey PrefixIndex::Impl::token_key_of(uint32_t slot) const noexcept {
+PrefixIndex::Impl::TokenKey PrefixIndex::Impl::token_key_of(uint32_t slot) const noexcept {
     const PrefixEntry& e = *at(slot);
     const bool hidden = load_at(&e.shape) >> 24 & prefix_no_partial;
     const int32_t* tokens = load_at(&e.tokens_slot) && !hidden ? tokens_of(e) : nullptr;
@@ -41,12 +41,30 @@ uint32_t PrefixIndex::Impl::shared_tokens(uint64_t id, std::span<const int32_t> 
     return at_id(id) && e->state.load(relaxed) & live ? i : 0;
 }
 
+// The next children behind `from`, in order; those of by_tokens_ and the one that stands in the parent.
+size_t PrefixIndex::Impl::scan_children(uint32_t parent, const TokenKey& from, std::span<TokenKey> keys,
+                                        std::span<uint64_t> ids) const noexcept {
+    bskip::Value<1> values[16];
+    size_t n = by_tokens_.scan_up(&from, true, keys.size(), keys.data(), values);
+    while (n && keys[n - 1].w[0] >> 32 != parent) --n;
+    for (size_t i = 0; i < n; ++i) ids[i] = values[i].w[0];
+    const uint32_t lone = lone_child(parent);
+    if (!lone) return n;
+    const uint64_t id = id_of(lone);
+    const TokenKey k = token_key_of(lone);
+    if (k.w[0] >> 32 != parent || k <= from || (n == keys.size() && keys[n - 1] < k)) return n;
+    size_t i = n < keys.size() ? n++ : n - 1;
+    for (; i && k < keys[i - 1]; --i) keys[i] = keys[i - 1], ids[i] = ids[i - 1];
+    keys[i] = k, ids[i] = id;
+    return n;
+}
+
 // The children of a parent are in the order of their first tokens, so the one that shares most is a neighbour of the
 // query; among those that share all the ordered tokens every one is looked at.
 uint64_t PrefixIndex::Impl::best_child(uint32_t parent, std::span<const int32_t> tokens,
                                        uint32_t& out_shared) const noexcept {
     const uint32_t n = uint32_t(tokens.size());
-    const WideKey q = token_key(parent, tokens.data(), n, 0);
+    const TokenKey q = token_key(parent, tokens.data(), n, 0);
     uint64_t best = 0;
     out_shared = 0;
     const auto consider = [&](uint64_t id) {
@@ -57,9 +75,10 @@ uint64_t PrefixIndex::Impl::best_child(uint32_t parent, std::span<const int32_t>
         }
         return shared;
     };
-    WideKey keys[8];
+    if (const uint32_t lone = lone_child(parent)) consider(id_of(lone));
+    TokenKey keys[8];
     bskip::Value<1> ids[8];
-    WideKey from = q;
+    TokenKey from = q;
     for (bool strict = false;; strict = true) {
         const size_t m = by_tokens_.scan_up(&from, strict, 8, keys, ids);
         size_t i = 0;
@@ -78,20 +97,19 @@ uint64_t PrefixIndex::Impl::best_child(uint32_t parent, std::span<const int32_t>
 larder_status PrefixIndex::Impl::children(uint32_t parent, uint64_t after, std::span<PrefixBlock> out,
                                           uint64_t& out_n) {
     out_n = 0;
-    WideKey from = token_key(parent, nullptr, 0, 0);
+    TokenKey from = token_key(parent, nullptr, 0, 0);
     if (after) {
         LARDER_TRY(pin(after, nullptr));
         from = token_key_of(Id::index(after));
         unpin(*at(Id::index(after)));
     }
     for (;;) {
-        WideKey keys[16];
-        bskip::Value<1> ids[16];
-        const size_t n = by_tokens_.scan_up(&from, true, 16, keys, ids);
+        TokenKey keys[16];
+        uint64_t ids[16];
+        const size_t n = scan_children(parent, from, keys, ids);
         for (size_t i = 0; i < n; ++i) {
-            if (keys[i].w[0] >> 32 != parent) return LARDER_OK;
             PrefixBlock b;
-            if (!peek(ids[i].w[0], b)) continue;
+            if (!peek(ids[i], b) || load_at(&at(Id::index(ids[i]))->parent) != parent) continue;
             if (out_n == out.size()) return LARDER_PARTIAL;
             out[out_n++] = b;
         }
