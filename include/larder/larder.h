@@ -20,5 +20,6 @@
 #include "larder/status.h"
 #include "larder/store.h"
 #include "larder/stream.h"
+#include "larder/vtensor.h"
 
 #endif

@@ -32,11 +32,11 @@ struct larder_context final : larder::Handle {
     }
     // For a handle that had to be there before it was known whether the caller gets it.
     template <class T> T* adopt_handle(T* h) noexcept {
-        live_handles_[type_slot(h->type)].fetch_add(1, larder::relaxed);
+        live_handles_[larder::type_slot(h->type)].fetch_add(1, larder::relaxed);
         return h;
     }
     template <class T> void drop_handle(T* h) noexcept {
-        live_handles_[type_slot(h->type)].fetch_sub(1, larder::relaxed);
+        live_handles_[larder::type_slot(h->type)].fetch_sub(1, larder::relaxed);
         larder::Handle* handle = h;  // not at h itself when T has virtual functions
         h->~T();
         drop_memory(handle, h, sizeof(T), alignof(T));
@@ -54,8 +54,7 @@ struct larder_context final : larder::Handle {
 
   private:
     static constexpr size_t n_params = 6;
-    static constexpr size_t n_handle_types = 16;
-    static size_t type_slot(larder::HandleType t) noexcept { return uint32_t(t) & 15; }
+    static constexpr size_t n_handle_types = larder::type_slot(larder::HandleType::n_types);
     void drop_memory(larder::Handle* handle, void* p, size_t n_bytes, size_t align) noexcept;
     void read_environment() noexcept;
     bool probe_io_uring() noexcept;

@@ -1,6 +1,7 @@
 // What every handle of the C ABI begins with, and how the context makes and drops them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/result.h"
@@ -25,8 +26,17 @@ enum class HandleType : uint32_t {
     worker,
     expert,
     profile,
-    plan  // the sixteenth: slot 0 of the tables that are indexed by type
+    plan,
+    vtensor,
+    cells,
+    states,
+    topology,
+    translation,
+    n_types  // tables by type are indexed by the low bits: type_slot()
 };
+constexpr size_t type_slot(HandleType t) noexcept {
+    return uint32_t(t) & 0xff;
+}
 inline constexpr uint32_t dead_handle = 0x4c44dead;
 
 const char* handle_type_name(HandleType t) noexcept;

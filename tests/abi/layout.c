@@ -725,11 +725,37 @@ LOCK(larder_stream_target, workspace_bytes, 72);
 LOCK(larder_stream_target, n_levels, 80);
 LOCK(larder_stream_target, flags, 84);
 LOCK(larder_stream_target, out_n_levels, 88);
+SIZE(larder_vtensor_options, 48);
+LOCK(larder_vtensor_options, struct_size, 0);
+LOCK(larder_vtensor_options, n_layers, 4);
+LOCK(larder_vtensor_options, n_base, 8);
+LOCK(larder_vtensor_options, max_adapters, 12);
+LOCK(larder_vtensor_options, max_tuned, 16);
+LOCK(larder_vtensor_options, n_matrices, 20);
+LOCK(larder_vtensor_options, slot_bytes, 24);
+LOCK(larder_vtensor_options, page_bytes, 32);
+LOCK(larder_vtensor_options, device, 40);
+SIZE(larder_vtensor_view, 32);
+LOCK(larder_vtensor_view, struct_size, 0);
+LOCK(larder_vtensor_view, n_slots, 4);
+LOCK(larder_vtensor_view, base, 8);
+LOCK(larder_vtensor_view, slot_bytes, 16);
+LOCK(larder_vtensor_view, first_row_slot, 24);
+LOCK(larder_vtensor_view, row_slots, 28);
+SIZE(larder_vtensor_state, 56);
+LOCK(larder_vtensor_state, struct_size, 0);
+LOCK(larder_vtensor_state, n_adapters, 4);
+LOCK(larder_vtensor_state, page_bytes, 8);
+LOCK(larder_vtensor_state, expert_bytes, 16);
+LOCK(larder_vtensor_state, mapped_bytes, 24);
+LOCK(larder_vtensor_state, n_boundary_pages, 32);
+LOCK(larder_vtensor_state, padded_bytes, 40);
+LOCK(larder_vtensor_state, reserved_bytes, 48);
 
 int main(void) {
     /* The compiler did the work; running shows that the library fills a struct as the header lays it out. */
     larder_error_info e = LARDER_ERROR_INFO_INIT;
     if (larder_last_error(&e) != LARDER_OK || e.struct_size != sizeof e) return 1;
-    printf("82 structs hold\n");
+    printf("85 structs hold\n");
     return 0;
 }
