@@ -6,6 +6,7 @@
 
 #include "larder/arena.h"
 #include "larder/base.h"
+#include "larder/cells.h"
 #include "larder/codec.h"
 #include "larder/context.h"
 #include "larder/device.h"
@@ -16,6 +17,7 @@
 #include "larder/plan.h"
 #include "larder/prefix.h"
 #include "larder/replay.h"
+#include "larder/state.h"
 #include "larder/stats.h"
 #include "larder/status.h"
 #include "larder/store.h"

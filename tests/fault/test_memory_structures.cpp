@@ -65,6 +65,47 @@ larder_status tensor_life(FaultEnv& env, bool simulated) {
     return first;
 }
 
+larder_status cells_life(FaultEnv& env) {
+    FaultEnv::Context c;
+    LARDER_TRY(env.make_context(c));
+    larder_cells_options o = LARDER_CELLS_OPTIONS_INIT;
+    o.n_cells = 300;
+    o.cell_bytes = 64;
+    o.n_transient = 40;
+    larder_cells* cells = nullptr;
+    LARDER_TRY(larder_cells_create(c.get(), &o, &cells));
+    int32_t list[280], first;
+    uint32_t n_moves;
+    larder_cells_move moves[40];
+    larder_status s = larder_cells_alloc(cells, LARDER_CELLS_ANY, 280, list);  // calls neither allocator nor system
+    if (s >= 0) s = larder_cells_free(cells, list, 100);
+    if (s >= 0) s = larder_cells_transient_begin(cells, 40, moves, 40, &n_moves, &first);
+    if (s >= 0) s = larder_cells_transient_end(cells);
+    larder_cells_destroy(cells);
+    assert_int_equal(s, LARDER_OK);
+    return s;
+}
+
+larder_status states_life(FaultEnv& env) {
+    FaultEnv::Context c;
+    LARDER_TRY(env.make_context(c));
+    larder_states_options o = LARDER_STATES_OPTIONS_INIT;
+    o.n_slots = 4;
+    o.state_bytes = 256;
+    o.dtype = LARDER_DTYPE_BF16;
+    larder_states* states = nullptr;
+    LARDER_TRY(larder_states_create(c.get(), &o, &states));
+    uint64_t id[2], fork = 0;
+    larder_status s = larder_states_alloc(states, 2, id);  // calls neither allocator nor system
+    if (s >= 0) s = larder_states_fork(states, id[0], 1, &fork);
+    if (s >= 0) s = larder_states_add(states, fork, id, 2);
+    if (s >= 0) s = larder_states_free(states, id, 2);
+    assert_int_equal(s, LARDER_OK);
+    assert_int_not_equal(larder_states_verify(states), LARDER_E_INTERNAL);
+    larder_states_destroy(states);
+    return s;
+}
+
 void run(const char* name, std::function<larder_status(FaultEnv&)> body, bool simulated = false) {
     FaultCase c;
     c.name = name;
@@ -83,12 +124,22 @@ void device_tensors(void**) {
     run("virtual tensor on a device", [](FaultEnv& env) { return tensor_life(env, true); });
 }
 
+void cell_pools(void**) {
+    run("cell pool", cells_life);
+}
+
+void state_pools(void**) {
+    run("state pool", states_life);
+}
+
 }  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(tensors),
         cmocka_unit_test(device_tensors),
+        cmocka_unit_test(cell_pools),
+        cmocka_unit_test(state_pools),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
