@@ -2,10 +2,10 @@
  *  @brief Unified paging: KV caches, adapters of any rank and activations from one pool of cells (S-LoRA, arXiv
  * 2311.03285; dLLM-Serve, arXiv 2512.17077 for the activations).
  *
- *  A cell is cell_bytes in every layer and plane. For S-LoRA it is one vector of the hidden size: a token takes one cell
- * (its K in plane 0, its V in plane 1), an adapter of rank r takes 4r (A and B of q, k, v and o). A cell may as well be
- * a page of 16 tokens. Users of different kinds take from the same pool, so nothing is set aside for one kind that
- * another could use, and nothing is padded to a largest rank.
+ *  A cell is cell_bytes in every layer and plane. For S-LoRA it is one vector of the hidden size: a token takes one
+ * cell (its K in plane 0, its V in plane 1), an adapter of rank r takes 4r (A and B of q, k, v and o). A cell may as
+ * well be a page of 16 tokens. Users of different kinds take from the same pool, so nothing is set aside for one kind
+ * that another could use, and nothing is padded to a largest rank.
  *
  *  Cells are numbers, 0 to n_cells-1: what gather kernels read. They carry no generation; whoever took cells gives back
  * exactly those. The pool's memory is [plane][layer][cell] (LARDER_ARENA_LAYER_FIRST) or [cell][layer][plane]
@@ -36,13 +36,13 @@ enum {
 /** Options of larder_cells_create(). Zero means default; n_cells is required. */
 typedef struct larder_cells_options {
     uint32_t struct_size;
-    uint32_t n_cells;           /**< 1 to 2^28 */
-    uint64_t cell_bytes;        /**< per layer and plane, a multiple of 16 up to 2^30; 0: the pool has no memory of its own */
-    uint32_t n_layers;          /**< 1 to 4096; default 1 */
-    uint32_t n_planes;          /**< 1 to 16; default 2 */
-    larder_arena_order order;   /**< default LAYER_FIRST */
-    uint32_t run_cells;         /**< a power of two up to 64; default 16 */
-    uint32_t n_transient;       /**< cells of the transient reservation, below n_cells; default none */
+    uint32_t n_cells;    /**< 1 to 2^28 */
+    uint64_t cell_bytes; /**< per layer and plane, a multiple of 16 up to 2^30; 0: the pool has no memory of its own */
+    uint32_t n_layers;   /**< 1 to 4096; default 1 */
+    uint32_t n_planes;   /**< 1 to 16; default 2 */
+    larder_arena_order order; /**< default LAYER_FIRST */
+    uint32_t run_cells;       /**< a power of two up to 64; default 16 */
+    uint32_t n_transient;     /**< cells of the transient reservation, below n_cells; default none */
     uint32_t reserved0;
 } larder_cells_options;
 
@@ -65,8 +65,8 @@ LARDER_API void larder_cells_destroy(larder_cells* cells) LARDER_NOEXCEPT;
  *  @param out_cells  [n] ascending within each run
  *  @return LARDER_OK; LARDER_E_NOSPACE (fewer are free, or none lie that way; nothing was taken); LARDER_E_RANGE (n);
  * LARDER_E_INVALID (NULL, an unknown shape).
- *  @threads internally synchronised  @blocking never  @cost ANY: about 1 ns per cell; other shapes may look at the whole
- * bitmap, an eighth of a byte per cell  @since 0.1 */
+ *  @threads internally synchronised  @blocking never  @cost ANY: about 1 ns per cell; other shapes may look at the
+ * whole bitmap, an eighth of a byte per cell  @since 0.1 */
 LARDER_API larder_status larder_cells_alloc(larder_cells* cells, larder_cells_shape shape, uint32_t n,
                                             int32_t* out_cells) LARDER_NOEXCEPT;
 
@@ -89,9 +89,9 @@ typedef struct larder_cells_move {
 } larder_cells_move;
 
 /** Take the first n cells of the transient reservation for activations; with PAGE_FIRST they are one range of bytes.
- * Lent cells among them are moved: dst is taken and src is the activations'. Whoever holds src must put dst in its place
- * in its tables before it uses or frees it. Larder has copied the bytes when the pool has memory; otherwise the caller
- * copies before it writes activations.
+ * Lent cells among them are moved: dst is taken and src is the activations'. Whoever holds src must put dst in its
+ * place in its tables before it uses or frees it. Larder has copied the bytes when the pool has memory; otherwise the
+ * caller copies before it writes activations.
  *  @param moves        [capacity]
  *  @param out_n_moves  receives the number of moves, also with LARDER_E_BUFFER_TOO_SMALL
  *  @param out_first    receives the first cell of the reservation

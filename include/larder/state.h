@@ -6,9 +6,9 @@
  * one of the sharers is about to write (copy-on-write), frozen as snapshots, added up, and checked by a checksum.
  *
  *  Adding is what makes linear attention parallel: the states of disjoint stretches of a sequence, each computed from
- * zero, add up to the state of the whole (S = sum of phi(k)^T v, z = sum of phi(k)). So a long prompt can be computed in
- * pieces, and a cached document's state joined to another's. States whose update decays or multiplies (most state-space
- * models) do not add; whether a model's do is the caller's knowledge.
+ * zero, add up to the state of the whole (S = sum of phi(k)^T v, z = sum of phi(k)). So a long prompt can be computed
+ * in pieces, and a cached document's state joined to another's. States whose update decays or multiplies (most
+ * state-space models) do not add; whether a model's do is the caller's knowledge.
  *
  *  States here belong to nobody. A sequence of an arena has its own in RECURRENT layer groups, see larder/arena.h: use
  * those when the states live and die with sequences, and this pool when they are joined, kept or handed around.
@@ -104,10 +104,10 @@ LARDER_API larder_status larder_states_checksum(larder_states* states, larder_st
 /** What a pool holds. */
 typedef struct larder_states_state {
     uint32_t struct_size;
-    uint32_t n_states;      /**< ids in use */
-    uint32_t n_slots_used;  /**< contents */
+    uint32_t n_states;     /**< ids in use */
+    uint32_t n_slots_used; /**< contents */
     uint32_t n_slots_free;
-    uint64_t n_copies;      /**< made because a shared state was written */
+    uint64_t n_copies; /**< made because a shared state was written */
     uint64_t memory_bytes;
 } larder_states_state;
 

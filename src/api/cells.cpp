@@ -38,8 +38,8 @@ larder_status larder_cells_address(const larder_cells* cells, uint32_t plane, ui
     return cells->address(plane, layer, cell, out_address);
 }
 
-larder_status larder_cells_transient_begin(larder_cells* cells, uint32_t n, larder_cells_move* moves,
-                                           uint32_t capacity, uint32_t* out_n_moves, int32_t* out_first) noexcept {
+larder_status larder_cells_transient_begin(larder_cells* cells, uint32_t n, larder_cells_move* moves, uint32_t capacity,
+                                           uint32_t* out_n_moves, int32_t* out_first) noexcept {
     LARDER_API_HANDLE(cells, cells);
     if (capacity) LARDER_API_NONNULL(moves);
     LARDER_API_NONNULL(out_n_moves);

@@ -23,8 +23,8 @@ class CellMap {
 
     // Any out.size() cells; there must be as many.
     void take_any(std::span<int32_t> out) noexcept;
-    // The first of n adjacent free cells that begins at a multiple of `align` (a power of two; n at most 64 unless align
-    // is 1), or none.
+    // The first of n adjacent free cells that begins at a multiple of `align` (a power of two; n at most 64 unless
+    // align is 1), or none.
     uint32_t find(uint32_t n, uint32_t align) const noexcept;
 
   private:
@@ -34,8 +34,8 @@ class CellMap {
 
     const uint32_t n_cells_;
     uint32_t n_free_;
-    uint32_t hint_ = 0;       // no summary word before it has a bit of some_
-    Vec<uint64_t> words_;     // 1: free
+    uint32_t hint_ = 0;         // no summary word before it has a bit of some_
+    Vec<uint64_t> words_;       // 1: free
     Vec<uint64_t> some_, all_;  // by word
 };
 

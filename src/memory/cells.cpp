@@ -97,8 +97,7 @@ larder_status larder_cells::alloc(larder_cells_shape shape, std::span<int32_t> o
     if (!n) return LARDER_OK;
     std::lock_guard lock(mutex_);
     if (shape == LARDER_CELLS_CONTIGUOUS) return take_runs(out, n, 1);
-    if (shape != LARDER_CELLS_ANY)
-        return take_runs(out, o_.run_cells, shape == LARDER_CELLS_GRID ? o_.run_cells : 1);
+    if (shape != LARDER_CELLS_ANY) return take_runs(out, o_.run_cells, shape == LARDER_CELLS_GRID ? o_.run_cells : 1);
     if (n > own_.n_free() + lent_.n_free())
         return fail(LARDER_E_NOSPACE, "n_cells", "%u cells are asked for; %u are free", n,
                     own_.n_free() + lent_.n_free());
@@ -113,7 +112,8 @@ larder_status larder_cells::free(std::span<const int32_t> list) noexcept {
     std::lock_guard lock(mutex_);
     for (size_t i = 0; i < list.size(); ++i) {
         const uint32_t cell = uint32_t(list[i]);
-        const bool known = cell < o_.n_cells, activations = known && cell >= boundary() && cell - boundary() < n_transient_used_;
+        const bool known = cell < o_.n_cells,
+                   activations = known && cell >= boundary() && cell - boundary() < n_transient_used_;
         if (known && !activations && !is_free(cell)) {
             give(cell);
             continue;

@@ -65,8 +65,7 @@ void take(const Bed& bed, Model& m, Rng& rng) {
     if (shape == LARDER_CELLS_CONTIGUOUS) assert_int_equal(s, exists(m, n, 1, end) ? LARDER_OK : LARDER_E_NOSPACE);
     if (s < 0) {
         assert_int_equal(s, LARDER_E_NOSPACE);
-        if (runs && n == run)
-            assert_false(exists(m, run, shape == LARDER_CELLS_GRID ? run : 1, end));
+        if (runs && n == run) assert_false(exists(m, run, shape == LARDER_CELLS_GRID ? run : 1, end));
         return;
     }
     for (uint32_t i = 0; i < n; ++i) {
@@ -95,8 +94,10 @@ void give(const Bed& bed, Model& m, Rng& rng) {
     if (rng.below(4) == 0) {  // a list with something wrong in it changes nothing
         std::vector<int32_t> bad = list;
         const uint64_t kind = rng.below(m.n_active ? 4 : 3);
-        bad.push_back(kind == 0 ? list[0] : kind == 1 ? int32_t(bed.o.n_cells) : kind == 2 ? -1
-                                                       : int32_t(bed.o.n_cells - bed.o.n_transient));
+        bad.push_back(kind == 0   ? list[0]
+                      : kind == 1 ? int32_t(bed.o.n_cells)
+                      : kind == 2 ? -1
+                                  : int32_t(bed.o.n_cells - bed.o.n_transient));
         assert_int_equal(larder_cells_free(bed.cells, bad.data(), uint32_t(bad.size())),
                          kind == 1 || kind == 2 ? LARDER_E_RANGE : LARDER_E_STALE);
     }
@@ -169,9 +170,12 @@ void random_operations(larder_arena_order order) {
         m.owner.assign(o.n_cells, nobody);
         for (int i = 0; i < 600; ++i) {
             const uint64_t what = rng.below(20);
-            if (what < 10) take(bed, m, rng);
-            else if (what < 18) give(bed, m, rng);
-            else activate(bed, m, rng);
+            if (what < 10)
+                take(bed, m, rng);
+            else if (what < 18)
+                give(bed, m, rng);
+            else
+                activate(bed, m, rng);
             larder_cells_state s = LARDER_CELLS_STATE_INIT;
             assert_int_equal(larder_cells_query(bed.cells, &s), LARDER_OK);
             assert_int_equal(s.n_free, std::count(m.owner.begin(), m.owner.end(), nobody));
@@ -229,7 +233,8 @@ void threads(void**) {
                 int32_t got[32];
                 const uint32_t n = uint32_t(1 + rng.below(32));
                 void* p = nullptr;
-                if (larder_cells_alloc(bed.cells, rng.below(2) ? LARDER_CELLS_ANY : LARDER_CELLS_CONTIGUOUS, n, got) < 0)
+                if (larder_cells_alloc(bed.cells, rng.below(2) ? LARDER_CELLS_ANY : LARDER_CELLS_CONTIGUOUS, n, got) <
+                    0)
                     continue;
                 for (uint32_t k = 0; k < n; ++k) {
                     larder_cells_address(bed.cells, 0, 0, got[k], &p);

@@ -164,7 +164,8 @@ void sixteen_bits(void**) {
         // 1 + 2^-k rounds to even at the last bit: the tie goes down from 1, up from the next.
         const int bits = t == LARDER_DTYPE_F16 ? 10 : 7;
         const uint16_t one = t == LARDER_DTYPE_F16 ? 0x3c00 : 0x3f80;
-        const uint16_t half_ulp = t == LARDER_DTYPE_F16 ? uint16_t((15 - bits - 1) << 10) : uint16_t((127 - bits - 1) << 7);
+        const uint16_t half_ulp =
+            t == LARDER_DTYPE_F16 ? uint16_t((15 - bits - 1) << 10) : uint16_t((127 - bits - 1) << 7);
         uint16_t v[2] = {one, uint16_t(one + 1)}, h[2] = {half_ulp, half_ulp};
         src = h;
         larder::add_states(t, v, {&src, 1}, 4);
