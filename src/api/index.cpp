@@ -2,6 +2,7 @@
 
 #include "api/guard.h"
 #include "index/ordered_map.h"
+#include "index/snapshot_view.h"
 
 using namespace larder;
 
@@ -61,7 +62,8 @@ larder_status larder_index_get_many(larder_index* index, const void* keys, uint6
                                     larder_status* out_status, uint64_t* out_n_found) noexcept {
     LARDER_API_HANDLE(index, index);
     if (n) LARDER_API_NONNULL(keys);
-    const uint64_t n_found = index->map->get_many(keys, n, out_values, out_status);
+    uint64_t n_found = 0;
+    LARDER_TRY(index->map->get_many(keys, n, out_values, out_status, n_found));
     if (out_n_found) *out_n_found = n_found;
     return LARDER_OK;
 }
@@ -80,7 +82,8 @@ larder_status larder_index_remove_many(larder_index* index, const void* keys, ui
                                        uint64_t* out_n_removed) noexcept {
     LARDER_API_HANDLE(index, index);
     if (n) LARDER_API_NONNULL(keys);
-    const uint64_t n_removed = index->map->remove_many(keys, n, out_status);
+    uint64_t n_removed = 0;
+    LARDER_TRY(index->map->remove_many(keys, n, out_status, n_removed));
     if (out_n_removed) *out_n_removed = n_removed;
     return LARDER_OK;
 }
@@ -91,14 +94,40 @@ larder_status larder_index_scan(larder_index* index, larder_index_from from, con
     LARDER_API_NONNULL(out_n);
     *out_n = 0;
     LARDER_TRY(check_range(uint32_t(from), LARDER_INDEX_AT_LEAST, LARDER_INDEX_BELOW, "from"));
-    *out_n = index->map->scan(from, key, out_keys, out_values, n);
+    LARDER_TRY(index->map->scan(from, key, out_keys, out_values, n, *out_n));
     return n && !*out_n ? LARDER_MISS : LARDER_OK;
+}
+
+larder_status larder_index_scan_keys(larder_index* index, larder_index_from from, const larder_index_key* key,
+                                     void* buffer, uint64_t buffer_bytes, larder_index_key* out_keys, void* out_values,
+                                     uint64_t n, uint64_t* out_n) noexcept {
+    LARDER_API_HANDLE(index, index);
+    LARDER_API_NONNULL(out_n);
+    *out_n = 0;
+    LARDER_API_NONNULL(buffer);
+    if (n) LARDER_API_NONNULL(out_keys);
+    LARDER_TRY(check_range(uint32_t(from), LARDER_INDEX_AT_LEAST, LARDER_INDEX_BELOW, "from"));
+    LARDER_TRY(check_range(buffer_bytes, LARDER_INDEX_MAX_KEY_BYTES, UINT64_MAX, "buffer_bytes"));
+    const MutByteSpan bytes(static_cast<std::byte*>(buffer), buffer_bytes);
+    const larder_status s = index->map->scan_keys(from, key, bytes, out_keys, out_values, n, *out_n);
+    return s == LARDER_OK && n && !*out_n ? LARDER_MISS : s;
 }
 
 larder_status larder_index_count(larder_index* index, uint64_t* out_n) noexcept {
     LARDER_API_HANDLE(index, index);
     LARDER_API_NONNULL(out_n);
     *out_n = index->map->count();
+    return LARDER_OK;
+}
+
+larder_status larder_index_estimate(larder_index* index, const void* first, const void* end, uint64_t* out_n) noexcept {
+    LARDER_API_HANDLE(index, index);
+    LARDER_API_NONNULL(out_n);
+    *out_n = 0;
+    double from = 0, to = 1;
+    if (first) LARDER_TRY(index->map->share_below(first, from));
+    if (end) LARDER_TRY(index->map->share_below(end, to));
+    if (to > from) *out_n = uint64_t((to - from) * double(index->map->count()) + 0.5);
     return LARDER_OK;
 }
 
@@ -140,6 +169,7 @@ larder_status larder_index_get_info(larder_index* index, larder_index_info* out_
     info.n_leaves = t.n_leaves;
     info.n_free_nodes = t.n_free_nodes;
     info.memory_bytes = index->map->memory_bytes();
+    info.record_bytes = index->map->record_bytes();
     return write_struct(out_info, info, "larder_index_info");
 }
 
@@ -153,4 +183,52 @@ larder_status larder_index_verify(larder_index* index) noexcept {
     LARDER_API_HANDLE(index, index);
     return index->map->verify();
     LARDER_API_END
+}
+
+larder_status larder_index_view_open(larder_context* context, const void* data, uint64_t n_bytes,
+                                     larder_index_view** out_view) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(context, context);
+    LARDER_API_NONNULL(data);
+    LARDER_API_NONNULL(out_view);
+    *out_view = nullptr;
+    auto* view =
+        context->make_handle<larder_index_view>(*context, ByteSpan(static_cast<const std::byte*>(data), n_bytes));
+    const larder_status s = view->view.open();
+    if (s < 0) return context->drop_handle(view), s;
+    *out_view = view;
+    return LARDER_OK;
+    LARDER_API_END
+}
+
+void larder_index_view_close(larder_index_view* view) noexcept {
+    if (view && check_handle(view, HandleType::index_view, "view") >= 0) view->context->drop_handle(view);
+}
+
+larder_status larder_index_view_get_info(larder_index_view* view, larder_index_view_info* out_info) noexcept {
+    LARDER_API_HANDLE(view, index_view);
+    larder_index_view_info info = LARDER_INDEX_VIEW_INFO_INIT;
+    view->view.describe(info);
+    return write_struct(out_info, info, "larder_index_view_info");
+}
+
+larder_status larder_index_view_get(larder_index_view* view, const void* key, void* out_value) noexcept {
+    LARDER_API_HANDLE(view, index_view);
+    LARDER_API_NONNULL(key);
+    return view->view.get(key, out_value);
+}
+
+larder_status larder_index_view_scan(larder_index_view* view, larder_index_from from, const void* key, void* out_keys,
+                                     void* out_values, uint64_t n, uint64_t* out_n) noexcept {
+    LARDER_API_HANDLE(view, index_view);
+    LARDER_API_NONNULL(out_n);
+    *out_n = 0;
+    LARDER_TRY(check_range(uint32_t(from), LARDER_INDEX_AT_LEAST, LARDER_INDEX_BELOW, "from"));
+    LARDER_TRY(view->view.scan(from, key, out_keys, out_values, n, *out_n));
+    return n && !*out_n ? LARDER_MISS : LARDER_OK;
+}
+
+larder_status larder_index_view_verify(larder_index_view* view) noexcept {
+    LARDER_API_HANDLE(view, index_view);
+    return view->view.verify();
 }

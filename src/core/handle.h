@@ -32,6 +32,7 @@ enum class HandleType : uint32_t {
     states,
     topology,
     translation,
+    index_view,
     n_types  // tables by type are indexed by the low bits: type_slot()
 };
 constexpr size_t type_slot(HandleType t) noexcept {

@@ -1,10 +1,13 @@
 // The node of the B-skiplist: 1 KiB, one header line, then columns.
 //
-//   0   version   uint64  {reuse 24, changes 39, locked 1}: odd while a writer is inside; `reuse` counts the node's
-//   lives 8   next      uint32  the right neighbour on the same level, 0: none 12  info      uint32  {level 8, count
-//   16} 16  pivots    6 x uint64  heads of every step-th entry: one look at the header line tells which key line to
-//   fetch 64  heads     the first eight bytes of each key; then tails (the rest of wider keys), then values or child
-//   ids, then the high key
+//    0  version  uint64      {lives 24, changes 39, locked 1}: odd while a writer is inside
+//    8  next     uint32      the right neighbour on the same level, 0: none
+//   12  info     uint32      {level 8, 0 8, count 16}
+//   16  pivots   6 x uint64  heads of every step-th entry: the header line alone tells which key line to fetch
+//   64  heads                the first eight bytes of each key
+//       tails                what else a node holds of a key (key_store.h)
+//       payloads             values or child ids
+//       high key             of the last bytes; means something while there is a right neighbour
 //
 // Everything but the version is read while others may write; such reads mean something only once the version was found
 // unchanged.
@@ -14,19 +17,19 @@
 #include <cstring>
 
 #include "base/atomic.h"
+#include "index/key_store.h"
 
 namespace larder::bskip {
 
+#if defined(LARDER_SCHEDULE_EXPLORER)
+inline constexpr uint32_t node_bytes = 256;  // so that a few keys make a node split
+#else
 inline constexpr uint32_t node_bytes = 1024;
+#endif
 inline constexpr uint32_t header_bytes = 64;
 inline constexpr uint32_t n_pivots = 6;
 inline constexpr uint32_t max_levels = 8;
 
-// A key as W numbers, compared from the first on.
-template <uint32_t W> struct Key {
-    std::array<uint64_t, W> w;
-    friend auto operator<=>(const Key&, const Key&) = default;
-};
 template <uint32_t W> struct Value {
     std::array<uint64_t, W> w;
     friend bool operator==(const Value&, const Value&) = default;
@@ -103,14 +106,17 @@ inline void unlock_dead(Node* x) noexcept {
 // ---- columns
 // ---------------------------------------------------------------------------------------------------------
 
-// W key words and one P (a Value or a ChildId) per entry.
-template <uint32_t W, class P> struct Columns {
-    static constexpr uint32_t high_bytes = 8 * W;
-    static constexpr uint32_t entry_bytes = 8 * W + payload_bytes<P>;
-    static constexpr uint32_t capacity = (node_bytes - header_bytes - high_bytes) / entry_bytes;
+// One key and one P (a Value or a ChildId) per entry; at most `Most` entries.
+template <uint32_t W, class P, uint32_t Most = UINT32_MAX> struct Columns {
+    using KeyType = Key<W>;
+    using StoredType = Stored<W>;
+    static constexpr uint32_t words = stored_words<W>;
+    static constexpr uint32_t high_bytes = 8 * words;
+    static constexpr uint32_t entry_bytes = 8 * words + payload_bytes<P>;
+    static constexpr uint32_t capacity = std::min(Most, (node_bytes - header_bytes - high_bytes) / entry_bytes);
     static constexpr uint32_t step = capacity / (n_pivots + 1);
     static constexpr uint32_t tails_at = 8 * capacity;
-    static constexpr uint32_t payloads_at = 8 * W * capacity;
+    static constexpr uint32_t payloads_at = 8 * words * capacity;
     static constexpr uint32_t high_at = node_bytes - header_bytes - high_bytes;
     static constexpr uint32_t payload_words = sizeof(P) < 8 ? 1 : sizeof(P) / 8;
     using Word = std::conditional_t<(sizeof(P) < 8), uint32_t, uint64_t>;
@@ -125,16 +131,13 @@ template <uint32_t W, class P> struct Columns {
 
     static uint32_t count(const Node* x) noexcept { return std::min(x->count(), capacity); }  // garbage stays in bounds
 
-    static Key<W> key(const Node* x, uint32_t i) noexcept {
-        Key<W> k;
-        k.w[0] = load_at(heads(x) + i);
-        for (uint32_t j = 1; j < W; ++j) k.w[j] = load_at(tails(x) + i * (W - 1) + j - 1);
-        return k;
+    static StoredType stored(const Node* x, uint32_t i) noexcept {
+        return gather(heads(x) + i, tails(x) + i * (words - 1));
     }
-    static void set_key(Node* x, uint32_t i, const Key<W>& k) noexcept {
-        store_at(heads(x) + i, k.w[0]);
-        for (uint32_t j = 1; j < W; ++j) store_at(tails(x) + i * (W - 1) + j - 1, k.w[j]);
+    static void set_stored(Node* x, uint32_t i, const StoredType& k) noexcept {
+        scatter(k, heads(x) + i, tails(x) + i * (words - 1));
     }
+    static KeyType key(const Node* x, uint32_t i) noexcept { return key_of(stored(x, i)); }
     static P payload(const Node* x, uint32_t i) noexcept {
         Word w[payload_words];
         for (uint32_t j = 0; j < payload_words; ++j) w[j] = load_at(payloads(x) + i * payload_words + j);
@@ -147,16 +150,15 @@ template <uint32_t W, class P> struct Columns {
         std::memcpy(w, &p, sizeof p);
         for (uint32_t j = 0; j < payload_words; ++j) store_at(payloads(x) + i * payload_words + j, w[j]);
     }
-    static Key<W> high(const Node* x) noexcept {
+    static StoredType stored_high(const Node* x) noexcept {
         auto* h = reinterpret_cast<const uint64_t*>(x->columns + high_at);
-        Key<W> k;
-        for (uint32_t j = 0; j < W; ++j) k.w[j] = load_at(h + j);
-        return k;
+        return gather(h, h + 1);
     }
-    static void set_high(Node* x, const Key<W>& k) noexcept {
+    static void set_high(Node* x, const StoredType& k) noexcept {
         auto* h = reinterpret_cast<uint64_t*>(x->columns + high_at);
-        for (uint32_t j = 0; j < W; ++j) store_at(h + j, k.w[j]);
+        scatter(k, h, h + 1);
     }
+    static KeyType high(const Node* x) noexcept { return key_of(stored_high(x)); }
 
     // Which stretch of `step` entries holds the last entry not above `head`; from the header line alone.
     static uint32_t stretch(const Node* x, uint32_t n, uint64_t head) noexcept {
@@ -165,25 +167,45 @@ template <uint32_t W, class P> struct Columns {
             s += uint32_t((i + 1) * step < n) & uint32_t(load_at(x->pivots + i) <= head);
         return s;
     }
-    // How many of the n keys are <= key (Strict: < key).
-    template <bool Strict> static uint32_t rank(const Node* x, uint32_t n, const Key<W>& k) noexcept {
-        const uint32_t s = stretch(x, n, k.w[0]);
+    // How many of the n heads are <= head.
+    static uint32_t rank_of_head(const Node* x, uint32_t n, uint64_t head) noexcept {
+        const uint32_t s = stretch(x, n, head);
         const uint32_t begin = s * step;
         const uint32_t end = s == n_pivots ? n : std::min(n, begin + step);
         uint32_t r = begin;
-        for (uint32_t i = begin; i < end; ++i) r += load_at(heads(x) + i) <= k.w[0];
-        if constexpr (Strict || W > 1)
-            while (r > 0 && load_at(heads(x) + r - 1) == k.w[0] && (Strict ? key(x, r - 1) >= k : key(x, r - 1) > k))
-                --r;
+        for (uint32_t i = begin; i < end; ++i) r += load_at(heads(x) + i) <= head;
         return r;
     }
-    // After the header line has come: fetch what rank() and payload() will read.
+    // How many of the n keys are <= key (Strict: < key).
+    template <bool Strict> static uint32_t rank(const Node* x, uint32_t n, const KeyType& k) noexcept {
+        uint32_t high = rank_of_head(x, n, k.head());
+        if constexpr (!Strict && W == 1) return high;
+        // Among equal heads the whole keys decide.
+        uint32_t low = high;
+        while (low > 0 && load_at(heads(x) + low - 1) == k.head()) --low;
+        while (low < high) {
+            const uint32_t mid = (low + high) / 2;
+            if (Strict ? key(x, mid) < k : key(x, mid) <= k)
+                low = mid + 1;
+            else
+                high = mid;
+        }
+        return low;
+    }
+    // After the header line has come: fetch what rank() will read.
     static void prefetch_stretch(const Node* x, uint64_t head) noexcept {
         const uint32_t n = count(x);
         const uint32_t i = stretch(x, n, head) * step;
         prefetch(heads(x) + i);
         prefetch(heads(x) + std::min(i + step, capacity) - 1);
-        if constexpr (W > 1) prefetch(tails(x) + i * (W - 1));
+        if constexpr (words > 1) prefetch(tails(x) + i * (words - 1));
+    }
+    // After the stretch has come: fetch the record that rank() will compare with.
+    static void prefetch_record(const Node* x, uint64_t head) noexcept {
+        if constexpr (W == any_length) {
+            const uint32_t r = rank_of_head(x, count(x), head);
+            if (r && load_at(heads(x) + r - 1) == head) prefetch(key(x, r - 1).rest);
+        }
     }
     static void prefetch_payload(const Node* x, uint32_t rank) noexcept {
         prefetch(payloads(x) + (rank ? rank - 1 : 0) * payload_words);
@@ -202,12 +224,12 @@ template <uint32_t W, class P> struct Columns {
         for (uint32_t i = from <= step ? 0 : (from - 1) / step; i < n_pivots && (i + 1) * step < n; ++i)
             if ((i + 1) * step >= from) store_at(x->pivots + i, load_at(heads(x) + (i + 1) * step));
     }
-    static void insert(Node* x, uint32_t at, const Key<W>& k, const P& p) noexcept {
+    static void insert(Node* x, uint32_t at, const StoredType& k, const P& p) noexcept {
         const uint32_t n = x->count();
         move_up(heads(x), at, n, 1);
-        if constexpr (W > 1) move_up(tails(x), at, n, W - 1);
+        if constexpr (words > 1) move_up(tails(x), at, n, words - 1);
         move_up(payloads(x), at, n, payload_words);
-        set_key(x, at, k);
+        set_stored(x, at, k);
         set_payload(x, at, p);
         x->set_info(x->level(), n + 1);
         refresh_pivots(x, at, n + 1);
@@ -215,7 +237,7 @@ template <uint32_t W, class P> struct Columns {
     static void remove(Node* x, uint32_t at) noexcept {
         const uint32_t n = x->count();
         move_down(heads(x), at, n, 1);
-        if constexpr (W > 1) move_down(tails(x), at, n, W - 1);
+        if constexpr (words > 1) move_down(tails(x), at, n, words - 1);
         move_down(payloads(x), at, n, payload_words);
         x->set_info(x->level(), n - 1);
         refresh_pivots(x, at, n - 1);
@@ -224,7 +246,7 @@ template <uint32_t W, class P> struct Columns {
     static void append(Node* dst, const Node* src, uint32_t from, uint32_t to) noexcept {
         const uint32_t n = dst->count();
         for (uint32_t i = from; i < to; ++i) {
-            set_key(dst, n + i - from, key(src, i));
+            set_stored(dst, n + i - from, stored(src, i));
             set_payload(dst, n + i - from, payload(src, i));
         }
         dst->set_info(dst->level(), n + to - from);
@@ -233,6 +255,19 @@ template <uint32_t W, class P> struct Columns {
     static void truncate(Node* x, uint32_t n) noexcept { x->set_info(x->level(), n); }
 
   private:
+    static StoredType gather(const uint64_t* head, const uint64_t* tail) noexcept {
+        uint64_t w[words] = {load_at(head)};
+        for (uint32_t j = 1; j < words; ++j) w[j] = load_at(tail + j - 1);
+        StoredType k;
+        std::memcpy(&k, w, sizeof k);
+        return k;
+    }
+    static void scatter(const StoredType& k, uint64_t* head, uint64_t* tail) noexcept {
+        uint64_t w[words];
+        std::memcpy(w, &k, sizeof k);
+        store_at(head, w[0]);
+        for (uint32_t j = 1; j < words; ++j) store_at(tail + j - 1, w[j]);
+    }
     template <class T> static void move_up(T* a, uint32_t at, uint32_t n, uint32_t words) noexcept {
         for (uint32_t i = n * words; i-- > at * words;) store_at(a + i + words, load_at(a + i));
     }

@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/options.h"
+#include "index/snapshot.h"
 
 namespace larder {
 namespace {
@@ -45,22 +46,21 @@ template <uint32_t KW, uint32_t VW> class MapOf final : public OrderedMap {
         return LARDER_OK;
     }
 
-    uint64_t get_many(const void* keys, uint64_t n, void* out_values,
-                      larder_status* out_status) const noexcept override {
+    larder_status get_many(const void* keys, uint64_t n, void* out_values, larder_status* out_status,
+                           uint64_t& out_n_found) const noexcept override {
         KeyType k[group];
         ValueType v[group];
         bool found[group];
-        uint64_t n_found = 0;
         for (uint64_t at = 0; at < n; at += group) {
             const size_t m = size_t(std::min<uint64_t>(group, n - at));
             for (size_t i = 0; i < m; ++i) k[i] = read_key(element(keys, at + i, key_bytes));
-            n_found += list_.get_many(k, m, v, found);
+            out_n_found += list_.get_many(k, m, v, found);
             for (size_t i = 0; i < m; ++i) {
                 if (out_values) write_value(v[i], element(out_values, at + i, value_bytes));
                 if (out_status) out_status[at + i] = found[i] ? LARDER_OK : LARDER_MISS;
             }
         }
-        return n_found;
+        return LARDER_OK;
     }
     // Changes are made one by one, in order, after the leaves of a whole group have been brought near.
     larder_status put_many(const void* keys, const void* values, uint64_t n,
@@ -73,20 +73,20 @@ template <uint32_t KW, uint32_t VW> class MapOf final : public OrderedMap {
         });
         return worst;
     }
-    uint64_t remove_many(const void* keys, uint64_t n, larder_status* out_status) noexcept override {
-        uint64_t n_removed = 0;
+    larder_status remove_many(const void* keys, uint64_t n, larder_status* out_status,
+                              uint64_t& out_n_removed) noexcept override {
         for_each_warm(keys, n, [&](const KeyType& k, uint64_t i) {
             const bool removed = list_.remove(k, nullptr);
             if (out_status) out_status[i] = removed ? LARDER_OK : LARDER_MISS;
-            n_removed += removed;
+            out_n_removed += removed;
         });
-        return n_removed;
+        return LARDER_OK;
     }
 
-    uint64_t scan(larder_index_from from, const void* key, void* out_keys, void* out_values,
-                  uint64_t n) const noexcept override {
-        const bool up = from == LARDER_INDEX_AT_LEAST || from == LARDER_INDEX_ABOVE;
-        bool strict = from == LARDER_INDEX_ABOVE || from == LARDER_INDEX_BELOW;
+    larder_status scan(larder_index_from from, const void* key, void* out_keys, void* out_values, uint64_t n,
+                       uint64_t& out_n) const noexcept override {
+        const bool up = ascends(from);
+        bool strict = is_strict(from);
         KeyType k[scan_group], last;
         ValueType v[scan_group];
         if (key) last = read_key(key);
@@ -105,7 +105,16 @@ template <uint32_t KW, uint32_t VW> class MapOf final : public OrderedMap {
             start = &last;
             strict = true;
         }
-        return done;
+        out_n = done;
+        return LARDER_OK;
+    }
+    larder_status scan_keys(larder_index_from, const void*, MutByteSpan, larder_index_key*, void*, uint64_t,
+                            uint64_t&) const noexcept override {
+        return fail(LARDER_E_INVALID, "index", "larder_index_scan serves keys of a fixed size");
+    }
+    larder_status share_below(const void* key, double& out) const noexcept override {
+        out = list_.share_below(read_key(key));
+        return LARDER_OK;
     }
 
     larder_status build(const void* keys, const void* values, uint64_t n) noexcept override {
@@ -119,25 +128,39 @@ template <uint32_t KW, uint32_t VW> class MapOf final : public OrderedMap {
     }
     larder_status load_pairs(const larder_index_source& source) override {
         typename List::Builder b(list_);
-        SnapshotReader reader(source, key_bytes + value_bytes, context_.alloc);
+        ChunkReader reader(source, key_bytes + value_bytes, context_.alloc);
         for (;;) {
             uint32_t n;
             LARDER_TRY(reader.next(n));
             if (!n) return LARDER_OK;
             const std::byte *keys = reader.payload(), *values = keys + size_t(n) * key_bytes;
-            for (uint32_t i = 0; i < n; ++i) {
-                const larder_status s =
-                    b.append(read_key(keys + size_t(i) * key_bytes), read_value(values + size_t(i) * value_bytes));
-                if (s == LARDER_E_INVALID)
-                    return fail(LARDER_E_CORRUPT, "source", "the keys of the snapshot are not ascending");
-                LARDER_TRY(s);
+            for (uint32_t i = 0; i < n; ++i)
+                LARDER_TRY(not_ascending_is_corrupt(
+                    b.append(read_key(keys + size_t(i) * key_bytes), read_value(values + size_t(i) * value_bytes))));
+        }
+    }
+    larder_status save_pairs(const larder_index_sink& sink) const override {
+        ChunkWriter writer(sink, snapshot::pairs_per_chunk * (key_bytes + value_bytes), context_.alloc);
+        Vec<std::byte> values(size_t(snapshot::pairs_per_chunk) * value_bytes, std::byte{}, context_.alloc);
+        std::byte last[key_bytes];
+        std::byte* const pairs = writer.payload();
+        for (bool first = true;; first = false) {
+            uint64_t n = 0;
+            LARDER_TRY(scan(first ? LARDER_INDEX_AT_LEAST : LARDER_INDEX_ABOVE, first ? nullptr : last, pairs,
+                            values.data(), snapshot::pairs_per_chunk, n));
+            if (n) {
+                std::memcpy(last, pairs + (n - 1) * key_bytes, key_bytes);
+                std::memcpy(pairs + n * key_bytes, values.data(), n * value_bytes);
             }
+            LARDER_TRY(writer.write(uint32_t(n), n * (key_bytes + value_bytes)));
+            if (!n) return LARDER_OK;
         }
     }
 
     uint64_t count() const noexcept override { return list_.count(); }
     bskip::Totals totals() const noexcept override { return list_.totals(); }
     uint64_t memory_bytes() const noexcept override { return slabs_.held_bytes(); }
+    uint64_t record_bytes() const noexcept override { return 0; }
     larder_status clear() noexcept override {
         const larder_status s = list_.clear();
         slabs_.trim(0);
@@ -228,9 +251,10 @@ larder_status make_with_values(larder_context& c, const larder_index_options& o,
 larder_status OrderedMap::create(larder_context& c, const larder_index_options* user, Owned<OrderedMap>& out) {
     larder_index_options o;
     LARDER_TRY(read_options(user, o, "larder_index_options"));
+    const bool any = o.key_bytes == LARDER_INDEX_ANY_LENGTH;
     if (!o.key_bytes) o.key_bytes = 8;
     if (!o.value_bytes) o.value_bytes = 8;
-    if (!o.order) o.order = LARDER_INDEX_ORDER_INTEGER;
+    if (!o.order) o.order = any ? LARDER_INDEX_ORDER_BYTES : LARDER_INDEX_ORDER_INTEGER;
     if (!o.max_bytes) o.max_bytes = uint64_t(1) << 40;
     LARDER_TRY(check_range(uint32_t(o.order), LARDER_INDEX_ORDER_BYTES, LARDER_INDEX_ORDER_INTEGER, "order"));
     LARDER_TRY(check_range(o.max_bytes, SlabPool::slab_bytes, uint64_t(1) << 42, "max_bytes"));
@@ -241,8 +265,13 @@ larder_status OrderedMap::create(larder_context& c, const larder_index_options* 
         return make_with_values<2>(c, o, out);
     case 32:
         return make_with_values<4>(c, o, out);
+    case LARDER_INDEX_ANY_LENGTH:
+        if (o.order != LARDER_INDEX_ORDER_BYTES)
+            return fail(LARDER_E_INVALID, "order", "keys of any length are ordered as bytes");
+        return create_bytes_map(c, o, out);
     default:
-        return fail(LARDER_E_INVALID, "key_bytes", "key_bytes is %u; it must be 8, 16 or 32", o.key_bytes);
+        return fail(LARDER_E_INVALID, "key_bytes", "key_bytes is %u; it must be 8, 16, 32 or LARDER_INDEX_ANY_LENGTH",
+                    o.key_bytes);
     }
 }
 

@@ -30,15 +30,48 @@ struct Totals {
     uint64_t n_keys = 0, n_nodes = 0, n_leaves = 0, n_free_nodes = 0;
 };
 
-// KeyWords, ValueWords: 1, 2 or 4 eight-byte words.
+// Where scans put keys: an array, or, for keys of any length, a buffer of bytes.
+template <uint32_t W> class KeySink {
+  public:
+    KeySink(Key<W>* keys) noexcept : keys_(keys) {}
+    // The key becomes the i-th; what was put there and beyond is forgotten. False: it does not fit.
+    bool put(size_t i, const Key<W>& k) noexcept {
+        if (keys_) keys_[i] = k;
+        return true;
+    }
+
+  private:
+    Key<W>* keys_;
+};
+template <> class KeySink<any_length> {
+  public:
+    // ends[i]: where the i-th key ends in the buffer. Of the buffer's n_bytes, each pair also takes `beside`.
+    KeySink(std::byte* buffer, size_t n_bytes, uint32_t* ends, bool& out_full, size_t beside = 0) noexcept
+        : buffer_(buffer), n_bytes_(n_bytes), ends_(ends), full_(out_full), beside_(beside) {}
+    bool put(size_t i, const Key<any_length>& k) noexcept;
+    std::byte* begin_of(size_t i) const noexcept { return buffer_ + (i ? ends_[i - 1] : 0); }
+    uint32_t length_of(size_t i) const noexcept { return ends_[i] - (i ? ends_[i - 1] : 0); }
+
+  private:
+    std::byte* buffer_;
+    size_t n_bytes_;
+    uint32_t* ends_;
+    bool& full_;  // the last key did not fit
+    size_t beside_;
+};
+
+// KeyWords: 1, 2 or 4 eight-byte words, or any_length. ValueWords: 1, 2 or 4.
 template <uint32_t KeyWords, uint32_t ValueWords> class Skiplist {
   public:
     using KeyType = Key<KeyWords>;
     using ValueType = Value<ValueWords>;
     using Leaf = Columns<KeyWords, ValueType>;
-    using Inner = Columns<KeyWords, ChildId>;
+    using Inner = Columns<KeyWords, ChildId, KeyWords == any_length ? Leaf::capacity : UINT32_MAX>;
+    using StoredType = Stored<KeyWords>;
+    using Held = HeldKey<KeyWords>;
+    using Sink = KeySink<KeyWords>;
 
-    Skiplist(larder_context& c, SlabPool& slabs) : pool_(c, slabs, node_bytes, offsetof(Node, next)) {}
+    Skiplist(larder_context& c, SlabPool& slabs) : pool_(c, slabs, node_bytes, offsetof(Node, next)), keys_(c, slabs) {}
     Skiplist(const Skiplist&) = delete;
     // Takes the first node. Call once before anything else.
     larder_status init() noexcept;
@@ -59,10 +92,13 @@ template <uint32_t KeyWords, uint32_t ValueWords> class Skiplist {
     static constexpr size_t width = 32;
     void warm(const KeyType* keys, size_t n) const noexcept;
 
-    // Pairs in ascending order from the first key >= k (strict: > k); k null: from the first. Returns how many.
-    size_t scan_up(const KeyType* k, bool strict, size_t n, KeyType* keys, ValueType* values) const noexcept;
+    // Pairs in ascending order from the first key >= k (strict: > k); k null: from the first. Returns how many: fewer
+    // than n at the end of the list and when no more fits into the sink.
+    size_t scan_up(const KeyType* k, bool strict, size_t n, Sink keys, ValueType* values) const noexcept;
     // Descending from the last key <= k (strict: < k); k null: from the last.
-    size_t scan_down(const KeyType* k, bool strict, size_t n, KeyType* keys, ValueType* values) const noexcept;
+    size_t scan_down(const KeyType* k, bool strict, size_t n, Sink keys, ValueType* values) const noexcept;
+    // Which share of all keys lies below k, judged from the nodes on the way to it.
+    double share_below(const KeyType& k) const noexcept;
 
     // Single-threaded: appends a key above all others. Nodes are filled by `density` of 256. Used on an empty list by
     // build().
@@ -70,7 +106,7 @@ template <uint32_t KeyWords, uint32_t ValueWords> class Skiplist {
 
     uint64_t count() const noexcept;
     Totals totals() const noexcept;
-    uint64_t memory_bytes() const noexcept { return pool_.memory_bytes(); }
+    uint64_t record_bytes() const noexcept { return keys_.record_bytes(); }
     larder_status clear() noexcept;
     larder_status verify(const Allocator& a) const;
 
@@ -90,15 +126,16 @@ template <uint32_t KeyWords, uint32_t ValueWords> class Skiplist {
     template <class L> void find(Place& p, const KeyType& k, uint32_t level) const noexcept;
     template <class L> void find_again(Place& p, const KeyType& k, uint32_t level) const noexcept;
     Place find_leaf(const KeyType& k) const noexcept;
-    bool find_with_low(Place& p, const KeyType& k, bool strict, KeyType& low, bool& has_low) const noexcept;
+    bool find_with_low(Place& p, const KeyType& k, bool strict, Held& low, bool& has_low) const noexcept;
     static bool holds(const Place& p, const KeyType& k) noexcept {
         return p.rank > 0 && Leaf::key(p.x, p.rank - 1) == k;
     }
 
     template <class L, class P>
-    larder_status add(Place& p, const KeyType& k, const P& payload, uint32_t level, uint32_t& out_right,
-                      KeyType& out_separator) noexcept;
-    void post(KeyType separator, uint32_t id, uint32_t level) noexcept;
+    larder_status add(Place& p, const StoredType& k, const P& payload, uint32_t level, uint32_t& out_right,
+                      StoredType& out_separator) noexcept;
+    larder_status add_pair(Place& p, NewKey<KeyWords>& k, const ValueType& v) noexcept;
+    void post(StoredType separator, uint32_t id, uint32_t level) noexcept;
     bool grow_to(uint32_t level) noexcept;
     template <class Condition> bool take_out(const KeyType& k, Condition condition, ValueType* out) noexcept;
     void merge_around(const KeyType& k, uint32_t level) noexcept;
@@ -111,6 +148,8 @@ template <uint32_t KeyWords, uint32_t ValueWords> class Skiplist {
     };
     template <class L> larder_status verify_level(uint32_t level, Vec<uint8_t>& used, Vec<Span>& out) const;
     template <class L> larder_status verify_node(const Node* x, uint32_t id, uint32_t level, const KeyType& low) const;
+    larder_status verify_records(const Allocator& a) const;
+    template <class L> uint64_t count_refs(uint32_t level) const noexcept;
     larder_status verify_links(uint32_t level, const Vec<Span>& above, const Vec<Span>& below,
                                uint64_t& n_unknown) const;
 
@@ -122,6 +161,7 @@ template <uint32_t KeyWords, uint32_t ValueWords> class Skiplist {
     static constexpr size_t n_stripes = 16;
 
     NodeSlots pool_;
+    [[no_unique_address]] KeyStore<KeyWords> keys_;
     std::array<atomic<uint32_t>, max_levels> heads_{};  // the first node of each level; never freed
     atomic<uint32_t> top_{0};
     std::mutex grow_mutex_;

@@ -13,17 +13,20 @@ template <uint32_t KW, uint32_t VW> class Skiplist<KW, VW>::Builder {
 
     // k must be above the last key: E_INVALID otherwise.
     larder_status append(const KeyType& k, const ValueType& v) noexcept {
-        if (n_ && !(last_key_ < k))
+        if (n_ && !(last_key_.key() < k))
             return fail(LARDER_E_INVALID, "keys", "key %llu is not above the one before it", (unsigned long long)n_);
-        LARDER_TRY(append_to<Leaf>(0, k, v));
-        last_key_ = k;
+        StoredType stored{};
+        LARDER_TRY(s_.keys_.make(k, stored));
+        LARDER_TRY(append_to<Leaf>(0, stored, v));
+        last_key_.hold(k);
         ++n_;
         s_.count_one(1);
         return LARDER_OK;
     }
 
   private:
-    template <class L, class P> larder_status append_to(uint32_t level, const KeyType& k, const P& payload) noexcept {
+    template <class L, class P>
+    larder_status append_to(uint32_t level, const StoredType& k, const P& payload) noexcept {
         Node* x = last_[level];
         if (x->count() >= L::capacity - L::capacity / 8) {
             LARDER_ASSIGN(const uint32_t id, s_.pool_.alloc());
@@ -33,9 +36,9 @@ template <uint32_t KW, uint32_t VW> class Skiplist<KW, VW>::Builder {
             if (level + 1 < max_levels) {
                 if (!s_.grow_to(level + 1)) return LARDER_E_NOMEM;
                 if (!last_[level + 1]) last_[level + 1] = s_.node(s_.heads_[level + 1].load(relaxed));
-                LARDER_TRY(append_to<Inner>(level + 1, k, ChildId(id)));
+                LARDER_TRY(append_to<Inner>(level + 1, s_.keys_.share(k), ChildId(id)));
             }
-            L::set_high(x, k);
+            L::set_high(x, s_.keys_.share(k));
             x->set_right(id);
             last_[level] = x = y;
         }
@@ -45,7 +48,7 @@ template <uint32_t KW, uint32_t VW> class Skiplist<KW, VW>::Builder {
 
     Skiplist& s_;
     std::array<Node*, max_levels> last_{};
-    KeyType last_key_{};
+    Held last_key_;
     uint64_t n_ = 0;
 };
 
@@ -88,7 +91,7 @@ larder_status Skiplist<KW, VW>::verify_node(const Node* x, uint32_t id, uint32_t
     if (x->right() && !(low < L::high(x)) && level == 0 && low != KeyType{})
         return bad("the high key is not above the lower bound");
     for (uint32_t i = 0; i < n_pivots && (i + 1) * L::step < n; ++i)
-        if (x->pivots[i] != L::key(x, (i + 1) * L::step).w[0]) return bad("a pivot is wrong");
+        if (x->pivots[i] != L::key(x, (i + 1) * L::step).head()) return bad("a pivot is wrong");
     return LARDER_OK;
 }
 
@@ -140,6 +143,32 @@ larder_status Skiplist<KW, VW>::verify_links(uint32_t level, const Vec<Span>& ab
     return LARDER_OK;
 }
 
+template <uint32_t KW, uint32_t VW>
+template <class L>
+uint64_t Skiplist<KW, VW>::count_refs(uint32_t level) const noexcept {
+    uint64_t n = 0;
+    for (uint32_t id = heads_[level].load(acquire); id;) {
+        const Node* x = node(id);
+        for (uint32_t i = 0; i < x->count(); ++i) n += L::key(x, i).rest != nullptr;
+        id = x->right();
+        if (id) n += L::high(x).rest != nullptr;
+    }
+    return n;
+}
+
+// Each record is referred to as often as it thinks.
+template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::verify_records(const Allocator& a) const {
+    if constexpr (KW == any_length) {
+        uint64_t n_counted = 0, n_seen = count_refs<Leaf>(0);
+        if (!keys_.count_refs(a, n_counted)) return fail(LARDER_E_CORRUPT, "index", "a free list of keys is damaged");
+        for (uint32_t l = 1; l <= top_.load(acquire); ++l) n_seen += count_refs<Inner>(l);
+        if (n_seen != n_counted)
+            return fail(LARDER_E_CORRUPT, "index", "keys are referred to %llu times, %llu times were counted",
+                        (unsigned long long)n_seen, (unsigned long long)n_counted);
+    }
+    return LARDER_OK;
+}
+
 template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::verify(const Allocator& a) const {
     Vec<uint8_t> used(a);
     pool_.mark_free(used);
@@ -165,7 +194,7 @@ template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::verify(const
     if (n_used + n_free + 1 != pool_.end())
         return fail(LARDER_E_CORRUPT, "index", "%llu nodes used and %llu free of %u", (unsigned long long)n_used,
                     (unsigned long long)n_free, pool_.end() - 1);
-    return LARDER_OK;
+    return verify_records(a);
 }
 
 }  // namespace larder::bskip

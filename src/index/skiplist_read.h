@@ -93,69 +93,84 @@ template <uint32_t KW, uint32_t VW> bool Skiplist<KW, VW>::get(const KeyType& k,
     }
 }
 
+inline bool KeySink<any_length>::put(size_t i, const Key<any_length>& k) noexcept {
+    const size_t begin = i ? ends_[i - 1] : 0;
+    full_ = begin + k.n_bytes + (i + 1) * beside_ > n_bytes_;
+    if (full_) return false;
+    std::byte* out = buffer_ + begin;
+    const uint64_t head = __builtin_bswap64(k.first);
+    std::memcpy(out, &head, std::min(k.n_bytes, 8u));
+    for (uint32_t at = 8; at < k.n_bytes; at += 8) {
+        const uint64_t w = __builtin_bswap64(load_at(k.rest + at / 8 - 1));
+        std::memcpy(out + at, &w, std::min(k.n_bytes - at, 8u));
+    }
+    ends_[i] = uint32_t(begin) + k.n_bytes;
+    return true;
+}
+
 template <uint32_t KW, uint32_t VW>
-size_t Skiplist<KW, VW>::scan_up(const KeyType* k, bool strict, size_t n, KeyType* keys,
-                                 ValueType* values) const noexcept {
-    KeyType from = k ? *k : KeyType{};
+size_t Skiplist<KW, VW>::scan_up(const KeyType* k, bool strict, size_t n, Sink keys, ValueType* values) const noexcept {
+    Held from;
+    if (k) from.hold(*k);
     strict = strict && k;
     Place p;
-    find<Leaf>(p, from, 0);
+    find<Leaf>(p, from.key(), 0);
     size_t done = 0;
     while (done < n) {
         // `from` is ranked in p.x; an equal key stands at rank - 1.
-        const uint32_t begin = !strict && holds(p, from) ? p.rank - 1 : p.rank;
-        const uint32_t take = uint32_t(std::min<size_t>(n - done, p.n > begin ? p.n - begin : 0));
+        const uint32_t begin = !strict && holds(p, from.key()) ? p.rank - 1 : p.rank;
+        const uint32_t most = uint32_t(std::min<size_t>(n - done, p.n > begin ? p.n - begin : 0));
         const uint32_t right = p.x->right();
-        if (right && done + take < n && unchanged(p.x, p.v)) Leaf::prefetch_all(node(right));
-        for (uint32_t i = 0; i < take; ++i) {
-            if (keys) keys[done + i] = Leaf::key(p.x, begin + i);
-            if (values) values[done + i] = Leaf::payload(p.x, begin + i);
-        }
-        const KeyType high = Leaf::high(p.x);
+        if (right && done + most < n && unchanged(p.x, p.v)) Leaf::prefetch_all(node(right));
+        uint32_t take = 0;
+        for (; take < most && keys.put(done + take, Leaf::key(p.x, begin + take)); ++take)
+            if (values) values[done + take] = Leaf::payload(p.x, begin + take);
+        Held high;
+        if (right) high.hold(Leaf::high(p.x));
         if (!unchanged(p.x, p.v)) {
-            find_again<Leaf>(p, from, 0);
+            find_again<Leaf>(p, from.key(), 0);
             continue;
         }
         done += take;
-        if (!right || done == n) break;
-        from = high;  // everything below it has been seen
+        if (!right || done == n || take < most) break;
+        from.hold(high.key());  // everything below it has been seen
         strict = false;
         Node* y = node(right);
         const uint64_t v = stable(y);
         if (unchanged(p.x, p.v)) {
             p.x = y;
             p.v = v;
-            if (settle<Leaf>(p, from)) continue;
+            if (settle<Leaf>(p, from.key())) continue;
         }
-        find<Leaf>(p, from, 0);
+        find<Leaf>(p, from.key(), 0);
     }
     return done;
 }
 
 template <uint32_t KW, uint32_t VW>
-size_t Skiplist<KW, VW>::scan_down(const KeyType* k, bool strict, size_t n, KeyType* keys,
+size_t Skiplist<KW, VW>::scan_down(const KeyType* k, bool strict, size_t n, Sink keys,
                                    ValueType* values) const noexcept {
-    KeyType below;
-    below.w.fill(UINT64_MAX);
-    if (k) below = *k;
+    Held below, low;
+    if (k)
+        below.hold(*k);
+    else
+        below.hold_highest();
     strict = strict && k;
     size_t done = 0;
     while (done < n) {
         // The leaf of the keys just below `below`, and that leaf's own lower bound: the largest separator passed on the
         // way.
         Place p;
-        KeyType low{};
         bool has_low = false;
-        if (!find_with_low(p, below, strict, low, has_low)) continue;
-        const uint32_t take = uint32_t(std::min<size_t>(n - done, p.rank));
-        for (uint32_t i = 0; i < take; ++i) {
-            if (keys) keys[done + i] = Leaf::key(p.x, p.rank - 1 - i);
-            if (values) values[done + i] = Leaf::payload(p.x, p.rank - 1 - i);
-        }
+        if (!find_with_low(p, below.key(), strict, low, has_low)) continue;
+        const uint32_t most = uint32_t(std::min<size_t>(n - done, p.rank));
+        uint32_t take = 0;
+        for (; take < most && keys.put(done + take, Leaf::key(p.x, p.rank - 1 - take)); ++take)
+            if (values) values[done + take] = Leaf::payload(p.x, p.rank - 1 - take);
         if (!unchanged(p.x, p.v)) continue;
         done += take;
-        if (!has_low) break;
-        below = low;
+        if (!has_low || take < most) break;
+        below.hold(low.key());
         strict = true;
     }
     return done;
@@ -163,19 +178,17 @@ size_t Skiplist<KW, VW>::scan_down(const KeyType* k, bool strict, size_t n, KeyT
 
 // One attempt; false when something changed on the way.
 template <uint32_t KW, uint32_t VW>
-bool Skiplist<KW, VW>::find_with_low(Place& p, const KeyType& k, bool strict, KeyType& low,
-                                     bool& has_low) const noexcept {
+bool Skiplist<KW, VW>::find_with_low(Place& p, const KeyType& k, bool strict, Held& low, bool& has_low) const noexcept {
     const auto beyond = [&](const KeyType& bound) { return strict ? bound < k : bound <= k; };
     uint32_t l = top_.load(acquire);
     p.x = node(heads_[l].load(acquire));
     p.v = stable(p.x);
     for (;;) {
         const uint32_t right = p.x->right();
-        const KeyType high = l ? Inner::high(p.x) : Leaf::high(p.x);
         uint32_t next;
-        if (right && beyond(high)) {
+        if (right && beyond(l ? Inner::high(p.x) : Leaf::high(p.x))) {
             next = right;
-            low = high;
+            low.hold(l ? Inner::high(p.x) : Leaf::high(p.x));
             has_low = true;
         } else if (l) {
             p.n = Inner::count(p.x);
@@ -183,7 +196,7 @@ bool Skiplist<KW, VW>::find_with_low(Place& p, const KeyType& k, bool strict, Ke
             const uint32_t i = p.rank ? p.rank - 1 : 0;
             next = Inner::payload(p.x, i);
             if (i) {
-                low = Inner::key(p.x, i);
+                low.hold(Inner::key(p.x, i));
                 has_low = true;
             }
             --l;
@@ -201,11 +214,46 @@ bool Skiplist<KW, VW>::find_with_low(Place& p, const KeyType& k, bool strict, Ke
     }
 }
 
+// The nodes of a level are taken to hold equally many keys. A level's first node is reached from the head; on the top
+// level there may be several.
+template <uint32_t KW, uint32_t VW> double Skiplist<KW, VW>::share_below(const KeyType& k) const noexcept {
+    for (;;) {
+        uint32_t l = top_.load(acquire);
+        double begin = 0, share = 1;
+        Place p;
+        p.x = node(heads_[l].load(acquire));
+        p.v = stable(p.x);
+        for (;;) {
+            if (!(l ? settle<Inner>(p, k) : settle<Leaf>(p, k))) break;
+            const bool here = l ? p.rank > 0 : holds(p, k);
+            const uint32_t below = p.rank - here, n = p.n;
+            const uint32_t child = l ? Inner::payload(p.x, below) : 0;
+            if (!unchanged(p.x, p.v)) break;
+            if (n) {
+                begin += share * below / n;
+                share /= n;
+            }
+            if (!l) return begin;
+            Node* y = node(child);
+            const uint64_t v = stable(y);
+            if (!unchanged(p.x, p.v)) break;
+            p.x = y;
+            p.v = v;
+            --l;
+        }
+    }
+}
+
 // ---- batches: one state per look-up, a line asked for before it is needed
 // --------------------------------------------
 
 template <uint32_t KW, uint32_t VW> struct Skiplist<KW, VW>::Flight {
-    enum Stage : uint32_t { arrived, near, ranked };  // the header, the stretch, the payload is on its way
+    enum Stage : uint32_t {
+        arrived,
+        near,
+        nearer,
+        ranked
+    };  // on its way: the header, the stretch, a record, the payload
     Place p;
     Node* from;  // where p.x was reached from, under version from_v; null at the top
     uint64_t from_v;
@@ -226,13 +274,17 @@ template <uint32_t KW, uint32_t VW> struct Skiplist<KW, VW>::Flight {
         for (;;) {
             if (stage == arrived) {
                 p.v = load_at(&p.x->version, acquire);
-                if (p.v & 1) return false;
+                if (p.v & 1) return cpu_relax(), false;
                 if (from && !unchanged(from, from_v)) return start(s, i), false;
                 stage = near;
-                if (level == 0) return Leaf::prefetch_stretch(p.x, k.w[0]), false;
-                if (level == 1) return Inner::prefetch_stretch(p.x, k.w[0]), false;
+                if (level == 0) return Leaf::prefetch_stretch(p.x, k.head()), false;
+                if (level == 1) return Inner::prefetch_stretch(p.x, k.head()), false;
             }
-            if (stage == near) {
+            if (KW == any_length && stage == near && level == 0) {
+                stage = nearer;
+                return Leaf::prefetch_record(p.x, k.head()), false;
+            }
+            if (stage != ranked) {
                 if (!(level ? s.settle<Inner>(p, k) : s.settle<Leaf>(p, k))) return start(s, i), false;
                 stage = ranked;
                 if (level == 0) return Leaf::prefetch_payload(p.x, p.rank), false;

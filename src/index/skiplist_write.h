@@ -19,6 +19,7 @@ template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::init() noexc
 
 template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::clear() noexcept {
     pool_.reset();
+    keys_.reset();
     top_.store(0, relaxed);
     for (auto& h : heads_) h.store(0, relaxed);
     for (auto& c : counts_) c.n.store(0, relaxed);
@@ -30,8 +31,8 @@ template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::clear() noex
 // and lower bound are given out, to be posted to the level above. Without memory for the split nothing changes.
 template <uint32_t KW, uint32_t VW>
 template <class L, class P>
-larder_status Skiplist<KW, VW>::add(Place& p, const KeyType& k, const P& payload, uint32_t level, uint32_t& out_right,
-                                    KeyType& out_separator) noexcept {
+larder_status Skiplist<KW, VW>::add(Place& p, const StoredType& k, const P& payload, uint32_t level,
+                                    uint32_t& out_right, StoredType& out_separator) noexcept {
     Node* x = p.x;
     out_right = 0;
     if (p.n < L::capacity) {
@@ -52,16 +53,16 @@ larder_status Skiplist<KW, VW>::add(Place& p, const KeyType& k, const P& payload
     const bool at_begin = !level && x == node(heads_[0].load(relaxed)) && p.rank == 0;
     const uint32_t cut = at_end ? p.n : at_begin ? 0 : p.n / 2;
     L::append(y, x, cut, p.n);
-    L::set_high(y, L::high(x));
+    L::set_high(y, L::stored_high(x));
     y->set_right(x->right());
     L::truncate(x, cut);
     if (p.rank > cut || at_end)
         L::insert(y, p.rank - cut, k, payload);
     else
         L::insert(x, p.rank, k, payload);
-    out_separator = L::key(y, 0);
+    out_separator = keys_.share(L::stored(y, 0));
     out_right = *id;
-    L::set_high(x, out_separator);
+    L::set_high(x, keys_.share(out_separator));
     x->set_right(*id);
     unlock(y);
     unlock(x);
@@ -69,26 +70,26 @@ larder_status Skiplist<KW, VW>::add(Place& p, const KeyType& k, const P& payload
 }
 
 // Make node `id`, whose lower bound is `separator`, known to `level`. Without memory it stays unknown there, which
-// costs its readers a step to the right.
+// costs its readers a step to the right. Takes over the separator.
 template <uint32_t KW, uint32_t VW>
-void Skiplist<KW, VW>::post(KeyType separator, uint32_t id, uint32_t level) noexcept {
-    while (id) {
-        if (level >= max_levels || !grow_to(level)) {
-            n_unposted_.fetch_add(1, relaxed);
-            return;
+void Skiplist<KW, VW>::post(StoredType separator, uint32_t id, uint32_t level) noexcept {
+    for (; id; ++level) {
+        StoredType next{};
+        uint32_t right = 0;
+        bool posted = level < max_levels && grow_to(level);
+        if (posted) {
+            const KeyType k = key_of(separator);
+            Place p;
+            find<Inner>(p, k, level);
+            while (!try_lock(p.x, p.v)) find_again<Inner>(p, k, level);
+            posted = add<Inner>(p, separator, ChildId(id), level, right, next) >= 0;
         }
-        Place p;
-        find<Inner>(p, separator, level);
-        while (!try_lock(p.x, p.v)) find_again<Inner>(p, separator, level);
-        uint32_t right;
-        KeyType next;
-        if (add<Inner>(p, separator, ChildId(id), level, right, next) < 0) {
+        if (!posted) {
             n_unposted_.fetch_add(1, relaxed);
-            return;
+            return keys_.drop(separator);
         }
         separator = next;
         id = right;
-        ++level;
     }
 }
 
@@ -102,31 +103,42 @@ template <uint32_t KW, uint32_t VW> bool Skiplist<KW, VW>::grow_to(uint32_t leve
     lock(x);
     x->set_info(level, 0);
     x->set_right(0);
-    Inner::insert(x, 0, KeyType{}, ChildId(heads_[level - 1].load(relaxed)));
+    Inner::insert(x, 0, StoredType{}, ChildId(heads_[level - 1].load(relaxed)));
     unlock(x);
     heads_[level].store(*id, release);
     top_.store(level, release);
     return true;
 }
 
-template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::put(const KeyType& k, const ValueType& v) noexcept {
-    Place p = find_leaf(k);
-    while (!try_lock(p.x, p.v)) find_again<Leaf>(p, k, 0);
-    if (holds(p, k)) {
-        Leaf::set_payload(p.x, p.rank - 1, v);
-        unlock(p.x);
-        return LARDER_OK;
-    }
+// A new pair into the locked leaf p.x at p.rank; unlocks it.
+template <uint32_t KW, uint32_t VW>
+larder_status Skiplist<KW, VW>::add_pair(Place& p, NewKey<KW>& k, const ValueType& v) noexcept {
     uint32_t right;
-    KeyType separator;
-    LARDER_TRY(add<Leaf>(p, k, v, 0, right, separator));
+    StoredType separator;
+    LARDER_TRY(add<Leaf>(p, k.stored(), v, 0, right, separator));
+    k.placed();
     count_one(1);
     post(separator, right, 1);
     return LARDER_OK;
 }
 
+template <uint32_t KW, uint32_t VW> larder_status Skiplist<KW, VW>::put(const KeyType& k, const ValueType& v) noexcept {
+    NewKey<KW> fresh(keys_);
+    Place p = find_leaf(k);
+    for (;; find_again<Leaf>(p, k, 0)) {
+        const bool there = holds(p, k);
+        if (!there) LARDER_TRY(fresh.make(k));
+        if (!try_lock(p.x, p.v)) continue;
+        if (!there) return add_pair(p, fresh, v);
+        Leaf::set_payload(p.x, p.rank - 1, v);
+        unlock(p.x);
+        return LARDER_OK;
+    }
+}
+
 template <uint32_t KW, uint32_t VW>
 larder_status Skiplist<KW, VW>::insert(const KeyType& k, const ValueType& v, ValueType* present) noexcept {
+    NewKey<KW> fresh(keys_);
     Place p = find_leaf(k);
     for (;; find_again<Leaf>(p, k, 0)) {
         if (holds(p, k)) {
@@ -135,14 +147,9 @@ larder_status Skiplist<KW, VW>::insert(const KeyType& k, const ValueType& v, Val
             if (present) *present = there;
             return LARDER_E_EXISTS;
         }
-        if (try_lock(p.x, p.v)) break;
+        LARDER_TRY(fresh.make(k));
+        if (try_lock(p.x, p.v)) return add_pair(p, fresh, v);
     }
-    uint32_t right;
-    KeyType separator;
-    LARDER_TRY(add<Leaf>(p, k, v, 0, right, separator));
-    count_one(1);
-    post(separator, right, 1);
-    return LARDER_OK;
 }
 
 template <uint32_t KW, uint32_t VW>
@@ -174,8 +181,10 @@ bool Skiplist<KW, VW>::take_out(const KeyType& k, Condition condition, ValueType
         if (there && try_lock(p.x, p.v)) break;
         if (!there && unchanged(p.x, p.v)) return false;
     }
+    const StoredType gone = Leaf::stored(p.x, p.rank - 1);
     Leaf::remove(p.x, p.rank - 1);
     unlock(p.x);
+    keys_.drop(gone);
     count_one(-1);
     if (out) *out = now;
     if (underfull<Leaf>(p.n - 1)) merge_around(k, 0);
@@ -229,8 +238,10 @@ bool Skiplist<KW, VW>::merge_pair(Node* parent, uint32_t left, uint32_t level) n
         unlock_unchanged(a);
         return false;
     }
+    keys_.drop(L::stored_high(a));
+    keys_.drop(Inner::stored(parent, left + 1));
     L::append(a, b, 0, n_b);
-    L::set_high(a, L::high(b));
+    L::set_high(a, L::stored_high(b));
     a->set_right(b->right());
     Inner::remove(parent, left + 1);
     unlock_dead(b);

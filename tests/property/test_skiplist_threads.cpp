@@ -98,10 +98,10 @@ void run_one(List& list, LinearOp& o) {
 }
 
 // Threads meet on two keys per round, while another one makes the leaves around them split and merge.
-void histories_are_linearizable(void**) {
+void record_histories(size_t n_threads) {
     const uint64_t seed = test_seed();
-    const size_t n_threads = 3, n_ops = 4;
-    const uint64_t n_rounds = test_rounds(6'000);
+    const size_t n_ops = 4;
+    const uint64_t n_rounds = test_rounds(2'500);
     World w;
     std::vector<std::vector<LinearOp>> history(n_threads);
     std::atomic<uint64_t> arrived{0};
@@ -148,6 +148,11 @@ void histories_are_linearizable(void**) {
     w.check();
 }
 
+// Twice n_rounds histories by each number of threads; a long run checks 3 x 10^5.
+void histories_are_linearizable(void**) {
+    for (size_t n_threads : {2, 3, 4}) record_histories(n_threads);
+}
+
 // ---- scans
 // ------------------------------------------------------------------------------------------------------------
 
@@ -156,6 +161,8 @@ void histories_are_linearizable(void**) {
 void scans_see_what_stays(void**) {
     const uint64_t seed = test_seed(), n = 6000;
     const uint64_t n_waves = test_rounds(30);
+    // In a long run, for a minute: the published code locks up within a second.
+    const uint64_t until = posix_os().now_ns() + (test_long() ? 60'000'000'000 : 0);
     World w;
     for (uint64_t k = 0; k < n; k += 3) assert_int_equal(w.list.put({k}, {k}), LARDER_OK);
     std::atomic<bool> stop{false};
@@ -187,7 +194,7 @@ void scans_see_what_stays(void**) {
     std::vector<std::thread> writers;
     for (uint64_t t = 1; t < 3; ++t)
         writers.emplace_back([&, t] {
-            for (uint64_t wave = 0; wave < n_waves; ++wave) {
+            for (uint64_t wave = 0; wave < n_waves || posix_os().now_ns() < until; ++wave) {
                 for (uint64_t k = t; k < n; k += 3) w.list.put({k}, {k});
                 for (uint64_t k = t; k < n; k += 3) w.list.remove({k}, nullptr);
             }

@@ -9,103 +9,21 @@
 #include "memory/slot_pool.cpp"
 #undef larder
 
-#include <ucontext.h>
-
-#include <functional>
-#include <vector>
+#include <memory>
 
 #include "support/cmocka.h"
+#include "support/explorer.h"
 
-namespace {
-
-using larder_explored::Allocator;
-using larder_explored::SlotPool;
-
-// Runs a fixed set of threads under one schedule: the running thread goes on by default, and control changes at the
-// chosen steps.
-class Explorer {
-  public:
-    static constexpr size_t stack_bytes = 64 << 10;
-    static constexpr uint32_t patience = 300;  // steps in a row after which a spinning thread waits for the others
-
-    struct Switch {
-        uint32_t step;
-        uint32_t to;
-    };
-
-    explicit Explorer(std::vector<std::function<void()>> bodies)
-        : bodies_(std::move(bodies)), threads_(bodies_.size()) {
-        for (auto& t : threads_) t.stack.resize(stack_bytes);
-    }
-    // Returns the number of steps.
-    uint32_t run(const std::vector<Switch>& switches) {
-        self_ = this;
-        switches_ = &switches;
-        next_switch_ = step_ = in_a_row_ = 0;
-        for (auto& t : threads_) {
-            t.done = false;
-            getcontext(&t.context);
-            t.context.uc_stack.ss_sp = t.stack.data();
-            t.context.uc_stack.ss_size = t.stack.size();
-            t.context.uc_link = nullptr;
-            makecontext(&t.context, &Explorer::entry, 0);
-        }
-        current_ = 0;
-        swapcontext(&main_, &threads_[0].context);
-        self_ = nullptr;
-        return step_;
-    }
-    static void point() {
-        if (self_) self_->at_point();
-    }
-
-  private:
-    struct Thread {
-        ucontext_t context;
-        std::vector<char> stack;
-        bool done = false;
-    };
-    static void entry() {
-        Explorer& e = *self_;
-        e.bodies_[e.current_]();
-        e.threads_[e.current_].done = true;
-        for (size_t i = 0; i < e.threads_.size(); ++i)
-            if (!e.threads_[i].done) e.go(uint32_t(i));
-        setcontext(&e.main_);
-    }
-    void go(uint32_t to) {
-        if (to == current_ || threads_[to].done) return;
-        const uint32_t from = current_;
-        current_ = to;
-        in_a_row_ = 0;
-        swapcontext(&threads_[from].context, &threads_[to].context);
-    }
-    void at_point() {
-        ++step_;
-        if (next_switch_ < switches_->size() && (*switches_)[next_switch_].step == step_)
-            return go((*switches_)[next_switch_++].to);
-        if (++in_a_row_ < patience) return;
-        for (uint32_t k = 1; k < threads_.size(); ++k)
-            if (const auto to = uint32_t((current_ + k) % threads_.size()); !threads_[to].done) return go(to);
-    }
-
-    static Explorer* self_;
-    std::vector<std::function<void()>> bodies_;
-    std::vector<Thread> threads_;
-    ucontext_t main_;
-    const std::vector<Switch>* switches_ = nullptr;
-    size_t next_switch_ = 0;
-    uint32_t step_ = 0, in_a_row_ = 0, current_ = 0;
-};
-Explorer* Explorer::self_ = nullptr;
-
-}  // namespace
+using explorer::Explorer;
 
 void larder_explored::schedule_point() noexcept {
     Explorer::point();
 }
 
 namespace {
+
+using larder_explored::Allocator;
+using larder_explored::SlotPool;
 
 // A pool of `n` slots and what each thread holds.
 struct Play {
@@ -154,23 +72,8 @@ struct Play {
 };
 
 uint64_t explore(Play& play, Explorer& e, uint32_t n_threads, uint32_t n_preemptions, uint32_t stride) {
-    uint64_t n_runs = 0;
-    std::vector<Explorer::Switch> s;
-    std::function<void(uint32_t)> deeper = [&](uint32_t left) {
-        play.reset();
-        const uint32_t steps = e.run(s);
-        play.judge();
-        ++n_runs;
-        if (!left) return;
-        for (uint32_t at = (s.empty() ? 0 : s.back().step) + 1; at <= steps; at += stride)
-            for (uint32_t to = 0; to < n_threads; ++to) {
-                s.push_back({at, to});
-                deeper(left - 1);
-                s.pop_back();
-            }
-    };
-    deeper(n_preemptions);
-    return n_runs;
+    return explorer::explore(
+        e, n_threads, n_preemptions, stride, [&] { play.reset(); }, [&] { play.judge(); });
 }
 
 void two_threads_through_the_global_stack(void**) {

@@ -352,11 +352,124 @@ static void budget(void** state) {
     larder_index_destroy(index);
 }
 
+static void any_length(void** state) {
+    (void)state;
+    larder_index *index = make(LARDER_INDEX_ANY_LENGTH, 16, 0), *fixed = make(8, 8, 0);
+    static char bytes[LARDER_INDEX_MAX_KEY_BYTES + 1];
+    char buf[LARDER_INDEX_MAX_KEY_BYTES];
+    const uint64_t v[2] = {1, 2};
+    uint64_t got[2] = {0, 0}, n = 7;
+    const larder_index_key good = {"key", 3}, empty = {"", 0}, longest = {bytes, LARDER_INDEX_MAX_KEY_BYTES},
+                           too_long = {bytes, LARDER_INDEX_MAX_KEY_BYTES + 1}, none = {NULL, 3};
+    larder_index_key out;
+
+    assert_int_equal(larder_index_put(index, &empty, v), LARDER_E_RANGE);
+    assert_string_equal(bad_field(), "n_bytes");
+    assert_int_equal(larder_index_put(index, &too_long, v), LARDER_E_RANGE);
+    assert_int_equal(larder_index_put(index, &none, v), LARDER_E_INVALID);
+    assert_int_equal(larder_index_get(index, &empty, got), LARDER_E_RANGE);
+    assert_int_equal(larder_index_get(index, &too_long, got), LARDER_E_RANGE);
+    assert_int_equal(larder_index_insert(index, &too_long, v, NULL), LARDER_E_RANGE);
+    assert_int_equal(larder_index_swap(index, &empty, got, v), LARDER_E_RANGE);
+    assert_int_equal(larder_index_remove(index, &too_long, NULL), LARDER_E_RANGE);
+    /* One bad key, and nothing is done. */
+    const larder_index_key mixed[2] = {good, too_long};
+    const uint64_t two[4] = {1, 2, 3, 4};
+    assert_int_equal(larder_index_put_many(index, mixed, two, 2, NULL), LARDER_E_RANGE);
+    assert_int_equal(larder_index_get_many(index, mixed, 2, NULL, NULL, &n), LARDER_E_RANGE);
+    assert_int_equal(larder_index_remove_many(index, mixed, 2, NULL, &n), LARDER_E_RANGE);
+    assert_int_equal(larder_index_build(index, mixed, two, 2), LARDER_E_RANGE);
+    assert_int_equal(larder_index_count(index, &n), LARDER_OK);
+    assert_int_equal(n, 0);
+
+    assert_int_equal(larder_index_put(index, &longest, v), LARDER_OK);
+    assert_int_equal(larder_index_put(index, &good, v), LARDER_OK);
+    assert_int_equal(larder_index_get(index, &longest, got), LARDER_OK);
+    assert_int_equal(got[1], 2);
+    assert_int_equal(larder_index_scan_keys(index, LARDER_INDEX_AT_LEAST, NULL, buf, sizeof buf - 1, &out, NULL, 1, &n),
+                     LARDER_E_RANGE);
+    assert_string_equal(bad_field(), "buffer_bytes");
+    assert_int_equal(larder_index_scan_keys(index, LARDER_INDEX_AT_LEAST, NULL, buf, sizeof buf, &out, got, 1, &n),
+                     LARDER_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(out.n_bytes, LARDER_INDEX_MAX_KEY_BYTES);
+    assert_ptr_equal(out.data, buf);
+    larder_index_key both[2];
+    assert_int_equal(larder_index_scan_keys(index, LARDER_INDEX_AT_LEAST, NULL, buf, sizeof buf, both, NULL, 2, &n),
+                     LARDER_PARTIAL);
+    assert_int_equal(n, 1);
+    assert_int_equal(larder_index_scan_keys(index, LARDER_INDEX_AT_MOST, &good, buf, sizeof buf, both, NULL, 2, &n),
+                     LARDER_PARTIAL);
+    assert_int_equal(n, 1);
+    assert_memory_equal(both[0].data, "key", 3);
+    assert_int_equal(larder_index_scan_keys(index, 9, NULL, buf, sizeof buf, both, NULL, 2, &n), LARDER_E_RANGE);
+    assert_int_equal(larder_index_scan(index, LARDER_INDEX_AT_LEAST, NULL, NULL, NULL, 1, &n), LARDER_E_INVALID);
+    assert_int_equal(larder_index_scan_keys(fixed, LARDER_INDEX_ABOVE, NULL, buf, sizeof buf, both, NULL, 2, &n),
+                     LARDER_E_INVALID);
+    assert_int_equal(larder_index_estimate(index, &empty, NULL, &n), LARDER_E_RANGE);
+    assert_int_equal(larder_index_estimate(index, &longest, &good, &n), LARDER_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(larder_index_clear(index), LARDER_OK);
+
+    /* Sorted input: as memcmp orders, a beginning before what it begins. */
+    const larder_index_key sorted[3] = {{"a", 1}, {"a\0", 2}, {"b", 1}}, unsorted[2] = {{"a\0", 2}, {"a", 1}};
+    const uint64_t values[6] = {0, 0, 1, 1, 2, 2};
+    assert_int_equal(larder_index_build(index, unsorted, values, 2), LARDER_E_INVALID);
+    assert_int_equal(larder_index_build(index, sorted, values, 3), LARDER_OK);
+    assert_int_equal(larder_index_get(index, &sorted[1], got), LARDER_OK);
+    assert_int_equal(got[0], 1);
+    assert_int_equal(larder_index_verify(index), LARDER_OK);
+    larder_index_destroy(index);
+    larder_index_destroy(fixed);
+
+    larder_index_options o = LARDER_INDEX_OPTIONS_INIT;
+    o.key_bytes = LARDER_INDEX_ANY_LENGTH;
+    o.order = LARDER_INDEX_ORDER_INTEGER;
+    assert_int_equal(larder_index_create(context, &o, &index), LARDER_E_INVALID);
+    assert_string_equal(bad_field(), "order");
+}
+
+static void views(void** state) {
+    (void)state;
+    larder_index* index = make(8, 8, 0);
+    const uint64_t k = 5, v = 50;
+    uint64_t got = 0, n = 0;
+    assert_int_equal(larder_index_put(index, &k, &v), LARDER_OK);
+    buffer stream = {NULL, 0, 0, UINT64_MAX};
+    const larder_index_sink sink = {buffer_write, &stream};
+    assert_int_equal(larder_index_save(index, &sink), LARDER_OK);
+
+    larder_index_view* view = (larder_index_view*)1;
+    assert_int_equal(larder_index_view_open(context, NULL, 100, &view), LARDER_E_INVALID);
+    assert_int_equal(larder_index_view_open(context, stream.data, stream.n, NULL), LARDER_E_INVALID);
+    assert_int_equal(larder_index_view_open(context, stream.data, 10, &view), LARDER_E_TRUNCATED);
+    assert_null(view);
+    static const char foreign[100] = "something else altogether";
+    assert_int_equal(larder_index_view_open(context, foreign, sizeof foreign, &view), LARDER_E_FORMAT);
+    assert_int_equal(larder_index_view_open(context, stream.data, stream.n, &view), LARDER_OK);
+    assert_int_equal(larder_index_view_get(view, &k, &got), LARDER_OK);
+    assert_int_equal(got, 50);
+    assert_int_equal(larder_index_view_get(view, NULL, &got), LARDER_E_INVALID);
+    assert_int_equal(larder_index_view_get((larder_index_view*)index, &k, &got), LARDER_E_CLOSED);
+    assert_int_equal(larder_index_get((larder_index*)view, &k, &got), LARDER_E_CLOSED);
+    assert_int_equal(larder_index_view_scan(view, 0, &k, NULL, NULL, 1, &n), LARDER_E_RANGE);
+    assert_int_equal(larder_index_view_scan(view, LARDER_INDEX_ABOVE, &k, NULL, NULL, 1, &n), LARDER_MISS);
+    assert_int_equal(larder_index_view_scan(view, LARDER_INDEX_AT_LEAST, &k, NULL, NULL, 1, NULL), LARDER_E_INVALID);
+    assert_int_equal(larder_index_view_get_info(view, NULL), LARDER_E_INVALID);
+    assert_int_equal(larder_index_view_verify(view), LARDER_OK);
+    larder_index_view_close(NULL);
+    larder_index_view_close(view);
+    free(stream.data);
+    larder_index_destroy(index);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bad_options),       cmocka_unit_test(null_arguments), cmocka_unit_test(single_keys),
-        cmocka_unit_test(widths_and_orders), cmocka_unit_test(order),          cmocka_unit_test(batches),
-        cmocka_unit_test(build_save_load),   cmocka_unit_test(budget),
+        cmocka_unit_test(bad_options),     cmocka_unit_test(null_arguments),
+        cmocka_unit_test(single_keys),     cmocka_unit_test(widths_and_orders),
+        cmocka_unit_test(order),           cmocka_unit_test(batches),
+        cmocka_unit_test(build_save_load), cmocka_unit_test(budget),
+        cmocka_unit_test(any_length),      cmocka_unit_test(views),
     };
     return cmocka_run_group_tests_name("index", tests, set_up, tear_down);
 }
