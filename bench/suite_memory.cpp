@@ -13,6 +13,8 @@
 #include "larder/larder.h"
 #include "memory/arena.h"
 
+void memory_structures(bench::Run& run);  // suite_memory_structures.cpp
+
 namespace {
 
 struct Mimalloc {
@@ -427,4 +429,5 @@ BENCH_SUITE(memory, "blocks, sequences, tables and contiguous growth") {
     translation(run);
     swaps(run);
     contiguous(run);
+    memory_structures(run);
 }

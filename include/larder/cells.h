@@ -1,6 +1,6 @@
 /** @file cells.h
  *  @brief Unified paging: KV caches, adapters of any rank and activations from one pool of cells (S-LoRA, arXiv
- * 2311.03285; dLLM-Serve, arXiv 2512.17077 for the activations).
+ * 2311.03285; dLLM-Serve for the activations).
  *
  *  A cell is cell_bytes in every layer and plane. For S-LoRA it is one vector of the hidden size: a token takes one
  * cell (its K in plane 0, its V in plane 1), an adapter of rank r takes 4r (A and B of q, k, v and o). A cell may as

@@ -22,6 +22,9 @@
 #include "larder/status.h"
 #include "larder/store.h"
 #include "larder/stream.h"
+#include "larder/swap.h"
+#include "larder/topology.h"
+#include "larder/translation.h"
 #include "larder/vtensor.h"
 
 #endif

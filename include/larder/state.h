@@ -1,6 +1,6 @@
 /** @file state.h
  *  @brief State slots: what linear attention, state-space models and other recurrences carry from token to token
- * (SANA-Video, arXiv 2509.24695; Mamba, RWKV, gated delta networks).
+ * (SANA-Video; Mamba, RWKV, gated delta networks).
  *
  *  A state is state_bytes whose size does not grow with the sequence. States are forked without a copy and copied when
  * one of the sharers is about to write (copy-on-write), frozen as snapshots, added up, and checked by a checksum.

@@ -221,6 +221,18 @@ Result<Owned<IoRing>> FaultOs::io_ring(const Allocator& a, uint32_t depth, bool 
     return ring;
 }
 
+// --- memory nodes ---------------------------------------------------------------------------------------
+
+Result<Vec<MemoryNode>> FaultOs::memory_nodes(const Allocator& a) {
+    LARDER_TRY(check(FaultClass::list));
+    return below_.memory_nodes(a);
+}
+
+larder_status FaultOs::bind_memory(std::byte* p, size_t n_bytes, std::span<const uint32_t> nodes, bool interleave) {
+    LARDER_TRY(check(FaultClass::memory));
+    return below_.bind_memory(p, n_bytes, nodes, interleave);
+}
+
 // --- the rest -------------------------------------------------------------------------------------------
 
 larder_status FaultOs::random(void* out, size_t n_bytes) {

@@ -11,12 +11,12 @@
 namespace larder {
 
 enum class FaultClass : uint32_t {
-    memory,         // reserve, commit, memfd, map_handle
+    memory,         // reserve, commit, memfd, map_handle, bind_memory
     open,           // open
     read,           // read_all
     write,          // write_all: the first half of the bytes is written before it fails
     sync,           // sync, sync_dir
-    list,           // list_dir
+    list,           // list_dir, memory_nodes
     name,           // make_dir, unlink, rename
     space,          // size, truncate, allocate, free_bytes
     lock,           // lock
@@ -67,6 +67,8 @@ class FaultOs final : public Os {
     void release(std::byte* p, size_t n_bytes) noexcept override;
     Result<OsHandle> memfd(const char* name, size_t n_bytes) override;
     Result<std::byte*> map_handle(std::byte* p, size_t n_bytes, OsHandle h, uint64_t offset, bool writable) override;
+    Result<Vec<MemoryNode>> memory_nodes(const Allocator& a) override;
+    larder_status bind_memory(std::byte* p, size_t n_bytes, std::span<const uint32_t> nodes, bool interleave) override;
 
     Result<OpenFile> open(const char* path, uint32_t open_flags) override;
     void close(OsHandle h) noexcept override;

@@ -89,6 +89,15 @@ struct Topology {
     bool memfd = false;
 };
 
+// A node of memory, as the system describes it.
+struct MemoryNode {
+    uint32_t id = 0;
+    bool has_cpus = false;
+    bool estimated = false;  // latency and bandwidth follow from the system's table of distances
+    uint64_t n_bytes = 0, free_bytes = 0;
+    uint64_t latency_ns = 0, bandwidth_bytes_per_s = 0;
+};
+
 using ThreadFn = void (*)(void* arg);
 
 // A process that can be watched: pid plus what makes a reused pid different.
@@ -117,6 +126,13 @@ class Os {
     // or read-only. E_INVALID when the handle could shrink under the mapping (no seal) or is too short. decommit()
     // takes the mapping away.
     virtual Result<std::byte*> map_handle(std::byte* p, size_t n_bytes, OsHandle h, uint64_t offset, bool writable) = 0;
+
+    // The nodes with memory, by number. E_UNSUPPORTED where the system tells nothing.
+    virtual Result<Vec<MemoryNode>> memory_nodes(const Allocator& a) = 0;
+    // Where pages of a range come from that are not there yet: only from these nodes, or from all of them in turn.
+    // E_NOT_FOUND (no such node), E_PERMISSION, E_UNSUPPORTED, E_NOMEM (too many mappings).
+    virtual larder_status bind_memory(std::byte* p, size_t n_bytes, std::span<const uint32_t> nodes,
+                                      bool interleave) = 0;
 
     // --- files ----------------------------------------------------------------------------------
     virtual Result<OpenFile> open(const char* path, uint32_t open_flags) = 0;

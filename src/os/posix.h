@@ -15,6 +15,8 @@ class PosixOs final : public Os {
     void release(std::byte* p, size_t n_bytes) noexcept override;
     Result<OsHandle> memfd(const char* name, size_t n_bytes) override;
     Result<std::byte*> map_handle(std::byte* p, size_t n_bytes, OsHandle h, uint64_t offset, bool writable) override;
+    Result<Vec<MemoryNode>> memory_nodes(const Allocator& a) override;
+    larder_status bind_memory(std::byte* p, size_t n_bytes, std::span<const uint32_t> nodes, bool interleave) override;
 
     Result<OpenFile> open(const char* path, uint32_t open_flags) override;
     void close(OsHandle h) noexcept override;
@@ -63,6 +65,9 @@ class PosixOs final : public Os {
 // What the machine and the limits of this process (affinity, cgroup, rlimits) leave us. Files of /proc and /sys are
 // looked for under `root`, for tests.
 Topology read_topology(const char* root = "") noexcept;
+
+// The memory nodes under `root`, likewise.
+Result<Vec<MemoryNode>> read_memory_nodes(const Allocator& a, const char* root);
 
 // A process by its number as it is now; start_time stays 0 where /proc does not tell.
 ProcessRef process_ref(int32_t pid) noexcept;

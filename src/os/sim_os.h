@@ -50,6 +50,10 @@ class SimOs final : public Os {
     Result<std::byte*> map_handle(std::byte* p, size_t n_bytes, OsHandle h, uint64_t offset, bool writable) override {
         return real_.map_handle(p, n_bytes, h, offset, writable);
     }
+    Result<Vec<MemoryNode>> memory_nodes(const Allocator& a) override { return real_.memory_nodes(a); }
+    larder_status bind_memory(std::byte* p, size_t n_bytes, std::span<const uint32_t> nodes, bool interleave) override {
+        return real_.bind_memory(p, n_bytes, nodes, interleave);
+    }
 
     Result<OpenFile> open(const char* path, uint32_t open_flags) override;
     void close(OsHandle h) noexcept override;

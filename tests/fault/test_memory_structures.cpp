@@ -1,5 +1,5 @@
-// Every allocation and every mapping in the lives of virtual tensors, cell pools, state pools and topologies fails once
-// and for ever.
+// Every allocation and every mapping in the lives of virtual tensors, cell pools, state pools, topologies and
+// translation caches fails once and for ever.
 #include "support/cmocka.h"
 
 #include "core/device_handle.h"
@@ -106,12 +106,57 @@ larder_status states_life(FaultEnv& env) {
     return s;
 }
 
+larder_status topology_life(FaultEnv& env) {
+    FaultEnv::Context c;
+    LARDER_TRY(env.make_context(c));
+    larder_topology* t = nullptr;
+    LARDER_TRY(larder_topology_create(c.get(), nullptr, &t));
+    std::byte* p = nullptr;
+    const uint64_t page = env.os.topology().page_bytes;
+    if (auto r = env.os.reserve(4 * page, page); r.ok()) p = *r;
+    larder_memory_object o = LARDER_MEMORY_OBJECT_INIT;
+    o.access = LARDER_ACCESS_STREAM;
+    o.n_bytes = 4 * page;
+    larder_placement_part parts[64];
+    uint32_t n = 0;
+    larder_status s = larder_topology_place(t, &o, sizeof o, 1, page, parts, 64, &n);
+    if (s >= 0 && p) s = larder_topology_bind(t, p, 4 * page, parts, n, page, LARDER_BIND_STRIPED);
+    if (p) env.os.release(p, 4 * page);
+    larder_topology_destroy(t);
+    return s;
+}
+
+larder_status translation_life(FaultEnv& env) {
+    FaultEnv::Context c;
+    LARDER_TRY(env.make_context(c));
+    int n_drops = 0;
+    larder_translation_options o = LARDER_TRANSLATION_OPTIONS_INIT;
+    o.walk.fn = [](void*, uint64_t first, int64_t* out) -> uint32_t {
+        for (int i = 0; i < 8; ++i) out[i] = int64_t(first) + i;
+        return 1;
+    };
+    o.walk.ctx = &n_drops;
+    o.walk.drop = [](void* ctx) { ++*static_cast<int*>(ctx); };
+    larder_translation* t = nullptr;
+    const larder_status made = larder_translation_create(c.get(), &o, &t);
+    if (made >= 0) {
+        const uint64_t key = 77;
+        int64_t value = 0;
+        assert_int_equal(larder_translation_lookup(t, &key, 1, &value),
+                         LARDER_OK);  // calls neither allocator nor system
+        assert_int_equal(value, 77);
+        larder_translation_destroy(t);
+    }
+    assert_int_equal(n_drops, made >= 0);
+    return made;
+}
+
 void run(const char* name, std::function<larder_status(FaultEnv&)> body, bool simulated = false) {
     FaultCase c;
     c.name = name;
     c.simulated = simulated;
     c.classes = {FaultClass::memory, FaultClass::open, FaultClass::read, FaultClass::list};
-    c.also_allowed = {LARDER_E_DEVICE_NOMEM};
+    c.also_allowed = {LARDER_E_DEVICE_NOMEM, LARDER_E_UNSUPPORTED, LARDER_E_PERMISSION};
     c.body = std::move(body);
     run_fault_loop(c);
 }
@@ -132,14 +177,20 @@ void state_pools(void**) {
     run("state pool", states_life);
 }
 
+void topologies(void**) {
+    run("topology", topology_life);
+}
+
+void translation_caches(void**) {
+    run("translation cache", translation_life);
+}
+
 }  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(tensors),
-        cmocka_unit_test(device_tensors),
-        cmocka_unit_test(cell_pools),
-        cmocka_unit_test(state_pools),
+        cmocka_unit_test(tensors),     cmocka_unit_test(device_tensors), cmocka_unit_test(cell_pools),
+        cmocka_unit_test(state_pools), cmocka_unit_test(topologies),     cmocka_unit_test(translation_caches),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
