@@ -4,6 +4,7 @@
 #ifndef LARDER_LARDER_H
 #define LARDER_LARDER_H
 
+#include "larder/adapter.h"
 #include "larder/arena.h"
 #include "larder/base.h"
 #include "larder/cells.h"
@@ -14,6 +15,7 @@
 #include "larder/job.h"
 #include "larder/kv.h"
 #include "larder/layout.h"
+#include "larder/loader.h"
 #include "larder/plan.h"
 #include "larder/prefix.h"
 #include "larder/replay.h"

@@ -19,7 +19,7 @@ enum class HandleType : uint32_t {
     index,
     prefix,
     codec,
-    stream,
+    loader,
     store,
     kv,
     planner,
