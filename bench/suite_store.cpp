@@ -300,7 +300,10 @@ void replays(bench::Run& run) {
     auto ours = [&](larder_policy p) {
         larder_replay_result r = LARDER_REPLAY_RESULT_INIT;
         const double start = bench::now_s();
-        larder_replay_run(c.c, &trace, p, capacity, &r);
+        larder_replay_options o = LARDER_REPLAY_OPTIONS_INIT;
+        o.policy = p;
+        o.capacity_blocks = capacity;
+        larder_replay_run(c.c, &trace, &o, &r);
         return double(n) / (bench::now_s() - start);
     };
     auto list_and_map = [&] {

@@ -17,6 +17,8 @@ struct Args {
     std::string trace, csv, svg;
     std::vector<uint64_t> capacities;
     std::vector<std::string> policies{"lru", "fifo", "belady"};
+    uint64_t lookahead = 0;
+    bool what_if = false;
 };
 
 struct Cell {
@@ -34,11 +36,16 @@ bool find_policy(const std::string& name, larder_policy& out) {
     return false;
 }
 
-std::string known_policies() {
+std::vector<std::string> every_policy() {
     larder_policy_info info = LARDER_POLICY_INFO_INIT;
+    std::vector<std::string> names;
+    for (uint32_t i = 0; larder_policy_get(i, &info) == LARDER_OK; ++i) names.emplace_back(info.name);
+    return names;
+}
+
+std::string known_policies() {
     std::string names;
-    for (uint32_t i = 0; larder_policy_get(i, &info) == LARDER_OK; ++i)
-        names += (i ? ", " : "") + std::string(info.name);
+    for (const std::string& name : every_policy()) names += (names.empty() ? "" : ", ") + name;
     return names;
 }
 
@@ -112,6 +119,7 @@ bool save(const std::string& path, const std::string& text) {
 }
 
 int replay(const Options& o, Args a) {
+    if (a.what_if) a.policies = every_policy();
     std::vector<larder_policy> policies;
     for (auto& name : a.policies) {
         policies.emplace_back();
@@ -134,8 +142,11 @@ int replay(const Options& o, Args a) {
         for (uint64_t capacity : a.capacities)
             for (size_t p = 0; p < policies.size(); ++p) {
                 Cell c{a.policies[p], capacity, LARDER_REPLAY_RESULT_INIT};
-                if (const larder_status s = larder_replay_run(context.get(), &trace, policies[p], capacity, &c.result);
-                    s < 0)
+                larder_replay_options options = LARDER_REPLAY_OPTIONS_INIT;
+                options.policy = policies[p];
+                options.capacity_blocks = capacity;
+                options.lookahead_requests = a.lookahead;
+                if (const larder_status s = larder_replay_run(context.get(), &trace, &options, &c.result); s < 0)
                     return report(o, s, a.trace);
                 cells.push_back(std::move(c));
                 progress.at(cells.size());
@@ -166,6 +177,9 @@ void add_replay(CLI::App& app, Options& o, int& code) {
         ->check(CLI::PositiveNumber)
         ->delimiter(',');
     sub->add_option("-p,--policy", a->policies, "policies: " + known_policies())->delimiter(',')->capture_default_str();
+    sub->add_option("-w,--lookahead", a->lookahead, "requests known ahead, as by a scheduler's queue; default 0");
+    sub->add_flag("--what-if", a->what_if,
+                  "every policy of the table: what would a cache of another size, or with another policy, have hit?");
     sub->add_option("--csv", a->csv, "write the counts to FILE");
     sub->add_option("--svg", a->svg, "draw the curves to FILE");
     sub->callback([&o, &code, a] { code = replay(o, *a); });

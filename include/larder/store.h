@@ -87,7 +87,8 @@ typedef struct larder_store_options {
     larder_write_policy write_policy; /**< default LARDER_WRITE_THROUGH */
     larder_sync_policy sync_policy;   /**< default LARDER_SYNC_ON_FLUSH */
     uint32_t host_policy; /**< eviction of the host tier: a larder_policy of replay.h that works on line; default
-                             LARDER_POLICY_LRU */
+                             LARDER_POLICY_LRU. Objects that cover no tokens (n_tokens 0) are what
+                             LARDER_POLICY_SRRIP favours; of LRU_TAIL, LRU_LEAF and AUTO a request is one get. */
     uint32_t file_policy; /**< which segment the file tier evicts: LARDER_POLICY_LRU (default) or LARDER_POLICY_FIFO */
     uint32_t reinsert_percent; /**< of an evicted segment's bytes, how much of what was read since it was written is
                                   kept by writing it again: 0 (default) to 50. Pinned objects are always kept. */
@@ -249,6 +250,48 @@ LARDER_API larder_status larder_store_pin(larder_store* store, const larder_key*
  *  @return as larder_store_pin().  @threads internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_store_unpin(larder_store* store, const larder_key* keys, uint32_t n,
                                             larder_status* statuses) LARDER_NOEXCEPT;
+
+/** What became of a hint. */
+typedef int32_t larder_outcome;
+enum {
+    LARDER_OUTCOME_ACCEPTED = 1, /**< it is in force */
+    LARDER_OUTCOME_CLIPPED = 2,  /**< in force for less than was asked for */
+    LARDER_OUTCOME_DEFERRED = 3, /**< remembered, and in force when the object comes into RAM */
+    LARDER_OUTCOME_REJECTED = 4, /**< of no effect: it speaks of what is over, or there is no room to remember it */
+    LARDER_OUTCOME_MISSING = 5   /**< of no effect: there is no such object */
+};
+
+/** Tell that a coming request will use these keys. What is known to be used is kept in RAM before what is not, what is
+ * needed last goes first: with the requests of a scheduler's queue told, eviction is the best that can be done with
+ * what they say. A key may be named by many requests. Each is forgotten when larder_store_hint_served() says so; until
+ * then there may be 2^20 of them.
+ *  @param request   its place in the order of requests: any number that grows, up to 2^43-1
+ *  @param outcomes  [n]: LARDER_OUTCOME_ACCEPTED; _DEFERRED (not in RAM, or not there at all); _REJECTED (served
+ * already, too large, or too many hints). May be NULL.
+ *  @return LARDER_OK (all accepted); LARDER_PARTIAL (look at the outcomes); LARDER_E_INVALID; LARDER_E_STATE (no host
+ * tier); LARDER_E_NOMEM (some may be in force).
+ *  @threads internally synchronised  @blocking never  @cost O(log hints) per key  @since 0.1 */
+LARDER_API larder_status larder_store_hint(larder_store* store, const larder_key* keys, uint32_t n, uint64_t request,
+                                           larder_outcome* outcomes) LARDER_NOEXCEPT;
+
+/** Tell that this request and all before it have been served, or never will be: their hints are forgotten.
+ *  @return LARDER_OK; LARDER_E_RANGE (request); LARDER_E_STATE (no host tier); LARDER_E_NOMEM.  @threads internally
+ * synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_store_hint_served(larder_store* store, uint64_t request) LARDER_NOEXCEPT;
+
+/** Give objects a priority, for a time or for good. RAM evicts the lower priority first; what was not protected has 50.
+ * Of an evicted segment of the file tier, what has more than 50 is written again as far as reinsert_percent goes. It is
+ * a wish, not a pin: the store never refuses a put for it. It counts as a use. Protecting again replaces it; it lives in memory and ends
+ * with the store.
+ *  @param priority  0 to 100
+ *  @param ttl_ns    how long; 0: until protected again; cut to seven days
+ *  @param outcomes  [n]: LARDER_OUTCOME_ACCEPTED; _CLIPPED (ttl_ns); _DEFERRED (being put); _MISSING. May be NULL.
+ *  @return LARDER_OK (all accepted); LARDER_PARTIAL (look at the outcomes); LARDER_E_INVALID; LARDER_E_RANGE (priority);
+ * LARDER_E_NOMEM (some may be in force).
+ *  @threads internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_store_protect(larder_store* store, const larder_key* keys, uint32_t n,
+                                              uint32_t priority, uint64_t ttl_ns,
+                                              larder_outcome* outcomes) LARDER_NOEXCEPT;
 
 /** Remove everything of a tenant, pinned objects included, for good; durable at the next flush.
  *  @param out_n  receives how many objects went; may be NULL.

@@ -17,17 +17,20 @@ larder_status larder_policy_get(uint32_t index, larder_policy_info* out) noexcep
     return write_struct(out, info, "larder_policy_info");
 }
 
-larder_status larder_replay_run(larder_context* context, const larder_replay_trace* trace, larder_policy policy,
-                                uint64_t capacity_blocks, larder_replay_result* out_result) noexcept {
+larder_status larder_replay_run(larder_context* context, const larder_replay_trace* trace,
+                                const larder_replay_options* options, larder_replay_result* out_result) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
     LARDER_API_NONNULL(trace);
+    LARDER_API_NONNULL(options);
     LARDER_API_NONNULL(out_result);
     larder_replay_trace t;
     LARDER_TRY(read_options(trace, t, "larder_replay_trace"));
     LARDER_TRY(check_reserved(t.reserved0, "reserved0"));
+    larder_replay_options o;
+    LARDER_TRY(read_options(options, o, "larder_replay_options"));
     larder_replay_result result;
-    LARDER_TRY(replay(*context, t, policy, capacity_blocks, result));
+    LARDER_TRY(replay(*context, t, o, result));
     return write_struct(out_result, result, "larder_replay_result");
     LARDER_API_END
 }

@@ -15,6 +15,17 @@ template <class T> T* at(T* items, uint32_t stride, uint32_t i) noexcept {
     return reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(items) + size_t(stride) * i);
 }
 
+// Each item must fit into its stride.
+template <class T> larder_status check_stride(const T* items, uint32_t stride, uint32_t n, const char* field) noexcept {
+    LARDER_TRY(check_range(stride, 8, 65536, field));
+    for (uint32_t i = 0; items && i < n; ++i) {
+        const uint32_t size = at(items, stride, i)->struct_size;
+        if (size > stride)
+            return fail(LARDER_E_INVALID, field, "%s is %u, less than the struct_size %u of item %u", field, stride, size, i);
+    }
+    return LARDER_OK;
+}
+
 // Each key by itself; OK when each was, otherwise PARTIAL.
 template <class F> larder_status for_each_key(const larder_key* keys, uint32_t n, larder_status* statuses, F f) {
     larder_status all = LARDER_OK;
@@ -49,7 +60,7 @@ larder_status larder_store_put(larder_store* store, const larder_store_put_item*
                                larder_job* out_job) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
-    LARDER_TRY(check_range(stride, 8, 65536, "stride"));
+    LARDER_TRY(check_stride(items, stride, n, "stride"));
     LARDER_TRY(check_range(n, 1, UINT32_MAX, "n"));
     LARDER_API_NONNULL(items);
     if (queue) {
@@ -73,7 +84,7 @@ larder_status larder_store_get(larder_store* store, const larder_store_get_item*
                                larder_job* out_job) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
-    LARDER_TRY(check_range(stride, 8, 65536, "stride"));
+    LARDER_TRY(check_stride(items, stride, n, "stride"));
     LARDER_TRY(check_range(n, 1, UINT32_MAX, "n"));
     LARDER_API_NONNULL(items);
     LARDER_API_NONNULL(results);
@@ -95,7 +106,7 @@ larder_status larder_store_lookup(larder_store* store, const larder_key* keys, u
     if (n == 0) return LARDER_OK;
     LARDER_API_NONNULL(keys);
     LARDER_API_NONNULL(infos);
-    LARDER_TRY(check_range(info_stride, 8, 65536, "info_stride"));
+    LARDER_TRY(check_stride(infos, info_stride, n, "info_stride"));
     larder_object_want w;
     if (want) LARDER_TRY(larder_store::read_want(want, w));
     for (uint32_t i = 0; i < n; ++i)
@@ -139,6 +150,32 @@ larder_status larder_store_unpin(larder_store* store, const larder_key* keys, ui
     LARDER_API_HANDLE(store, store);
     if (n) LARDER_API_NONNULL(keys);
     return for_each_key(keys, n, statuses, [&](const larder_key& k) { return store->unpin(k); });
+    LARDER_API_END
+}
+
+larder_status larder_store_hint(larder_store* store, const larder_key* keys, uint32_t n, uint64_t request,
+                                larder_outcome* outcomes) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    if (n) LARDER_API_NONNULL(keys);
+    return store->hint(keys, n, request, outcomes);
+    LARDER_API_END
+}
+
+larder_status larder_store_hint_served(larder_store* store, uint64_t request) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    return store->hint_served(request);
+    LARDER_API_END
+}
+
+larder_status larder_store_protect(larder_store* store, const larder_key* keys, uint32_t n, uint32_t priority,
+                                   uint64_t ttl_ns, larder_outcome* outcomes) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    if (n) LARDER_API_NONNULL(keys);
+    LARDER_TRY(check_range(priority, 0, 100, "priority"));
+    return store->protect(keys, n, uint8_t(priority), ttl_ns, outcomes);
     LARDER_API_END
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "store/object.h"
+#include "store/policy/policy.h"
 #include "store/tiers/host_tier.h"
 
 namespace larder {
@@ -18,6 +19,9 @@ struct Object {
     HostExtent host;    // its memory; empty: not in the host tier
     RecordPlace place;  // its record; not valid: not in the file tier
     uint32_t n_pins = 0;
+    uint64_t protected_until_ns = 0;  // 0: as long as it is there, or not at all
+    uint8_t priority = Reference::default_priority;
+    bool extended = false;  // something was put that names it as parent
     uint32_t n_host_readers = 0;
     bool live = false;          // the slot is in use
     bool writing = false;       // being put: the bytes are not there yet

@@ -4,7 +4,7 @@
 
 #include "base/hash.h"
 #include "base/options.h"
-#include "store/policy/policy.h"
+#include "store/policy/hinted_policy.h"
 
 namespace larder {
 namespace {
@@ -71,44 +71,85 @@ void find_next_uses(const larder_replay_trace& t, const Allocator& a, Dense& d) 
     }
 }
 
-void run(const larder_replay_trace& t, const Dense& d, const PolicyRow& row, Policy& policy, uint64_t capacity,
-         Vec<bool>& held, larder_replay_result& out) {
-    uint64_t n_held = 0;
-    for (uint64_t r = 0; r < t.n_requests; ++r) {
-        const uint64_t begin = r ? t.ends[r - 1] : 0, end = t.ends[r];
-        bool leading = true;
-        for (uint64_t i = begin; i < end; ++i) {
-            const bool hit = held[d.slots[i]];
-            out.n_hits += hit;
-            leading = leading && hit;
-            out.n_prefix_hits += leading;
-        }
-        for (uint64_t k = begin; k < end; ++k) {
-            const uint64_t i = row.tail_first ? end - 1 - (k - begin) : k;
-            const uint32_t slot = d.slots[i];
-            const Reference ref{d.ids[slot], r, d.next_use.empty() ? UINT64_MAX : d.next_use[i], 1, i + 1 == end};
-            if (held[slot]) {
-                policy.touch(slot, ref);
-                continue;
+class Run {
+  public:
+    Run(const larder_replay_trace& t, const Dense& d, const PolicyRow& row, Policy& policy,
+        const larder_replay_options& o, larder_replay_result& out, const Allocator& a)
+        : t_(t), d_(d), row_(row), policy_(policy), capacity_(o.capacity_blocks), lookahead_(o.lookahead_requests),
+          held_(d.ids.size(), false, a), out_(out) {}
+
+    void all() {
+        for (uint64_t r = 0; r < t_.n_requests; ++r) {
+            judge(r);
+            if (lookahead_ && lookahead_ < t_.n_requests - r) foresee(r);
+            refer(r);
+            for (; n_held_ > capacity_; --n_held_) {
+                held_[policy_.evict()] = false;
+                ++out_.n_evictions;
             }
-            policy.admit(slot, ref);
-            held[slot] = true;
-            ++n_held;
-        }
-        for (; n_held > capacity; --n_held) {
-            held[policy.evict()] = false;
-            ++out.n_evictions;
         }
     }
-}
+
+  private:
+    uint64_t begin(uint64_t r) const noexcept { return r ? t_.ends[r - 1] : 0; }
+    void judge(uint64_t r) {
+        bool leading = true;
+        for (uint64_t i = begin(r); i < t_.ends[r]; ++i) {
+            const bool hit = held_[d_.slots[i]];
+            out_.n_hits += hit;
+            leading = leading && hit;
+            out_.n_prefix_hits += leading;
+        }
+    }
+    // One more of the coming requests is known.
+    void foresee(uint64_t r) {
+        const uint64_t later = r + lookahead_;
+        for (uint64_t i = begin(later); i < t_.ends[later]; ++i)
+            if (held_[d_.slots[i]])
+                policy_.foresee(d_.slots[i], {.id = t_.blocks[i], .now = r, .next_use = later});
+    }
+    void refer(uint64_t r) {
+        const uint64_t first = begin(r), end = t_.ends[r];
+        for (uint64_t k = first; k < end; ++k) {
+            const uint64_t i = row_.tail_first ? end - 1 - (k - first) : k;
+            const uint32_t slot = d_.slots[i];
+            const Reference ref{.id = d_.ids[slot],
+                                .now = r,
+                                .next_use = next_use(r, i),
+                                .score = t_.scores ? t_.scores[i] : uint8_t(0),
+                                .last = i + 1 == end && i != first};
+            if (held_[slot]) {
+                policy_.touch(slot, ref);
+                continue;
+            }
+            policy_.admit(slot, ref);
+            held_[slot] = true;
+            ++n_held_;
+        }
+    }
+    uint64_t next_use(uint64_t r, uint64_t i) const noexcept {
+        if (d_.next_use.empty()) return Reference::unknown;
+        const uint64_t next = d_.next_use[i];
+        return row_.knows_future || (next != Reference::unknown && next - r <= lookahead_) ? next : Reference::unknown;
+    }
+
+    const larder_replay_trace& t_;
+    const Dense& d_;
+    const PolicyRow& row_;
+    Policy& policy_;
+    const uint64_t capacity_, lookahead_;
+    uint64_t n_held_ = 0;
+    Vec<bool> held_;
+    larder_replay_result& out_;
+};
 
 }  // namespace
 
-larder_status replay(larder_context& c, const larder_replay_trace& t, larder_policy id, uint64_t capacity_blocks,
+larder_status replay(larder_context& c, const larder_replay_trace& t, const larder_replay_options& o,
                      larder_replay_result& out) {
-    const PolicyRow* row = find_policy(id);
-    if (!row) return fail(LARDER_E_NOT_FOUND, "policy", "there is no policy %u", id);
-    LARDER_TRY(check_range(capacity_blocks, 1, UINT64_MAX, "capacity_blocks"));
+    const PolicyRow* row = find_policy(o.policy);
+    if (!row) return fail(LARDER_E_NOT_FOUND, "policy", "there is no policy %u", o.policy);
+    LARDER_TRY(check_range(o.capacity_blocks, 1, UINT64_MAX, "capacity_blocks"));
     LARDER_TRY(check_trace(t));
     out = LARDER_REPLAY_RESULT_INIT;
     const uint64_t start = c.os.now_ns();
@@ -116,11 +157,18 @@ larder_status replay(larder_context& c, const larder_replay_trace& t, larder_pol
     out.n_references = t.n_requests ? t.ends[t.n_requests - 1] : 0;
     LARDER_TRY(number_blocks(t, out.n_references, c.alloc, d));
     out.n_unique = d.ids.size();
-    if (row->knows_future) find_next_uses(t, c.alloc, d);
-    const Owned<Policy> policy = row->make(c.alloc);
+    const bool hints = o.lookahead_requests && !row->knows_future;
+    if (hints || row->knows_future) find_next_uses(t, c.alloc, d);
+    Owned<Policy> policy;
+    if (hints) {
+        auto hinted = make_owned<HintedPolicy>(c.alloc, c.alloc, *row);
+        hinted->expect_hints();
+        policy = std::move(hinted);
+    } else {
+        policy = row->make(c.alloc);
+    }
     policy->reserve(d.ids.size());
-    Vec<bool> held(d.ids.size(), false, c.alloc);
-    run(t, d, *row, *policy, capacity_blocks, held, out);
+    Run(t, d, *row, *policy, o, out, c.alloc).all();
     out.elapsed_ns = c.os.now_ns() - start;
     return LARDER_OK;
 }

@@ -7,7 +7,7 @@
 namespace larder {
 
 // Arguments are checked here; the counts are exact and depend on nothing but them.
-larder_status replay(larder_context& c, const larder_replay_trace& trace, larder_policy policy,
-                     uint64_t capacity_blocks, larder_replay_result& out);
+larder_status replay(larder_context& c, const larder_replay_trace& trace, const larder_replay_options& options,
+                     larder_replay_result& out);
 
 }  // namespace larder

@@ -54,7 +54,8 @@ larder_status check_options(larder_store_options& o) noexcept {
 }  // namespace
 
 larder_store::larder_store(larder_context& c, const larder_store_options& o)
-    : Handle(HandleType::store, c), options_(o), objects_(c.alloc), tenants_(c.alloc), departures_(c.alloc),
+    : Handle(HandleType::store, c), options_(o), objects_(c.alloc), tenants_(c.alloc), departures_(c.alloc), hints_(c.alloc),
+      protected_until_(ExpiryOrder(), c.alloc),
       books_(c.alloc), removals_(c.alloc) {}
 
 larder_store::~larder_store() {
@@ -88,7 +89,9 @@ larder_status larder_store::open_tiers(const larder_store_options& o) {
     const Allocator& a = context->alloc;
     if (o.host_bytes) {
         host_ = make_owned<HostTier>(a, *context, o.host_bytes);
-        host_policy_ = find_policy(o.host_policy)->make(a);
+        const PolicyRow& row = *find_policy(o.host_policy);
+        host_policy_ = make_owned<HintedPolicy>(a, a, row);
+        tail_first_ = row.tail_first;
     }
     if (!o.directory) return LARDER_OK;
     const uint64_t start = context->os.now_ns();

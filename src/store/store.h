@@ -14,7 +14,8 @@
 #include "larder/store.h"
 #include "store/departures.h"
 #include "store/object_table.h"
-#include "store/policy/policy.h"
+#include "store/hint_table.h"
+#include "store/policy/hinted_policy.h"
 #include "store/tiers/file_reader.h"
 #include "store/tiers/file_tier.h"
 
@@ -44,6 +45,10 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder_status pin(const larder_key& key);
     larder_status unpin(const larder_key& key);
     larder_status drop_tenant(uint32_t tenant, uint64_t* out_n);
+    larder_status hint(const larder_key* keys, uint32_t n, uint64_t request, larder_outcome* outcomes);
+    larder_status hint_served(uint64_t request);
+    larder_status protect(const larder_key* keys, uint32_t n, uint8_t priority, uint64_t ttl_ns,
+                          larder_outcome* outcomes);
     larder_status set_quota(uint32_t tenant, uint64_t host_bytes, uint64_t file_bytes);
     larder_status flush();
     larder_status scrub(larder_store_report& report);
@@ -68,6 +73,13 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
         larder::ObjectList<&Object::in_tenant> objects;  // in the order they were put
         uint64_t host_bytes = 0, file_bytes = 0;
         uint64_t host_quota = 0, file_quota = 0;  // 0: none
+    };
+    using Expiry = std::pair<uint64_t, larder_key>;  // when, of what
+    struct ExpiryOrder {
+        bool operator()(const Expiry& a, const Expiry& b) const noexcept {
+            const int order = std::memcmp(a.second.bytes, b.second.bytes, sizeof a.second.bytes);
+            return a.first != b.first ? a.first < b.first : order < 0;
+        }
     };
     // What lives in a segment.
     struct SegmentBook {
@@ -114,6 +126,14 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder_status pin_slot(uint32_t slot) noexcept;
     void note_departure(const larder_key& key, larder_absence why, uint32_t tier) noexcept;
     void drop_failed_segments(AppendLock& append);
+
+    // store_hints.cpp
+    larder::Reference reference(uint32_t slot) noexcept;
+    larder_status expect_hints();
+    larder_outcome hint_use(const larder_key& key, uint64_t request);
+    larder_outcome protect_one(const larder_key& key, uint8_t priority, uint64_t until_ns, bool clipped);
+    void forget_protection(Object& o) noexcept;
+    void end_protection() noexcept;
 
     // store_put.cpp
     larder_status check_put(const larder_store_put_item& item, larder::ObjectMeta& meta) const noexcept;
@@ -171,7 +191,11 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder::HashMap<uint32_t, Tenant> tenants_;
     larder::Departures departures_;
     larder::Owned<larder::HostTier> host_;
-    larder::Owned<larder::Policy> host_policy_;
+    larder::Owned<larder::HintedPolicy> host_policy_;
+    bool tail_first_ = false;  // of a get, the last item is touched first
+    larder::HintTable hints_;
+    uint64_t n_served_ = 0;  // requests before this one are over
+    std::set<Expiry, ExpiryOrder, larder::StdAlloc<Expiry>> protected_until_;
     larder::ObjectList<&Object::in_dirty> dirty_;
     uint64_t dirty_bytes_ = 0, n_host_objects_ = 0, n_file_objects_ = 0, n_pinned_ = 0;
     uint64_t clock_ = 0;  // counts references

@@ -22,7 +22,7 @@ struct larder_store::GetBatch final : FileReader::Sink {
     };
     GetBatch(larder_store& s, std::span<const larder_store_get_item> i, larder_store_get_result* r)
         : store(s), items(i), results(r), hosts(s.context->alloc), reads(s.context->alloc),
-          read_item(s.context->alloc) {}
+          read_item(s.context->alloc), touched(s.context->alloc) {}
     void done(size_t i) override { store.file_read_done(*this, read_item[i], reads[i]); }
 
     larder_store& store;
@@ -31,6 +31,7 @@ struct larder_store::GetBatch final : FileReader::Sink {
     Vec<std::pair<size_t, Host>> hosts;
     Vec<FileRead> reads;
     Vec<size_t> read_item;
+    Vec<uint32_t> touched;
     Progress progress{nullptr, nullptr};
     bool* finished = nullptr;  // [window]
     size_t base = 0, n_front = 0;
@@ -108,7 +109,7 @@ void larder_store::resolve(GetBatch& batch, size_t i) {
             fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "%llu bytes are needed", (unsigned long long)result.n_bytes);
         return;
     }
-    touch(slot);
+    batch.touched.push_back(slot);
     result.status = LARDER_PENDING;
     if (o.in_host()) {
         batch.hosts.push_back({i, {slot, &o}});
@@ -276,6 +277,7 @@ void larder_store::get(std::span<const larder_store_get_item> items, larder_stor
         batch.hosts.reserve(n);
         batch.reads.reserve(n);
         batch.read_item.reserve(n);
+        batch.touched.reserve(n);
         {
             Lock lock(mutex_);
             for (size_t i = 0; i < n; ++i) {
@@ -285,6 +287,8 @@ void larder_store::get(std::span<const larder_store_get_item> items, larder_stor
                     batch.results[i] = {fail(LARDER_E_NOMEM, "", "the allocator gave no memory"), 0, 0};
                 }
             }
+            if (tail_first_) std::reverse(batch.touched.begin(), batch.touched.end());
+            for (const uint32_t slot : batch.touched) touch(slot);
         }
         for (size_t i = 0; i < n; ++i) {
             if (results[base + i].status == LARDER_PENDING) continue;

@@ -1,5 +1,7 @@
 // The store's bookkeeping. Everything here runs under the table mutex and keeps every list, count and statistic in
 // step.
+#include <bit>
+
 #include "base/assert.h"
 #include "store/store.h"
 
@@ -9,7 +11,8 @@ uint32_t larder_store::add_object(const larder_key& key, const ObjectMeta& meta,
     Tenant& t = tenant(meta.tenant);
     const uint32_t slot = objects_.insert(key);
     try {
-        if (host_policy_) host_policy_->reserve(objects_.n_slots());
+        // By powers of two: policies with a memory of what went hash it anew when they grow.
+        if (host_policy_) host_policy_->reserve(std::bit_ceil(objects_.n_slots()));
     } catch (...) {
         objects_.forget_key(slot);
         objects_.release(slot);
@@ -20,6 +23,11 @@ uint32_t larder_store::add_object(const larder_key& key, const ObjectMeta& meta,
     o.n_bytes = n_bytes;
     o.sums = std::move(sums);
     t.objects.push_back(objects_, slot);
+    const uint32_t parent = objects_.slot_of(meta.parent);
+    if (parent != no_slot && !objects_[parent].extended) {
+        objects_[parent].extended = true;
+        if (objects_[parent].in_host_policy) host_policy_->extended(parent);
+    }
     context->stats.add(Stat::store_objects);
     return slot;
 }
@@ -87,17 +95,16 @@ void larder_store::update_host_policy(uint32_t slot) noexcept {
     if (evictable == o.in_host_policy) return;
     o.in_host_policy = evictable;
     if (evictable)
-        host_policy_->admit(slot, {.id = load_le<uint64_t>(o.key.bytes), .now = ++clock_, .n_bytes = o.n_bytes});
+        host_policy_->admit(slot, reference(slot));
     else
         host_policy_->remove(slot);
 }
 
 void larder_store::touch(uint32_t slot) noexcept {
     Object& o = objects_[slot];
-    const Reference r{.id = load_le<uint64_t>(o.key.bytes), .now = ++clock_, .n_bytes = o.n_bytes};
-    if (o.in_host_policy) host_policy_->touch(slot, r);
+    if (o.in_host_policy) host_policy_->touch(slot, reference(slot));
     if (o.in_file() && books_[o.place.segment].in_policy)
-        file_policy_->touch(o.place.segment, {.id = o.place.segment, .now = clock_});
+        file_policy_->touch(o.place.segment, {.id = o.place.segment, .now = ++clock_});
 }
 
 void larder_store::set_dirty(uint32_t slot, bool dirty) noexcept {
@@ -121,6 +128,7 @@ void larder_store::remove_object(uint32_t slot, larder_absence why, uint32_t tie
     Object& o = objects_[slot];
     LARDER_ASSERT(!o.zombie);
     note_departure(o.key, why, tier);
+    forget_protection(o);
     set_dirty(slot, false);
     if (o.in_file()) detach_file(slot);
     if (o.n_pins) --n_pinned_;

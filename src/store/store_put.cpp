@@ -90,6 +90,7 @@ uint32_t larder_store::replace_object(const larder_store_put_item& item, const O
 }
 
 bool larder_store::make_host_room(uint64_t n_bytes) noexcept {
+    end_protection();
     // An object that is being copied out cannot go now; it was just used anyhow, so it moves to the young end.
     for (uint64_t tries = 0; !host_->room(n_bytes); ++tries) {
         if (tries > n_host_objects_) return false;

@@ -224,7 +224,8 @@ larder_status larder_store::keep_records(AppendLock&, uint32_t victim) {
         uint64_t budget = file_->file().segment_bytes() * options_.reinsert_percent / 100;
         for (uint32_t slot = books_[victim].objects.front; slot != no_slot; slot = objects_[slot].in_segment.next) {
             const Object& o = objects_[slot];
-            if (!o.n_pins && !(o.hot && o.record_bytes() <= budget)) continue;
+            const bool worth_it = o.hot || o.priority > Reference::default_priority;
+            if (!o.n_pins && !(worth_it && o.record_bytes() <= budget)) continue;
             if (!o.n_pins) budget -= o.record_bytes();
             kept.push_back({slot, o.n_pins != 0, Vec<std::byte>(o.n_bytes, std::byte{}, a)});
             FileRead read;

@@ -321,7 +321,8 @@ Counts naive(const Trace& t, larder_policy p, uint64_t capacity) {
         const bool backwards = p == LARDER_POLICY_LRU_LEAF || p == LARDER_POLICY_AUTO;
         for (uint64_t k = 0; k < t.ends[r] - begin; ++k) {
             const uint64_t i = backwards ? t.ends[r] - 1 - k : begin + k;
-            model->refer(t.blocks[i], r, !held.insert(t.blocks[i]).second, i + 1 == t.ends[r]);
+            model->refer(t.blocks[i], r, !held.insert(t.blocks[i]).second,
+                         i + 1 == t.ends[r] && i != begin);
         }
         for (; held.size() > capacity; ++out.evictions) assert_true(held.erase(model->evict()));
     }
@@ -339,8 +340,11 @@ Counts replay(larder_context* c, const Trace& t, larder_policy p, uint64_t capac
     view.blocks = t.blocks.data();
     view.ends = t.ends.data();
     view.n_requests = t.ends.size();
+    larder_replay_options o = LARDER_REPLAY_OPTIONS_INIT;
+    o.policy = p;
+    o.capacity_blocks = capacity;
     larder_replay_result r = LARDER_REPLAY_RESULT_INIT;
-    assert_int_equal(larder_replay_run(c, &view, p, capacity, &r), LARDER_OK);
+    assert_int_equal(larder_replay_run(c, &view, &o, &r), LARDER_OK);
     return {r.n_hits, r.n_prefix_hits, r.n_evictions};
 }
 

@@ -35,10 +35,19 @@ struct Counts {
     uint64_t hits = 0, prefix = 0;
 };
 
-Counts replay(larder_context* c, const Trace& t, larder_policy policy, uint64_t capacity) {
+larder_replay_options through(larder_policy policy, uint64_t capacity, uint64_t lookahead = 0) {
+    larder_replay_options o = LARDER_REPLAY_OPTIONS_INIT;
+    o.policy = policy;
+    o.capacity_blocks = capacity;
+    o.lookahead_requests = lookahead;
+    return o;
+}
+
+Counts replay(larder_context* c, const Trace& t, larder_policy policy, uint64_t capacity, uint64_t lookahead = 0) {
     const larder_replay_trace view = t.view();
+    const larder_replay_options o = through(policy, capacity, lookahead);
     larder_replay_result r = LARDER_REPLAY_RESULT_INIT;
-    assert_int_equal(larder_replay_run(c, &view, policy, capacity, &r), LARDER_OK);
+    assert_int_equal(larder_replay_run(c, &view, &o, &r), LARDER_OK);
     assert_int_equal(r.n_references, t.blocks.size());
     return {r.n_hits, r.n_prefix_hits};
 }
@@ -117,6 +126,57 @@ void random_traces(void**) {
     }
 }
 
+// The oracle of a queue, slowly: what one of the next `window` requests asks for is kept before all else, what is
+// needed last goes first, the rest is LRU.
+Counts queue_oracle(const Trace& t, uint64_t window, uint64_t capacity) {
+    std::map<uint64_t, uint64_t> held;  // block: last use
+    uint64_t clock = 0;
+    Counts out;
+    for (uint64_t r = 0; r < t.ends.size(); ++r) {
+        bool leading = true;
+        for (uint64_t i = r ? t.ends[r - 1] : 0; i < t.ends[r]; ++i) {
+            leading = leading && held.count(t.blocks[i]);
+            out.hits += held.count(t.blocks[i]);
+            out.prefix += leading;
+        }
+        for (uint64_t i = r ? t.ends[r - 1] : 0; i < t.ends[r]; ++i) held[t.blocks[i]] = ++clock;
+        const auto rank = [&](const std::pair<const uint64_t, uint64_t>& block) {
+            for (uint64_t later = r + 1; later <= r + window && later < t.ends.size(); ++later)
+                for (uint64_t i = t.ends[later - 1]; i < t.ends[later]; ++i)
+                    if (t.blocks[i] == block.first) return std::pair(UINT64_MAX - later, block.first);
+            return std::pair(block.second, uint64_t(0));
+        };
+        while (held.size() > capacity)
+            held.erase(std::min_element(held.begin(), held.end(), [&](auto& a, auto& b) { return rank(a) < rank(b); }));
+    }
+    return out;
+}
+
+void known_queue(void**) {
+    Fixture f;
+    Rng rng(test_seed());
+    for (uint64_t round = 0; round < test_rounds(60); ++round) {
+        Trace t;
+        const uint64_t n_blocks = 5 + rng.below(40);
+        for (uint64_t r = 0; r < 150; ++r) {
+            t.blocks.push_back(mix64(rng.below(n_blocks)));
+            t.ends.push_back(t.blocks.size());
+        }
+        for (uint64_t window : {1, 4, 16, 200}) {
+            const uint64_t capacity = 1 + rng.below(20);
+            const Counts expected = queue_oracle(t, window, capacity),
+                         got = replay(f.context, t, LARDER_POLICY_LRU, capacity, window);
+            assert_int_equal(got.hits, expected.hits);
+            assert_int_equal(got.prefix, expected.prefix);
+        }
+        // All of the future known: nothing does better, whatever the row.
+        const uint64_t capacity = 1 + rng.below(20);
+        const Counts best = replay(f.context, t, LARDER_POLICY_BELADY, capacity);
+        for (larder_policy p : {LARDER_POLICY_LRU, LARDER_POLICY_ARC, LARDER_POLICY_AUTO, LARDER_POLICY_HYBRID})
+            assert_int_equal(replay(f.context, t, p, capacity, 1000).hits, best.hits);
+    }
+}
+
 // "hash_ids": [1, 2, 3] of each line, in order of time.
 Trace read_mooncake(const std::string& path) {
     std::ifstream in(path);
@@ -157,6 +217,18 @@ void public_trace(void**) {
         {LARDER_POLICY_FIFO, 20000, {76714, 74037}},     {LARDER_POLICY_LFU, 20000, {71866, 71786}},
         {LARDER_POLICY_BELADY, 20000, {105710, 105710}},
     };
+    // What a queue of requests gives: LRU with it is the oracle, and `auto` comes near it.
+    const struct {
+        uint64_t window, capacity;
+        double oracle;
+    } queues[] = {{256, 5000, .2087}, {1024, 10000, .3154}, {1024, 20000, .3422}};
+    for (auto& q : queues) {
+        const double n = double(t.blocks.size()), lru = double(replay(f.context, t, LARDER_POLICY_LRU, q.capacity).hits) / n;
+        const double got = double(replay(f.context, t, LARDER_POLICY_LRU, q.capacity, q.window).hits) / n,
+                     chosen = double(replay(f.context, t, LARDER_POLICY_AUTO, q.capacity, q.window).hits) / n;
+        assert_true(got - lru >= 0.95 * (q.oracle - lru));
+        assert_true(chosen - lru >= 0.95 * (q.oracle - lru));
+    }
     for (auto& k : known) {
         const Counts got = replay(f.context, t, k.policy, k.capacity);
         assert_int_equal(got.hits, k.counts.hits);
@@ -172,19 +244,22 @@ void statuses(void**) {
     t.blocks = blocks;
     t.ends = ends;
     t.n_requests = 2;
-    assert_int_equal(larder_replay_run(f.context, &t, LARDER_POLICY_LRU, 0, &r), LARDER_E_RANGE);
-    assert_int_equal(larder_replay_run(f.context, &t, 999, 1, &r), LARDER_E_NOT_FOUND);
-    assert_int_equal(larder_replay_run(f.context, nullptr, LARDER_POLICY_LRU, 1, &r), LARDER_E_INVALID);
+    const larder_replay_options lru = through(LARDER_POLICY_LRU, 1), none = through(LARDER_POLICY_LRU, 0),
+                                unknown = through(999, 1);
+    assert_int_equal(larder_replay_run(f.context, &t, &none, &r), LARDER_E_RANGE);
+    assert_int_equal(larder_replay_run(f.context, &t, &unknown, &r), LARDER_E_NOT_FOUND);
+    assert_int_equal(larder_replay_run(f.context, nullptr, &lru, &r), LARDER_E_INVALID);
+    assert_int_equal(larder_replay_run(f.context, &t, nullptr, &r), LARDER_E_INVALID);
     t.ends = falling;
-    assert_int_equal(larder_replay_run(f.context, &t, LARDER_POLICY_LRU, 1, &r), LARDER_E_INVALID);
+    assert_int_equal(larder_replay_run(f.context, &t, &lru, &r), LARDER_E_INVALID);
     const uint64_t huge[] = {2, UINT64_MAX};
     t.ends = huge;
-    assert_int_equal(larder_replay_run(f.context, &t, LARDER_POLICY_LRU, 1, &r), LARDER_E_RANGE);
+    assert_int_equal(larder_replay_run(f.context, &t, &lru, &r), LARDER_E_RANGE);
     t.ends = ends;
     t.blocks = nullptr;
-    assert_int_equal(larder_replay_run(f.context, &t, LARDER_POLICY_LRU, 1, &r), LARDER_E_INVALID);
+    assert_int_equal(larder_replay_run(f.context, &t, &lru, &r), LARDER_E_INVALID);
     t.n_requests = 0;
-    assert_int_equal(larder_replay_run(f.context, &t, LARDER_POLICY_LRU, 1, &r), LARDER_OK);
+    assert_int_equal(larder_replay_run(f.context, &t, &lru, &r), LARDER_OK);
     assert_int_equal(r.n_references, 0);
 
     larder_policy_info info = LARDER_POLICY_INFO_INIT;
@@ -199,7 +274,7 @@ void statuses(void**) {
 }  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(random_traces), cmocka_unit_test(public_trace),
+    const CMUnitTest tests[] = {cmocka_unit_test(random_traces), cmocka_unit_test(known_queue), cmocka_unit_test(public_trace),
                                 cmocka_unit_test(statuses)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -2,6 +2,7 @@
 // hash-sampled shadow caches.
 #pragma once
 
+#include "store/policy/id_map.h"
 #include "store/policy/policy.h"
 
 namespace larder {
@@ -16,6 +17,10 @@ class AutoPolicy final : public Policy {
     void reserve(size_t n) override;
     void admit(uint32_t slot, const Reference& r) override;
     void touch(uint32_t slot, const Reference& r) override;
+    void foresee(uint32_t slot, const Reference& r) override;
+    void readmit(uint32_t slot, const Reference& r) override;
+    void witness(const Reference& r, bool expected) override;
+    void extended(uint32_t slot) override;
     void remove(uint32_t slot) noexcept override;
     uint32_t evict() override;
     void evicted(uint32_t slot) noexcept override;
@@ -23,17 +28,25 @@ class AutoPolicy final : public Policy {
   private:
     struct Candidate {
         Owned<Policy> order, shadow;
-        Vec<bool> in_shadow;
         size_t n_shadow = 0;
         uint64_t score = 0;  // hits of the shadow, halved now and then
     };
+    // Something that a shadow holds. Its place is its slot in the shadows.
+    struct Shade {
+        uint64_t id = 0;
+        uint32_t in = 0;  // bit i: in the shadow of candidate i
+    };
     bool sampled(uint64_t id) const noexcept;
-    void refer(uint32_t slot, const Reference& r);
+    void refer(const Reference& r, bool counts);
+    void leave(size_t candidate, uint32_t shade) noexcept;
     void thin_out() noexcept;
+    void trim() noexcept;
     void choose_leader() noexcept;
 
     Vec<Candidate> candidates_;
-    Vec<uint64_t> ids_;
+    Vec<Shade> shades_;
+    Vec<uint32_t> free_shades_;
+    IdMap shade_of_;
     const size_t limit_;
     size_t leader_ = 0, n_held_ = 0;
     uint64_t n_recent_ = 0;  // references since scores were halved

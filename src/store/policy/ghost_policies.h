@@ -48,7 +48,7 @@ class TwoQPolicy final : public TwoListPolicy {
   public:
     explicit TwoQPolicy(const Allocator& a) : TwoListPolicy(a), ghosts_(a) {}
     void reserve(size_t n) override { TwoListPolicy::reserve(n), ghosts_.reserve(n); }
-    void admit(uint32_t slot, const Reference& r) override { enter(slot, r.id, ghosts_.take(r.id)); }
+    void admit(uint32_t slot, const Reference& r) override { enter(slot, r.id, ghosts_.take(r.id) != GhostList::none); }
     void touch(uint32_t slot, const Reference&) override {
         if (facts_[slot].old) old_.move_to_back(slot);
     }
@@ -78,7 +78,8 @@ class ArcPolicy final : public TwoListPolicy {
     void reserve(size_t n) override { TwoListPolicy::reserve(n), young_ghosts_.reserve(n), old_ghosts_.reserve(n); }
     void admit(uint32_t slot, const Reference& r) override {
         const size_t n_young = young_ghosts_.size(), n_old = old_ghosts_.size();
-        const bool was_young = young_ghosts_.take(r.id), was_old = !was_young && old_ghosts_.take(r.id);
+        const bool was_young = young_ghosts_.take(r.id) != GhostList::none;
+        const bool was_old = !was_young && old_ghosts_.take(r.id) != GhostList::none;
         if (was_young) target_ = std::min(target_ + std::max<size_t>(1, n_old / n_young), capacity_);
         if (was_old) target_ -= std::min(target_, std::max<size_t>(1, n_young / n_old));
         enter(slot, r.id, was_young || was_old);
@@ -110,7 +111,7 @@ class S3FifoPolicy final : public TwoListPolicy {
   public:
     explicit S3FifoPolicy(const Allocator& a) : TwoListPolicy(a), ghosts_(a) {}
     void reserve(size_t n) override { TwoListPolicy::reserve(n), ghosts_.reserve(n); }
-    void admit(uint32_t slot, const Reference& r) override { enter(slot, r.id, ghosts_.take(r.id)); }
+    void admit(uint32_t slot, const Reference& r) override { enter(slot, r.id, ghosts_.take(r.id) != GhostList::none); }
     void touch(uint32_t slot, const Reference&) override {
         uint8_t& uses = facts_[slot].uses;
         uses = std::min(3, uses + 1);

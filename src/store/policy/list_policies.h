@@ -1,4 +1,4 @@
-// LRU, FIFO, and LRU without the ends of requests.
+// LRU, FIFO, LRU without the ends of requests, SIEVE.
 #pragma once
 
 #include "store/policy/policy.h"
@@ -45,12 +45,54 @@ class LruLeafPolicy final : public Policy {
         is_leaf_[slot] = false;
         rest_.push_back(slot);
     }
+    void extended(uint32_t slot) override {
+        if (is_leaf_[slot]) touch(slot, {});
+    }
     void remove(uint32_t slot) noexcept override { (is_leaf_[slot] ? leaves_ : rest_).remove(slot); }
     uint32_t evict() override { return leaves_.size() ? leaves_.pop_front() : rest_.pop_front(); }
 
   private:
     SlotList leaves_, rest_;
     Vec<bool> is_leaf_;
+};
+
+// SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi, NSDI 2024): a hand walks from the old to the new, spares what was used
+// since it came by, and evicts the first that was not. Nothing moves.
+class SievePolicy final : public Policy {
+  public:
+    explicit SievePolicy(const Allocator& a) : list_(a), used_(a) {}
+    void reserve(size_t n) override {
+        if (n <= used_.size()) return;
+        list_.reserve(n);
+        used_.resize(n);
+    }
+    void admit(uint32_t slot, const Reference&) override {
+        used_[slot] = false;
+        list_.push_back(slot);
+    }
+    void touch(uint32_t slot, const Reference&) override { used_[slot] = true; }
+    void remove(uint32_t slot) noexcept override {
+        if (slot == hand_) hand_ = list_.next(slot);
+        list_.remove(slot);
+    }
+    uint32_t evict() override {
+        if (!list_.size()) return no_victim;
+        for (;;) {
+            if (hand_ == SlotList::none) hand_ = list_.front();
+            const uint32_t slot = hand_;
+            if (!used_[slot]) {
+                remove(slot);
+                return slot;
+            }
+            used_[slot] = false;
+            hand_ = list_.next(slot);
+        }
+    }
+
+  private:
+    SlotList list_;
+    Vec<bool> used_;
+    uint32_t hand_ = SlotList::none;  // none: at the oldest
 };
 
 }  // namespace larder

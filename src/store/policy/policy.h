@@ -10,9 +10,14 @@ namespace larder {
 struct Reference {
     uint64_t id = 0;                 // names the thing beyond its stay in the cache: for ghosts, counts and ties
     uint64_t now = 0;                // grows with time; all references of one request share it
-    uint64_t next_use = UINT64_MAX;  // when it is asked for again, where the future is known
+    uint64_t next_use = unknown;  // when it is asked for again, as far as the future is known
     uint64_t n_bytes = 1;
-    bool last = false;  // the end of its request, where requests are known
+    uint8_t score = 0;  // worth that the owner gives it, larger is dearer: SRRIP favours what has any
+    uint8_t priority = default_priority;  // 0 to 100: the lowest goes first
+    bool last = false;                    // the end of its request, or of all sequences that are known
+
+    static constexpr uint64_t unknown = UINT64_MAX;
+    static constexpr uint8_t default_priority = 50;
 };
 
 // Keeps an order over slots: small numbers that the owner gives to what it holds. Not synchronised.
@@ -23,6 +28,14 @@ class Policy {
     virtual void reserve(size_t n) = 0;
     virtual void admit(uint32_t slot, const Reference& r) = 0;
     virtual void touch(uint32_t slot, const Reference& r) = 0;
+    // It will be asked for at r.next_use, which was not known so far, or not that it is so soon.
+    virtual void foresee(uint32_t, const Reference&) {}
+    // As admit() and touch(), but this use was foreseen: nobody's merit.
+    virtual void readmit(uint32_t slot, const Reference& r) { admit(slot, r), touch(slot, r); }
+    // A use of what is held but not in this order. expected: it was foreseen.
+    virtual void witness(const Reference&, bool expected) { (void)expected; }
+    // Something follows what was admitted as the last.
+    virtual void extended(uint32_t) {}
     // Gone for another reason than eviction.
     virtual void remove(uint32_t slot) noexcept = 0;
     // Evicted, but by another's choice.
@@ -36,9 +49,10 @@ struct PolicyRow {
     larder_policy policy;
     const char* name;
     const char* description;
-    bool online;      // needs neither the future nor the past of what is not held
-    bool tail_first;  // a request's blocks are touched last to first
-    bool knows_future;
+    bool online;        // does not need to know the whole future
+    bool tail_first;    // a request's blocks are touched last to first
+    bool foresees;      // makes its own use of next uses; for the others HintedPolicy does
+    bool knows_future;  // of everything, for replay
     Owned<Policy> (*make)(const Allocator& a);
 };
 

@@ -13,6 +13,12 @@ class SlotList {
     void reserve(size_t n) {
         if (n > links_.size()) links_.resize(n, Link{none, none});
     }
+    void push_front(uint32_t i) noexcept {
+        links_[i] = {none, front_};
+        (front_ == none ? back_ : links_[front_].prev) = i;
+        front_ = i;
+        ++size_;
+    }
     void push_back(uint32_t i) noexcept {
         links_[i] = {back_, none};
         (back_ == none ? front_ : links_[back_].next) = i;
