@@ -23,13 +23,13 @@ enum {
     LARDER_POLICY_S3_FIFO = 6, /**< two FIFO queues, a small one of 10 % for what is new (Yang et al., SOSP 2023) */
     LARDER_POLICY_ARC = 7,     /**< seen once and seen often, each LRU, the balance set by what was evicted too early
                                   (Megiddo and Modha, FAST 2003) */
-    LARDER_POLICY_LRU_2 = 8,   /**< oldest second last request first, times kept as the counts of LFU are (O'Neil et al.,
-                                  SIGMOD 1993) */
+    LARDER_POLICY_LRU_2 = 8, /**< oldest second last request first, times kept as the counts of LFU are (O'Neil et al.,
+                                SIGMOD 1993) */
     LARDER_POLICY_GDSF =
         9, /**< fewest uses per byte since admitted first, aged by what was evicted (Cherkasova, 1998) */
-    LARDER_POLICY_2Q = 10,       /**< FIFO of 25 % for what is new, LRU for what came back (Johnson and Shasha, VLDB 1994) */
-    LARDER_POLICY_LRU_LEAF = 11, /**< LRU_TAIL that first evicts what was the last of its sequence when it came, until it
-                                    is asked for again or something follows it */
+    LARDER_POLICY_2Q = 10, /**< FIFO of 25 % for what is new, LRU for what came back (Johnson and Shasha, VLDB 1994) */
+    LARDER_POLICY_LRU_LEAF = 11, /**< LRU_TAIL that first evicts what was the last of its sequence when it came, until
+                                    it is asked for again or something follows it */
     LARDER_POLICY_AUTO =
         12, /**< evicts as that of LRU_LEAF, ARC, S3_FIFO, LFU, LRU_2, GDSF would that lately hit most, found by shadow
               caches of at most 4,096 sampled blocks each (set duelling: Qureshi et al., ISCA 2007) */
@@ -37,16 +37,16 @@ enum {
         13, /**< on probation until used, then protected, 80 % of the room at most (Karedla et al., Computer 1994) */
     LARDER_POLICY_SIEVE =
         14, /**< FIFO with a hand that spares once what was used since it came by (Zhang et al., NSDI 2024) */
-    LARDER_POLICY_W_TINY_LFU = 15, /**< LRU window of 1 % before an SLRU that takes only what is asked for more often than
-                                      its victim, by a sketch (Einziger et al., ACM TOS 2017) */
-    LARDER_POLICY_LIRS =
-        16, /**< shortest distance between the last two uses stays, 1 % for the rest (Jiang and Zhang, SIGMETRICS 2002) */
+    LARDER_POLICY_W_TINY_LFU = 15, /**< LRU window of 1 % before an SLRU that takes only what is asked for more often
+                                      than its victim, by a sketch (Einziger et al., ACM TOS 2017) */
+    LARDER_POLICY_LIRS = 16,  /**< shortest distance between the last two uses stays, 1 % for the rest (Jiang and Zhang,
+                                 SIGMETRICS 2002) */
     LARDER_POLICY_SRRIP = 17, /**< two-bit predictions of the next use (Jaleel et al., ISCA 2010); while more than an
                                  eighth of the references to what has a score miss, it is favoured and spared once
                                  (Victima: Kanellopoulos et al., MICRO 2023) */
-    LARDER_POLICY_HYBRID = 18 /**< what has no known next use first, then what is far off, the least score first; victims
-                                 that will be used wait in a buffer of an eighth of the room (LSM-GNN: Park et al.,
-                                 2024) */
+    LARDER_POLICY_HYBRID = 18 /**< what has no known next use first, then what is far off, the least score first;
+                                 victims that will be used wait in a buffer of an eighth of the room (LSM-GNN: Park et
+                                 al., 2024) */
 };
 
 /** One row of the policy table. */
@@ -74,8 +74,8 @@ typedef struct larder_replay_trace {
     const uint64_t*
         ends; /**< [n_requests]: request r is blocks[ends[r-1]] to blocks[ends[r]-1], ends[-1] taken as 0; ascending */
     uint64_t n_requests;
-    const uint8_t* scores; /**< of each reference: the static worth of its block, larger is dearer, for SRRIP and HYBRID;
-                              NULL: all 0 */
+    const uint8_t* scores; /**< of each reference: the static worth of its block, larger is dearer, for SRRIP and
+                              HYBRID; NULL: all 0 */
 } larder_replay_trace;
 
 #define LARDER_REPLAY_TRACE_INIT                                                                                       \
@@ -86,8 +86,8 @@ typedef struct larder_replay_options {
     uint32_t struct_size;
     larder_policy policy;
     uint64_t capacity_blocks;    /**< at least 1 */
-    uint64_t lookahead_requests; /**< how many of the coming requests are known, as by a scheduler's queue: what they ask
-                                    for stays before all else, what is needed last goes first. 0: none */
+    uint64_t lookahead_requests; /**< how many of the coming requests are known, as by a scheduler's queue: what they
+                                    ask for stays before all else, what is needed last goes first. 0: none */
 } larder_replay_options;
 
 #define LARDER_REPLAY_OPTIONS_INIT                                                                                     \

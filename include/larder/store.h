@@ -281,13 +281,13 @@ LARDER_API larder_status larder_store_hint_served(larder_store* store, uint64_t 
 
 /** Give objects a priority, for a time or for good. RAM evicts the lower priority first; what was not protected has 50.
  * Of an evicted segment of the file tier, what has more than 50 is written again as far as reinsert_percent goes. It is
- * a wish, not a pin: the store never refuses a put for it. It counts as a use. Protecting again replaces it; it lives in memory and ends
- * with the store.
+ * a wish, not a pin: the store never refuses a put for it. It counts as a use. Protecting again replaces it; it lives
+ * in memory and ends with the store.
  *  @param priority  0 to 100
  *  @param ttl_ns    how long; 0: until protected again; cut to seven days
  *  @param outcomes  [n]: LARDER_OUTCOME_ACCEPTED; _CLIPPED (ttl_ns); _DEFERRED (being put); _MISSING. May be NULL.
- *  @return LARDER_OK (all accepted); LARDER_PARTIAL (look at the outcomes); LARDER_E_INVALID; LARDER_E_RANGE (priority);
- * LARDER_E_NOMEM (some may be in force).
+ *  @return LARDER_OK (all accepted); LARDER_PARTIAL (look at the outcomes); LARDER_E_INVALID; LARDER_E_RANGE
+ * (priority); LARDER_E_NOMEM (some may be in force).
  *  @threads internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_store_protect(larder_store* store, const larder_key* keys, uint32_t n,
                                               uint32_t priority, uint64_t ttl_ns,
@@ -301,6 +301,90 @@ LARDER_API larder_status larder_store_protect(larder_store* store, const larder_
 LARDER_API larder_status larder_store_drop_tenant(larder_store* store, uint32_t tenant,
                                                   uint64_t* out_n) LARDER_NOEXCEPT;
 
+/** Bits of larder_object_filter.set_mask. */
+enum { LARDER_FILTER_TENANT = 1u, LARDER_FILTER_LAYOUT = 2u };
+
+/** Which objects are meant: those that meet everything that is given. */
+typedef struct larder_object_filter {
+    uint32_t struct_size;
+    uint32_t set_mask;    /**< LARDER_FILTER_*: which of the next two are given */
+    uint32_t tenant;      /**< the object's tenant */
+    uint32_t flags_mask;  /**< these bits of the object's user_flags ... */
+    uint32_t flags_value; /**< ... have this value: an epoch, a model's generation, whatever the caller keeps there */
+    uint32_t reserved0;
+    larder_key layout; /**< the object's layout, and with it its model and shapes */
+} larder_object_filter;
+
+#define LARDER_OBJECT_FILTER_INIT                                                                                      \
+    {                                                                                                                  \
+        sizeof(larder_object_filter), 0, 0, 0, 0, 0, {                                                                 \
+            { 0 }                                                                                                      \
+        }                                                                                                              \
+    }
+
+/** Remove all objects that a filter means, pinned ones included. Of the file tier each removal is recorded, durable at
+ * the next flush; records that had been evicted before may come back at the next open, as after any eviction
+ * (larder_store_drop_tenant() covers these too).
+ *  @param out_n  receives how many objects went; may be NULL.
+ *  @return LARDER_OK; LARDER_E_INVALID (a filter that gives nothing, flags_value outside flags_mask); LARDER_E_BUSY
+ * (some are being put just now; the rest is gone); LARDER_E_NOMEM; LARDER_E_NOSPACE, LARDER_E_IO, LARDER_E_DISK_FULL
+ * (gone from this session, but a removal could not be recorded).
+ *  @threads internally synchronised  @blocking may write  @cost looks at every object  @since 0.1 */
+LARDER_API larder_status larder_store_drop(larder_store* store, const larder_object_filter* filter,
+                                           uint64_t* out_n) LARDER_NOEXCEPT;
+
+/** Bring objects from the file tier into RAM before they are asked for. Runs behind larder_store_get() and before
+ * write-back, in turns of at most 4 MiB, between which what is more urgent goes first.
+ *  @param keys         [n], borrowed like statuses until the job's completion is taken
+ *  @param deadline_ns  from now; what has not been read by then is left; 0: none
+ *  @param statuses     [n]: LARDER_OK (in RAM); LARDER_MISS; LARDER_RETRY (being put); LARDER_E_NOSPACE (RAM has no
+ * room that can be had without writing, or the tenant's quota is used up); LARDER_E_TIMEOUT (the deadline);
+ * LARDER_E_CANCELLED; LARDER_E_NOMEM
+ *  @return LARDER_PENDING (a job was made; n layers: key i counts as layer i); LARDER_E_INVALID; LARDER_E_RANGE (n);
+ * LARDER_E_STATE (not both tiers); LARDER_E_BUSY (the queue is full); LARDER_E_NOMEM.
+ *  @threads internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_store_prefetch(larder_store* store, const larder_key* keys, uint32_t n,
+                                               uint64_t deadline_ns, larder_status* statuses, larder_queue* queue,
+                                               uint64_t user_data, larder_job* out_job) LARDER_NOEXCEPT;
+
+/** What to do with one block of a prefix. */
+typedef int32_t larder_load_action;
+enum { LARDER_STEP_LOAD = 1, LARDER_STEP_RECOMPUTE = 2 };
+
+typedef struct larder_load_step {
+    larder_load_action action;
+    uint32_t tier;     /**< LARDER_TIER_* to load from; 0: recompute */
+    uint64_t ready_ns; /**< from now: when it is expected to be done */
+} larder_load_step;
+
+/** The answer of larder_store_plan(). */
+typedef struct larder_load_plan {
+    uint32_t struct_size;
+    uint32_t n_load;           /**< blocks at the front to load */
+    uint64_t total_ns;         /**< until all blocks are there */
+    uint64_t queued_bytes;     /**< that others had asked of the file tier */
+    uint64_t host_bytes_per_s; /**< measured at the last gets of 64 KiB and more; 0: not yet, and a guess was used */
+    uint64_t file_bytes_per_s;
+} larder_load_plan;
+
+#define LARDER_LOAD_PLAN_INIT                                                                                          \
+    { sizeof(larder_load_plan), 0, 0, 0, 0, 0 }
+
+/** Load or recompute? Of a prefix the front is loaded and the rest computed after it; the split is the one that is done
+ * first, by what gets from each tier gave lately, by what is waiting for the file tier, and by what the engine needs to
+ * compute. Reads nothing.
+ *  @param keys         [n], in the order of the sequence
+ *  @param prefill_ns   [n]: what computing block i takes when all before it are there
+ *  @param want         what is accepted; what does not meet it cannot be loaded
+ *  @param deadline_ns  from now; 0: none
+ *  @param steps        [n]
+ *  @return LARDER_OK; LARDER_PARTIAL (the same, but even the best plan is later than the deadline); LARDER_E_INVALID;
+ * LARDER_E_RANGE (want); LARDER_E_NOMEM.
+ *  @threads internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_store_plan(larder_store* store, const larder_key* keys, const uint64_t* prefill_ns,
+                                           uint32_t n, const larder_object_want* want, uint64_t deadline_ns,
+                                           larder_load_step* steps, larder_load_plan* out) LARDER_NOEXCEPT;
+
 /** Limit a tenant's payload bytes in each tier, in RAM counted in units of 4 KiB for each object; 0: no limit. Takes
  * effect at the tenant's next put, which first evicts the tenant's own oldest objects. Quotas live in memory: set them
  * after each open.
@@ -311,9 +395,11 @@ LARDER_API larder_status larder_store_set_quota(larder_store* store, uint32_t te
 /** Write everything down and make it durable.
  *  @param queue  NULL: do it now; otherwise a job is made.
  *  @return LARDER_OK: what was put before (without LARDER_PUT_NO_FILE) and not evicted since survives a crash;
- * LARDER_PARTIAL: the same, but some objects found no room in the file tier and are in RAM only; LARDER_PENDING (a job
- * was made; the same codes come as its status); LARDER_E_IO, LARDER_E_DISK_FULL (what was not durable before may be
- * lost in a crash; what was durable stays so); LARDER_E_STATE (no file tier); LARDER_E_BUSY; LARDER_E_NOMEM.
+ * LARDER_PARTIAL: the same, but some objects found no room in the file tier and are in RAM only (it is
+ * full of what is pinned, or the disk is full and the tier goes on in what it has); LARDER_PENDING (a job
+ * was made; the same codes come as its status); LARDER_E_IO, LARDER_E_DISK_FULL (a
+ * write or sync failed, or the file tier takes none any more: what was not durable before may be lost in a crash; what
+ * was durable stays so); LARDER_E_STATE (no file tier); LARDER_E_BUSY; LARDER_E_NOMEM.
  *  @threads internally synchronised  @blocking with queue NULL: writes and syncs  @since 0.1 */
 LARDER_API larder_status larder_store_flush(larder_store* store, larder_queue* queue, uint64_t user_data,
                                             larder_job* out_job) LARDER_NOEXCEPT;

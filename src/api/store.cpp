@@ -21,7 +21,8 @@ template <class T> larder_status check_stride(const T* items, uint32_t stride, u
     for (uint32_t i = 0; items && i < n; ++i) {
         const uint32_t size = at(items, stride, i)->struct_size;
         if (size > stride)
-            return fail(LARDER_E_INVALID, field, "%s is %u, less than the struct_size %u of item %u", field, stride, size, i);
+            return fail(LARDER_E_INVALID, field, "%s is %u, less than the struct_size %u of item %u", field, stride,
+                        size, i);
     }
     return LARDER_OK;
 }
@@ -184,6 +185,56 @@ larder_status larder_store_drop_tenant(larder_store* store, uint32_t tenant, uin
     LARDER_API_HANDLE(store, store);
     if (out_n) *out_n = 0;
     return store->drop_tenant(tenant, out_n);
+    LARDER_API_END
+}
+
+larder_status larder_store_drop(larder_store* store, const larder_object_filter* filter, uint64_t* out_n) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    LARDER_API_NONNULL(filter);
+    if (out_n) *out_n = 0;
+    larder_object_filter f;
+    LARDER_TRY(read_options(filter, f, "larder_object_filter"));
+    LARDER_TRY(check_reserved(f.reserved0, "reserved0"));
+    if (f.set_mask & ~(LARDER_FILTER_TENANT | LARDER_FILTER_LAYOUT))
+        return fail(LARDER_E_INVALID, "set_mask", "set_mask has bits that mean nothing");
+    if (!f.set_mask && !f.flags_mask) return fail(LARDER_E_INVALID, "set_mask", "the filter means everything");
+    if (f.flags_value & ~f.flags_mask)
+        return fail(LARDER_E_INVALID, "flags_value", "flags_value has bits outside of flags_mask");
+    return store->drop(f, out_n);
+    LARDER_API_END
+}
+
+larder_status larder_store_prefetch(larder_store* store, const larder_key* keys, uint32_t n, uint64_t deadline_ns,
+                                    larder_status* statuses, larder_queue* queue, uint64_t user_data,
+                                    larder_job* out_job) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    LARDER_TRY(check_range(n, 1, UINT32_MAX, "n"));
+    LARDER_API_NONNULL(keys);
+    LARDER_API_NONNULL(statuses);
+    LARDER_API_HANDLE_OF(store->context, queue, queue);
+    return store->prefetch_async(keys, n, deadline_ns, statuses, *queue, user_data, out_job);
+    LARDER_API_END
+}
+
+larder_status larder_store_plan(larder_store* store, const larder_key* keys, const uint64_t* prefill_ns, uint32_t n,
+                                const larder_object_want* want, uint64_t deadline_ns, larder_load_step* steps,
+                                larder_load_plan* out) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    LARDER_API_NONNULL(want);
+    if (n) {
+        LARDER_API_NONNULL(keys);
+        LARDER_API_NONNULL(prefill_ns);
+        LARDER_API_NONNULL(steps);
+    }
+    larder_object_want w;
+    LARDER_TRY(larder_store::read_want(want, w));
+    larder_load_plan plan = LARDER_LOAD_PLAN_INIT;
+    LARDER_TRY(store->plan(keys, prefill_ns, n, &w, steps, plan));
+    LARDER_TRY(write_struct(out, plan, "larder_load_plan"));
+    return deadline_ns && plan.total_ns > deadline_ns ? LARDER_PARTIAL : LARDER_OK;
     LARDER_API_END
 }
 

@@ -50,7 +50,7 @@ class HintTable {
     // Content keys are digests: 64 bits of one tell it from all others.
     static uint64_t id(const larder_key& key) noexcept { return load_le<uint64_t>(key.bytes); }
     std::set<Pair, std::less<Pair>, StdAlloc<Pair>> by_key_;  // id, when
-    TreeMap<Pair, larder_key> by_time_;                        // when, id
+    TreeMap<Pair, larder_key> by_time_;                       // when, id
 };
 
 }  // namespace larder

@@ -105,8 +105,7 @@ class Run {
     void foresee(uint64_t r) {
         const uint64_t later = r + lookahead_;
         for (uint64_t i = begin(later); i < t_.ends[later]; ++i)
-            if (held_[d_.slots[i]])
-                policy_.foresee(d_.slots[i], {.id = t_.blocks[i], .now = r, .next_use = later});
+            if (held_[d_.slots[i]]) policy_.foresee(d_.slots[i], {.id = t_.blocks[i], .now = r, .next_use = later});
     }
     void refer(uint64_t r) {
         const uint64_t first = begin(r), end = t_.ends[r];

@@ -54,9 +54,8 @@ larder_status check_options(larder_store_options& o) noexcept {
 }  // namespace
 
 larder_store::larder_store(larder_context& c, const larder_store_options& o)
-    : Handle(HandleType::store, c), options_(o), objects_(c.alloc), tenants_(c.alloc), departures_(c.alloc), hints_(c.alloc),
-      protected_until_(ExpiryOrder(), c.alloc),
-      books_(c.alloc), removals_(c.alloc) {}
+    : Handle(HandleType::store, c), options_(o), objects_(c.alloc), tenants_(c.alloc), departures_(c.alloc),
+      hints_(c.alloc), protected_until_(ExpiryOrder(), c.alloc), books_(c.alloc), removals_(c.alloc) {}
 
 larder_store::~larder_store() {
     close();

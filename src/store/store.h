@@ -13,8 +13,8 @@
 #include "core/job.h"
 #include "larder/store.h"
 #include "store/departures.h"
-#include "store/object_table.h"
 #include "store/hint_table.h"
+#include "store/object_table.h"
 #include "store/policy/hinted_policy.h"
 #include "store/tiers/file_reader.h"
 #include "store/tiers/file_tier.h"
@@ -49,6 +49,11 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder_status hint_served(uint64_t request);
     larder_status protect(const larder_key* keys, uint32_t n, uint8_t priority, uint64_t ttl_ns,
                           larder_outcome* outcomes);
+    larder_status plan(const larder_key* keys, const uint64_t* prefill_ns, uint32_t n, const larder_object_want* want,
+                       larder_load_step* steps, larder_load_plan& out);
+    larder_status drop(const larder_object_filter& filter, uint64_t* out_n);
+    // Of the keys at the front, as many as one turn takes; returns how many.
+    uint32_t prefetch_some(const larder_key* keys, uint32_t n, larder_status* statuses);
     larder_status set_quota(uint32_t tenant, uint64_t host_bytes, uint64_t file_bytes);
     larder_status flush();
     larder_status scrub(larder_store_report& report);
@@ -63,6 +68,8 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder_status get_async(const larder_store_get_item* items, uint32_t stride, uint32_t n,
                             larder_store_get_result* results, larder_queue& queue, uint64_t user_data,
                             larder_job* out_job);
+    larder_status prefetch_async(const larder_key* keys, uint32_t n, uint64_t deadline_ns, larder_status* statuses,
+                                 larder_queue& queue, uint64_t user_data, larder_job* out_job);
     larder_status flush_async(larder_queue& queue, uint64_t user_data, larder_job* out_job);
 
   private:
@@ -96,6 +103,13 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     };
     struct Job;
     struct GetBatch;
+    struct Prefetch;
+    // What a way into the caller's memory gave lately; 0: not measured yet.
+    struct PathRate {
+        uint64_t bytes_per_s = 0;
+        void sample(uint64_t n_bytes, uint64_t ns) noexcept;
+        uint64_t cost_ns(uint64_t n_bytes, uint64_t unmeasured) const noexcept;
+    };
     struct Kept;
     struct DrainTask : larder::Task {
         larder_store* store;
@@ -134,6 +148,9 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder_outcome protect_one(const larder_key& key, uint8_t priority, uint64_t until_ns, bool clipped);
     void forget_protection(Object& o) noexcept;
     void end_protection() noexcept;
+
+    // store_prefetch.cpp
+    larder_status prefetch_state(uint32_t slot) noexcept;
 
     // store_put.cpp
     larder_status check_put(const larder_store_put_item& item, larder::ObjectMeta& meta) const noexcept;
@@ -198,7 +215,9 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     std::set<Expiry, ExpiryOrder, larder::StdAlloc<Expiry>> protected_until_;
     larder::ObjectList<&Object::in_dirty> dirty_;
     uint64_t dirty_bytes_ = 0, n_host_objects_ = 0, n_file_objects_ = 0, n_pinned_ = 0;
-    uint64_t clock_ = 0;  // counts references
+    PathRate host_rate_, file_rate_;
+    uint64_t reading_bytes_ = 0;  // asked of the file and not there yet
+    uint64_t clock_ = 0;          // counts references
 
     larder::Owned<larder::FileTier> file_;
     larder::Owned<larder::FileReader> reader_;

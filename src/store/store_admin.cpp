@@ -41,7 +41,7 @@ const char* absence_text(larder_absence why) noexcept {
     case LARDER_ABSENT_REMOVED:
         return "removed by larder_store_evict()";
     case LARDER_ABSENT_DROPPED:
-        return "removed with its tenant";
+        return "removed with its tenant or kind";
     case LARDER_ABSENT_QUOTA:
         return "its tenant's quota was used up";
     case LARDER_ABSENT_CORRUPT:
@@ -169,6 +169,36 @@ larder_status larder_store::drop_tenant(uint32_t tenant_id, uint64_t* out_n) {
     // Recorded also when nothing was found: records of an earlier life may still be in the file.
     if (file_) LARDER_TRY(append_removal(append, format::RecordKind::tenant_removal, larder_key{}, tenant_id));
     return busy ? fail(LARDER_E_BUSY, "tenant", "an object of the tenant is being put") : LARDER_OK;
+}
+
+larder_status larder_store::drop(const larder_object_filter& filter, uint64_t* out_n) {
+    const auto matches = [&](const Object& o) {
+        const bool any = !(filter.set_mask & LARDER_FILTER_TENANT) || o.meta.tenant == filter.tenant;
+        const bool layout = !(filter.set_mask & LARDER_FILTER_LAYOUT) || o.meta.layout == filter.layout;
+        return any && layout && (o.meta.user_flags & filter.flags_mask) == filter.flags_value;
+    };
+    AppendLock append = file_ ? file_->lock() : AppendLock();
+    Vec<std::pair<larder_key, uint32_t>> in_file(context->alloc);  // and the tenant
+    uint64_t n = 0;
+    bool busy = false;
+    {
+        Lock lock(mutex_);
+        in_file.reserve(n_file_objects_);
+        for (uint32_t slot = 0; slot < objects_.n_slots(); ++slot) {
+            const Object& o = objects_[slot];
+            if (!o.live || o.zombie || !matches(o)) continue;
+            busy = busy || o.writing;
+            if (o.writing) continue;
+            if (o.in_file()) in_file.emplace_back(o.key, o.meta.tenant);
+            remove_object(slot, LARDER_ABSENT_DROPPED,
+                          (o.in_host() ? LARDER_TIER_HOST : 0) | (o.in_file() ? LARDER_TIER_FILE : 0));
+            ++n;
+        }
+    }
+    if (out_n) *out_n = n;
+    for (const auto& [key, tenant_id] : in_file)
+        LARDER_TRY(append_removal(append, format::RecordKind::key_removal, key, tenant_id));
+    return busy ? fail(LARDER_E_BUSY, "filter", "an object that is meant is being put") : LARDER_OK;
 }
 
 larder_status larder_store::set_quota(uint32_t tenant_id, uint64_t host_bytes, uint64_t file_bytes) {

@@ -21,8 +21,8 @@ struct larder_store::GetBatch final : FileReader::Sink {
         Object* object = nullptr;
     };
     GetBatch(larder_store& s, std::span<const larder_store_get_item> i, larder_store_get_result* r)
-        : store(s), items(i), results(r), hosts(s.context->alloc), reads(s.context->alloc),
-          read_item(s.context->alloc), touched(s.context->alloc) {}
+        : store(s), items(i), results(r), hosts(s.context->alloc), reads(s.context->alloc), read_item(s.context->alloc),
+          touched(s.context->alloc) {}
     void done(size_t i) override { store.file_read_done(*this, read_item[i], reads[i]); }
 
     larder_store& store;
@@ -123,6 +123,7 @@ void larder_store::resolve(GetBatch& batch, size_t i) {
     read.out = static_cast<std::byte*>(item.buffer);
     batch.reads.push_back(std::move(read));
     batch.read_item.push_back(i);
+    reading_bytes_ += result.n_bytes;
     file_->hold(o.place.segment, batch.reads.back().buffer != nullptr);
     o.hot = true;
 }
@@ -183,10 +184,13 @@ bool larder_store::copy_host(const Object& o, uint64_t offset, uint64_t n_bytes,
 void larder_store::read_host(GetBatch& batch, size_t h) {
     const auto [i, from] = batch.hosts[h];
     larder_store_get_result& result = batch.results[i];
+    const uint64_t start = context->os.now_ns();
     const bool holds =
         copy_host(*from.object, batch.items[i].offset, result.n_bytes, static_cast<std::byte*>(batch.items[i].buffer));
     {
+        const uint64_t ns = context->os.now_ns() - start;
         Lock lock(mutex_);
+        host_rate_.sample(result.n_bytes, ns);
         if (!holds) drop_bad_host(from.slot);
         end_host_read(from.slot);
     }
@@ -224,6 +228,7 @@ void larder_store::file_read_done(GetBatch& batch, size_t i, FileRead& read) {
     if (ok && host_ && !options_.no_promote && read.want_bytes == read.n_bytes) promote(read);
     {
         Lock lock(mutex_);
+        reading_bytes_ -= read.want_bytes;
         if (!ok) drop_bad_record(read);
         end_file_read(read.segment, read.buffer != nullptr);
     }
@@ -306,18 +311,26 @@ void larder_store::get(std::span<const larder_store_get_item> items, larder_stor
 void larder_store::read_files(GetBatch& batch) {
     if (batch.reads.empty()) return;
     larder_status status;
+    const uint64_t start = context->os.now_ns();
     try {
         status = reader_->run(batch.reads, batch);
     } catch (const std::bad_alloc&) {
         status = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
     }
-    if (status >= 0) return;
+    if (status >= 0) {
+        uint64_t n_bytes = 0;
+        for (const FileRead& read : batch.reads) n_bytes += read.want_bytes;
+        const uint64_t ns = context->os.now_ns() - start;
+        Lock lock(mutex_);
+        return file_rate_.sample(n_bytes, ns);
+    }
     // Not one of them was begun: the records are as good as before.
     for (size_t k = 0; k < batch.reads.size(); ++k) {
         FileRead& read = batch.reads[k];
         if (read.segment == no_segment) continue;
         {
             Lock lock(mutex_);
+            reading_bytes_ -= read.want_bytes;
             end_file_read(read.segment, read.buffer != nullptr);
         }
         read.segment = no_segment;

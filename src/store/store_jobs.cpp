@@ -1,11 +1,13 @@
 // The verbs as jobs: one task each, run by a worker or by whoever waits.
+#include <algorithm>
+
 #include "base/options.h"
 #include "store/store.h"
 
 using namespace larder;
 
 struct larder_store::Job : Task {
-    enum class Kind { put, get, flush };
+    enum class Kind { put, get, flush, prefetch };
     Job(larder_store& s, Kind k) noexcept : store(s), kind(k) {}
     larder_store& store;
     const Kind kind;
@@ -15,10 +17,14 @@ struct larder_store::Job : Task {
     uint32_t stride = 0, n = 0;
     larder_status* statuses = nullptr;
     larder_store_get_result* results = nullptr;
+    const larder_key* keys = nullptr;
+    uint64_t deadline_ns = 0;  // of a prefetch, absolute; 0: none
+    uint32_t n_done = 0;
 
     larder_status work();
     larder_status work_put();
     larder_status work_get();
+    larder_status work_prefetch();
     static void run_task(Task* t) noexcept;
     static bool progress(void* ctx, size_t n_done, uint64_t n_bytes);
 };
@@ -81,6 +87,31 @@ larder_status larder_store::Job::work_get() {
     return LARDER_OK;
 }
 
+// One turn; PENDING when there is more.
+larder_status larder_store::Job::work_prefetch() {
+    larder_status stop = LARDER_OK;
+    if (queue->cancelled(id) || store.context->scheduler.stopping()) stop = fail(LARDER_E_CANCELLED, "", "cancelled");
+    if (deadline_ns && store.context->os.now_ns() >= deadline_ns)
+        stop = fail(LARDER_E_TIMEOUT, "deadline_ns", "the time for prefetching is over");
+    const uint32_t from = n_done;
+    if (stop < 0) {
+        std::fill(statuses + from, statuses + n, stop);
+        n_done = n;
+    } else {
+        try {
+            n_done += store.prefetch_some(keys + from, n - from, statuses + from);
+        } catch (const std::bad_alloc&) {
+            std::fill(statuses + from, statuses + n, LARDER_E_NOMEM);
+            n_done = n;
+        }
+    }
+    for (uint32_t i = from; i < n_done; ++i)
+        if (statuses[i] < 0) queue->item_failed(id, i, statuses[i]);
+    queue->layers_done(id, n_done);
+    if (n_done < n) return LARDER_PENDING;
+    return stop == LARDER_E_CANCELLED ? stop : LARDER_OK;
+}
+
 larder_status larder_store::Job::work() {
     try {
         switch (kind) {
@@ -90,6 +121,8 @@ larder_status larder_store::Job::work() {
             return work_get();
         case Kind::flush:
             return store.flush();
+        case Kind::prefetch:
+            return work_prefetch();
         }
     } catch (const std::bad_alloc&) {
         return fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
@@ -100,7 +133,10 @@ larder_status larder_store::Job::work() {
 void larder_store::Job::run_task(Task* t) noexcept {
     Job* job = static_cast<Job*>(t);
     larder_store& store = job->store;
-    job->queue->finish(job->id, job->work());
+    const larder_status status = job->work();
+    // What is more urgent has its turn in between.
+    if (status == LARDER_PENDING) return store.context->scheduler.submit(job);
+    job->queue->finish(job->id, status);
     store.context->alloc.destroy(job);
     store.finish_job();
 }
@@ -128,7 +164,9 @@ larder_status larder_store::submit(Job* job, larder_queue& queue, uint64_t user_
         return id.status();
     }
     job->run = Job::run_task;
-    job->priority = job->kind == Job::Kind::get ? Priority::demand : Priority::write_back;
+    job->priority = job->kind == Job::Kind::get        ? Priority::demand
+                    : job->kind == Job::Kind::prefetch ? Priority::prefetch
+                                                       : Priority::write_back;
     job->queue = &queue;
     job->id = *id;
     if (out_job) *out_job = *id;
@@ -159,6 +197,18 @@ larder_status larder_store::get_async(const larder_store_get_item* items, uint32
     job->stride = stride;
     job->n = n;
     job->results = results;
+    return submit(job, queue, user_data, n, out_job);
+}
+
+larder_status larder_store::prefetch_async(const larder_key* keys, uint32_t n, uint64_t deadline_ns,
+                                           larder_status* statuses, larder_queue& queue, uint64_t user_data,
+                                           larder_job* out_job) {
+    if (!file_ || !host_) return fail(LARDER_E_STATE, "store", "prefetching needs both tiers");
+    Job* job = context->alloc.create<Job>(*this, Job::Kind::prefetch);
+    job->keys = keys;
+    job->n = n;
+    job->statuses = statuses;
+    job->deadline_ns = deadline_ns ? context->os.now_ns() + deadline_ns : 0;
     return submit(job, queue, user_data, n, out_job);
 }
 

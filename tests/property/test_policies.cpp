@@ -321,8 +321,7 @@ Counts naive(const Trace& t, larder_policy p, uint64_t capacity) {
         const bool backwards = p == LARDER_POLICY_LRU_LEAF || p == LARDER_POLICY_AUTO;
         for (uint64_t k = 0; k < t.ends[r] - begin; ++k) {
             const uint64_t i = backwards ? t.ends[r] - 1 - k : begin + k;
-            model->refer(t.blocks[i], r, !held.insert(t.blocks[i]).second,
-                         i + 1 == t.ends[r] && i != begin);
+            model->refer(t.blocks[i], r, !held.insert(t.blocks[i]).second, i + 1 == t.ends[r] && i != begin);
         }
         for (; held.size() > capacity; ++out.evictions) assert_true(held.erase(model->evict()));
     }

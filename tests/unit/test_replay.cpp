@@ -223,7 +223,8 @@ void public_trace(void**) {
         double oracle;
     } queues[] = {{256, 5000, .2087}, {1024, 10000, .3154}, {1024, 20000, .3422}};
     for (auto& q : queues) {
-        const double n = double(t.blocks.size()), lru = double(replay(f.context, t, LARDER_POLICY_LRU, q.capacity).hits) / n;
+        const double n = double(t.blocks.size()),
+                     lru = double(replay(f.context, t, LARDER_POLICY_LRU, q.capacity).hits) / n;
         const double got = double(replay(f.context, t, LARDER_POLICY_LRU, q.capacity, q.window).hits) / n,
                      chosen = double(replay(f.context, t, LARDER_POLICY_AUTO, q.capacity, q.window).hits) / n;
         assert_true(got - lru >= 0.95 * (q.oracle - lru));
@@ -274,7 +275,7 @@ void statuses(void**) {
 }  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(random_traces), cmocka_unit_test(known_queue), cmocka_unit_test(public_trace),
-                                cmocka_unit_test(statuses)};
+    const CMUnitTest tests[] = {cmocka_unit_test(random_traces), cmocka_unit_test(known_queue),
+                                cmocka_unit_test(public_trace), cmocka_unit_test(statuses)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -106,7 +106,8 @@ static void every_policy_on_line(void** state) {
                     if (i % 2)
                         larder_store_hint(s, &k, 1, i + next_random(&seed) % 30, NULL);
                     else
-                        larder_store_protect(s, &k, 1, (uint32_t)(next_random(&seed) % 101), next_random(&seed) % 1000, NULL);
+                        larder_store_protect(s, &k, 1, (uint32_t)(next_random(&seed) % 101), next_random(&seed) % 1000,
+                                             NULL);
                     assert_int_equal(larder_store_hint_served(s, i / 2), LARDER_OK);
                 }
                 if (get(s, blocks[i]))

@@ -30,8 +30,7 @@ class FrequencySketch {
     }
     uint32_t estimate(uint64_t id) const noexcept {
         uint32_t least = most;
-        for (uint32_t row = 0; row < n_rows; ++row)
-            least = std::min<uint32_t>(least, counters_[place(id, row)]);
+        for (uint32_t row = 0; row < n_rows; ++row) least = std::min<uint32_t>(least, counters_[place(id, row)]);
         return least;
     }
 

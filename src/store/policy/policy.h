@@ -8,11 +8,11 @@ namespace larder {
 
 // What a policy may know of a reference.
 struct Reference {
-    uint64_t id = 0;                 // names the thing beyond its stay in the cache: for ghosts, counts and ties
-    uint64_t now = 0;                // grows with time; all references of one request share it
+    uint64_t id = 0;              // names the thing beyond its stay in the cache: for ghosts, counts and ties
+    uint64_t now = 0;             // grows with time; all references of one request share it
     uint64_t next_use = unknown;  // when it is asked for again, as far as the future is known
     uint64_t n_bytes = 1;
-    uint8_t score = 0;  // worth that the owner gives it, larger is dearer: SRRIP favours what has any
+    uint8_t score = 0;                    // worth that the owner gives it, larger is dearer: SRRIP favours what has any
     uint8_t priority = default_priority;  // 0 to 100: the lowest goes first
     bool last = false;                    // the end of its request, or of all sequences that are known
 
