@@ -178,7 +178,7 @@ void file_tier(bench::Run& run) {
               }},
              {"fio", [&] {
                   std::filesystem::remove(fio_file);
-                  return have_fio ? fio(fio_file, "write", std::max<uint64_t>(object, 64 << 10), 16, n_bytes) : 0.0;
+                  return have_fio ? fio(fio_file, "write", object, 16, n_bytes) : 0.0;
               }}});
         have_fio = put["fio"] > 0;
         auto peers = [&](double v) {
