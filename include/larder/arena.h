@@ -53,12 +53,27 @@ enum {
 
 /** The tensors of a layer. */
 typedef int32_t larder_plane;
-enum { LARDER_PLANE_K = 1, LARDER_PLANE_V = 2, LARDER_PLANE_SCALE = 3 };
+enum {
+    LARDER_PLANE_K = 1,
+    LARDER_PLANE_V = 2,
+    LARDER_PLANE_SCALE = 3,
+    LARDER_PLANE_BIAS = 4,    /**< with LARDER_ARENA_BIAS: [n_blocks][block_tokens][n_kv_heads] of fp16, added to the
+                                 logits; ln m lets a merged entry stand for m tokens */
+    LARDER_PLANE_LOW_RANK = 5 /**< with v_rank: [n_blocks][block_tokens][v_rank] of v_dtype, the part of V that an
+                                 adapter adds before its up-projection (LRAgent); the same for all heads and ranks */
+};
 
 /** Bits of larder_arena_options::flags. */
 enum {
     LARDER_ARENA_ZERO_ON_FREE = 1, /**< a block is cleared when its last reference goes */
-    LARDER_ARENA_POPULATE = 2      /**< fault all memory in at creation instead of at first use (PAGED) */
+    LARDER_ARENA_POPULATE = 2, /**< fault all memory in at creation instead of at first use (PAGED) */
+    LARDER_ARENA_ZERO_ON_HANDOVER = 4, /**< a block is cleared when it is given out (PAGED) */
+    LARDER_ARENA_ISOLATE = 8, /**< every block begins a page of memory of its own in each plane, so that no two blocks,
+                                 and so no two tenants, share one; block strides grow to whole pages (PAGED) */
+    LARDER_ARENA_GUARD = 16,  /**< an inaccessible page behind each plane: a kernel or copy that runs past it faults
+                                 (PAGED) */
+    LARDER_ARENA_LOCKED = 32, /**< the memory stays resident (mlock), which includes POPULATE (PAGED) */
+    LARDER_ARENA_BIAS = 64    /**< groups but RECURRENT ones have LARDER_PLANE_BIAS */
 };
 
 /** Called on the allocating thread when a group is full, before LARDER_E_NOSPACE is returned: free at least n_blocks
@@ -100,11 +115,13 @@ typedef struct larder_arena_options {
                             4096 (FastSwitch, Shen et al. 2024): moving the sequence is then a few large copies, see
                             larder_arena_seq_runs(). A sequence's unused part of its last run goes to others when
                             nothing else is free. Blocks cost more to allocate. 0: single blocks */
+    uint32_t v_rank; /**< groups with a V have LARDER_PLANE_LOW_RANK of so many elements per token; 0 to 65536 */
+    uint32_t n_populate_threads; /**< threads that POPULATE uses, 1 to 64; default one per CPU, at most 8 */
     uint32_t reserved0;
 } larder_arena_options;
 
 #define LARDER_ARENA_OPTIONS_INIT                                                                                      \
-    { sizeof(larder_arena_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, 0, 0 }
+    { sizeof(larder_arena_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, 0, 0, 0, 0 }
 
 /** Create an arena.
  *  @param layout  kept alive by the arena.
@@ -112,8 +129,8 @@ typedef struct larder_arena_options {
  *  @return LARDER_OK; LARDER_E_INVALID (NULL arguments, neither budget_bytes nor n_blocks, an unknown mode, memory or
  * order, a granule that is no power of two; larder_last_error() names the field); LARDER_E_RANGE (a count, watermark or
  * size outside its bounds, or a total that does not fit an address); LARDER_E_NOSPACE (budget_bytes too small for two
- * blocks per group); LARDER_E_NOMEM (more than the machine or its cgroup has: the message carries both numbers; or the
- * system or allocator refused); LARDER_E_UNSUPPORTED (MEMFD where the system has none); LARDER_E_TOO_NEW.
+ * blocks per group); LARDER_E_NOMEM (more than the machine or its cgroup has, or LOCKED and more than RLIMIT_MEMLOCK
+ * allows: the message carries both numbers; or the system or allocator refused); LARDER_E_UNSUPPORTED (MEMFD where the system has none); LARDER_E_TOO_NEW.
  *  @threads internally synchronised  @blocking maps memory; with POPULATE touches all of it  @since 0.1 */
 LARDER_API larder_status larder_arena_create(larder_context* context, larder_layout* layout,
                                              const larder_arena_options* options,
@@ -174,10 +191,11 @@ typedef struct larder_arena_group_state {
     uint64_t block_bytes;   /**< over the group's layers */
     uint64_t mapped_bytes;  /**< memory behind this group now */
     uint64_t granule_bytes; /**< CONTIGUOUS: the unit of mapping; 0 in PAGED */
+    uint64_t n_elsewhere;   /**< blocks that other processes have, see larder_arena_join() */
 } larder_arena_group_state;
 
 #define LARDER_ARENA_GROUP_STATE_INIT                                                                                  \
-    { sizeof(larder_arena_group_state), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_arena_group_state), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** @return LARDER_OK; LARDER_E_RANGE (group); LARDER_E_INVALID.  @threads internally synchronised  @blocking never
  * @cost a few ns per CPU  @since 0.1 */
@@ -196,11 +214,15 @@ typedef struct larder_arena_layer {
     uint64_t k_block_stride, v_block_stride, scale_block_stride;
     uint64_t k_token_stride, v_token_stride, scale_token_stride;
     uint64_t k_head_stride, v_head_stride;
-    uint64_t n_blocks; /**< PAGED: the group's; CONTIGUOUS: max_seqs */
+    uint64_t n_blocks;   /**< PAGED: the group's; CONTIGUOUS: max_seqs */
+    void* bias_base;     /**< NULL without LARDER_PLANE_BIAS */
+    void* low_rank_base; /**< NULL without LARDER_PLANE_LOW_RANK */
+    uint64_t bias_block_stride, low_rank_block_stride;
+    uint64_t bias_token_stride, low_rank_token_stride;
 } larder_arena_layer;
 
 #define LARDER_ARENA_LAYER_INIT                                                                                        \
-    { sizeof(larder_arena_layer), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_arena_layer), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** @param layer  index within the group.  @return LARDER_OK; LARDER_E_RANGE (group, layer); LARDER_E_INVALID.  @threads
  * const  @blocking never  @since 0.1 */
@@ -367,6 +389,18 @@ LARDER_API larder_status larder_arena_seq_length(larder_arena* arena, larder_seq
 LARDER_API larder_status larder_arena_seq_blocks(larder_arena* arena, larder_seq seq, uint32_t group, uint64_t first,
                                                  uint64_t n, larder_block* out_blocks) LARDER_NOEXCEPT;
 
+/** Block numbers of scattered entries of a group's table, in one call: what host code uses that reads a few blocks of
+ * each sequence.
+ *  @param entries     [n] places in the table, in any order
+ *  @param out_numbers [n]; released entries give the null block
+ *  @return LARDER_OK; LARDER_E_STALE; LARDER_E_RANGE (group, or an entry that the table has not; nothing was written);
+ * LARDER_E_INVALID; LARDER_E_UNSUPPORTED.
+ *  @threads one thread per sequence  @blocking never  @cost about 1 ns per entry while the table is in the cache
+ *  @since 0.1 */
+LARDER_API larder_status larder_arena_seq_lookup(larder_arena* arena, larder_seq seq, uint32_t group,
+                                                 const uint32_t* entries, uint32_t n,
+                                                 int32_t* out_numbers) LARDER_NOEXCEPT;
+
 /** Adjacent blocks of a sequence: bytes of a layer's plane from number `first` on, n_blocks * block stride long, are
  * one copy in LAYER_FIRST order. */
 typedef struct larder_arena_run {
@@ -446,6 +480,39 @@ LARDER_API larder_status larder_arena_slot_mapping(larder_arena* arena, uint32_t
                                                    const larder_arena_range* ranges, uint32_t n_ranges, void* dst,
                                                    uint32_t entry_bytes, uint64_t n_entries,
                                                    uint64_t* out_n) LARDER_NOEXCEPT;
+
+/* --- several processes (PAGED, MEMFD) ----------------------------------------------------------------------------- */
+
+/** The descriptor of a shared arena, for larder_arena_join() in other processes: pass it by SCM_RIGHTS or inheritance.
+ *  @param out_fd  borrowed until the arena is destroyed; do not close it
+ *  @return LARDER_OK; LARDER_E_UNSUPPORTED (CONTIGUOUS, memory other than MEMFD, run_blocks, or an arena that was joined
+ * itself); LARDER_E_INVALID.
+ *  @threads internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_arena_export(larder_arena* arena, int32_t* out_fd) LARDER_NOEXCEPT;
+
+/** Join an arena that another process made: the same memory, block numbers and strides. Each process has sequences,
+ * ids and references of its own; a record in the shared memory says which process has which blocks, in chunks of up to
+ * 64, and every process takes chunks as it needs them. A chunk goes back when its process destroys its arena, or when
+ * another process finds that it died (see larder_arena_reap()); a living process's chunks are never taken. Bytes of
+ * others' blocks may be read by number; that they stay is for the processes to agree on. Processes must see each other's
+ * process numbers (one pid namespace).
+ *  @param layout   must have the identity of the maker's
+ *  @param options  as for larder_arena_create(); only reclaim, max_seqs, max_seq_tokens, max_table_entries, watermarks,
+ * ZERO_ON_FREE and ZERO_ON_HANDOVER count, the rest is the maker's. NULL: defaults.
+ *  @param fd       borrowed during the call
+ *  @return LARDER_OK; LARDER_E_INVALID (not a shared arena, of another layout, or the memory could shrink);
+ * LARDER_E_NOSPACE (64 processes have joined); LARDER_E_TOO_NEW; LARDER_E_NOMEM; LARDER_E_RANGE.
+ *  @threads internally synchronised  @blocking maps memory  @since 0.1 */
+LARDER_API larder_status larder_arena_join(larder_context* context, larder_layout* layout,
+                                           const larder_arena_options* options, int32_t fd,
+                                           larder_arena** out_arena) LARDER_NOEXCEPT;
+
+/** Free the blocks of processes that died without leaving. larder_arena_alloc() and the sequence calls do it themselves
+ * before they answer LARDER_E_NOSPACE.
+ *  @param out_n_blocks  receives how many became free; may be NULL
+ *  @return LARDER_OK; LARDER_E_UNSUPPORTED (not a shared arena); LARDER_E_INVALID.
+ *  @threads internally synchronised  @blocking a system call per process that joined  @since 0.1 */
+LARDER_API larder_status larder_arena_reap(larder_arena* arena, uint64_t* out_n_blocks) LARDER_NOEXCEPT;
 
 /* --- care --------------------------------------------------------------------------------------------------------- */
 

@@ -153,6 +153,14 @@ larder_status larder_arena_seq_blocks(larder_arena* arena, larder_seq seq, uint3
     return arena->seq_blocks(seq, group, first, {out_blocks, n});
 }
 
+larder_status larder_arena_seq_lookup(larder_arena* arena, larder_seq seq, uint32_t group, const uint32_t* entries,
+                                      uint32_t n, int32_t* out_numbers) noexcept {
+    LARDER_API_HANDLE(arena, arena);
+    if (n) LARDER_API_NONNULL(entries);
+    if (n) LARDER_API_NONNULL(out_numbers);
+    return arena->seq_lookup(seq, group, {entries, n}, out_numbers);
+}
+
 larder_status larder_arena_seq_runs(larder_arena* arena, larder_seq seq, uint32_t group, larder_arena_run* out_runs,
                                     uint64_t capacity, uint64_t* out_n) noexcept {
     LARDER_API_HANDLE(arena, arena);
@@ -202,6 +210,28 @@ larder_status larder_arena_slot_mapping(larder_arena* arena, uint32_t group, con
     if (n_ranges) LARDER_API_NONNULL(ranges);
     if (n_entries) LARDER_API_NONNULL(dst);
     return arena->slot_mapping(group, {ranges, n_ranges}, dst, entry_bytes, n_entries, out_n);
+}
+
+larder_status larder_arena_export(larder_arena* arena, int32_t* out_fd) noexcept {
+    LARDER_API_HANDLE(arena, arena);
+    LARDER_API_NONNULL(out_fd);
+    return arena->export_fd(out_fd);
+}
+
+larder_status larder_arena_join(larder_context* context, larder_layout* layout, const larder_arena_options* options,
+                                int32_t fd, larder_arena** out_arena) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(context, context);
+    LARDER_API_HANDLE_OF(context, layout, layout);
+    LARDER_API_NONNULL(out_arena);
+    *out_arena = nullptr;
+    return larder_arena::join(*context, *layout, options, OsHandle{fd}, out_arena);
+    LARDER_API_END
+}
+
+larder_status larder_arena_reap(larder_arena* arena, uint64_t* out_n_blocks) noexcept {
+    LARDER_API_HANDLE(arena, arena);
+    return arena->reap(out_n_blocks);
 }
 
 larder_status larder_arena_verify(larder_arena* arena) noexcept {

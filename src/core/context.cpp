@@ -46,7 +46,10 @@ const char* handle_type_name(HandleType t) noexcept {
     return type_slot(t) < std::size(names) ? names[type_slot(t)] : "";
 }
 
-larder_status check_handle(const Handle* h, HandleType type, const char* name) noexcept {
+Handle::Handle(HandleType t, larder_context& c) noexcept
+    : type(t), fork_epoch(posix_os().fork_epoch()), context(&c) {}
+
+larder_status check_handle_closely(const Handle* h, HandleType type, const char* name) noexcept {
     if (!h) return fail(LARDER_E_INVALID, name, "%s is NULL", name);
     if (h->type != type) [[unlikely]] {
         if (uint32_t(h->type) == dead_handle) return fail(LARDER_E_CLOSED, name, "%s was destroyed", name);

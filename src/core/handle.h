@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/result.h"
+#include "os/os.h"
 
 struct larder_context;
 
@@ -43,14 +44,20 @@ inline constexpr uint32_t dead_handle = 0x4c44dead;
 const char* handle_type_name(HandleType t) noexcept;
 
 struct Handle {
-    Handle(HandleType t, larder_context& c) noexcept : type(t), context(&c) {}
+    Handle(HandleType t, larder_context& c) noexcept;
     HandleType type;
+    const uint64_t fork_epoch;  // of the process that made it
     larder_context* context;
 };
 
 // NULL, destroyed (reliable in debug builds, where dropped handles stay in quarantine), of another type, or in a forked
 // child.
-larder_status check_handle(const Handle* h, HandleType type, const char* name) noexcept;
+larder_status check_handle_closely(const Handle* h, HandleType type, const char* name) noexcept;
+inline larder_status check_handle(const Handle* h, HandleType type, const char* name) noexcept {
+    if (h && h->type == type && h->fork_epoch == fork_word->load(relaxed)) [[likely]]
+        return LARDER_OK;
+    return check_handle_closely(h, type, name);
+}
 // The same, and made from this context: jobs of another one's queue would be waited for by threads that cannot do the
 // work.
 larder_status check_handle_of(const larder_context* context, const Handle* h, HandleType type,

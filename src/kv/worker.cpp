@@ -68,6 +68,7 @@ void Worker::init_group(uint32_t g) {
     }
     shape.block_bytes = 0;
     for (const PlaneShape& p : shape.planes) shape.block_bytes += p.token_bytes * shape.block_tokens * shape.n_layers;
+    shape.padded_bytes = shape.block_bytes;
     group.stream = LARDER_STREAM_SHAPE_INIT;
     group.stream.n_layers = shape.n_layers;
     group.stream.n_tokens = shape.block_tokens;
@@ -82,10 +83,14 @@ void Worker::init_group(uint32_t g) {
 }
 
 larder_status Worker::init_groups() {
+    larder_arena_options o = LARDER_ARENA_OPTIONS_INIT;
+    o.order = LARDER_ARENA_LAYER_FIRST;
+    o.memory = LARDER_ARENA_ANON;
+    o.n_tp = shard_.n_tp;
     Vec<GroupShape> shapes(context_.alloc);
     for (uint32_t g = 0; g < layout_.groups.size(); ++g) {
         groups_.emplace_back(context_.alloc);
-        LARDER_ASSIGN(groups_[g].shape, GroupShape::make(layout_, g, shard_.n_tp));
+        LARDER_ASSIGN(groups_[g].shape, GroupShape::make(layout_, g, o));
         init_group(g);
         shapes.push_back(groups_[g].shape);
     }
@@ -94,7 +99,7 @@ larder_status Worker::init_groups() {
                     shard_.first_layer, shard_.end_layer - 1);
     if (engine_memory_) return LARDER_OK;
     storage_ = make_owned<ArenaStorage>(context_.alloc, context_, std::move(shapes));
-    LARDER_TRY(storage_->map(LARDER_ARENA_ANON, LARDER_ARENA_LAYER_FIRST, false));
+    LARDER_TRY(storage_->map(o, 0));
     for (uint32_t g = 0; g < groups_.size(); ++g)
         for (uint32_t l = 0; l < groups_[g].views.size(); ++l)
             groups_[g].views[l] = view_of(groups_[g].shape, *storage_, g, l);

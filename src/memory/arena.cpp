@@ -10,9 +10,12 @@ using namespace larder;
 namespace {
 
 constexpr uint64_t max_contiguous_granule = uint64_t(1) << 30;
-constexpr uint32_t known_flags = LARDER_ARENA_ZERO_ON_FREE | LARDER_ARENA_POPULATE;
+constexpr uint32_t paged_flags = LARDER_ARENA_POPULATE | LARDER_ARENA_ZERO_ON_HANDOVER | LARDER_ARENA_ISOLATE |
+                                 LARDER_ARENA_GUARD | LARDER_ARENA_LOCKED;
+constexpr uint32_t known_flags = paged_flags | LARDER_ARENA_ZERO_ON_FREE | LARDER_ARENA_BIAS;
+constexpr uint32_t max_populate_threads = 64;
 
-larder_status fill_defaults(larder_arena_options& o, bool imported) {
+larder_status fill_defaults(larder_arena_options& o, bool imported, const Topology& t) {
     if (!o.mode) o.mode = LARDER_ARENA_PAGED;
     if (!o.memory) o.memory = imported ? LARDER_ARENA_IMPORTED : LARDER_ARENA_ANON;
     if (!o.order) o.order = LARDER_ARENA_LAYER_FIRST;
@@ -23,6 +26,7 @@ larder_status fill_defaults(larder_arena_options& o, bool imported) {
     if (!o.low_watermark) o.low_watermark = 50;
     if (!o.high_watermark) o.high_watermark = std::max(o.low_watermark, 100u);
     if (!o.n_lookahead) o.n_lookahead = 256;
+    if (!o.n_populate_threads) o.n_populate_threads = std::min(t.n_cpus, 8u);
     if (!o.granule_bytes) o.granule_bytes = o.memory == LARDER_ARENA_MEMFD ? 65536 : 2u << 20;
     return LARDER_OK;
 }
@@ -38,6 +42,8 @@ larder_status check_sizes(const larder_arena_options& o, uint64_t page_bytes) {
     LARDER_TRY(check_range(o.run_blocks, 0, 1u << RunPool::max_order, "run_blocks"));
     if (o.run_blocks && !std::has_single_bit(o.run_blocks))
         return fail(LARDER_E_INVALID, "run_blocks", "run_blocks %u is not a power of two", o.run_blocks);
+    LARDER_TRY(check_range(o.v_rank, 0, 65536, "v_rank"));
+    LARDER_TRY(check_range(o.n_populate_threads, 1, max_populate_threads, "n_populate_threads"));
     LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     LARDER_TRY(check_range(o.granule_bytes, page_bytes, max_contiguous_granule, "granule_bytes"));
     if (!std::has_single_bit(o.granule_bytes))
@@ -97,7 +103,7 @@ larder_arena::~larder_arena() {
 
 larder_status larder_arena::create(larder_context& c, larder_layout& layout, const larder_arena_options* user,
                                    larder_arena** out) {
-    return make(c, layout, user, nullptr, out);
+    return make(c, layout, user, {}, out);
 }
 
 larder_status larder_arena::import(larder_context& c, larder_layout& layout, const larder_arena_options* user,
@@ -107,20 +113,20 @@ larder_status larder_arena::import(larder_context& c, larder_layout& layout, con
     if (!i.tensors || !i.n_tensors) return fail(LARDER_E_INVALID, "tensors", "no tensors are given");
     LARDER_TRY(check_range(i.tensor_stride, 8, 65536, "tensor_stride"));
     LARDER_TRY(check_range(i.host_visible, 0, 1, "host_visible"));
-    return make(c, layout, user, &i, out);
+    return make(c, layout, user, {.import = &i}, out);
 }
 
 larder_status larder_arena::make(larder_context& c, larder_layout& layout, const larder_arena_options* user,
-                                 const larder_arena_import_options* import_options, larder_arena** out) {
+                                 const Source& source, larder_arena** out) {
     larder_arena_options o;
     LARDER_TRY(read_options(user, o, "larder_arena_options"));
-    LARDER_TRY(fill_defaults(o, import_options));
-    LARDER_TRY(check_choices(o, import_options, uint32_t(layout.groups.size()), c.os.topology()));
+    LARDER_TRY(fill_defaults(o, source.import, c.os.topology()));
+    LARDER_TRY(check_choices(o, source.import, uint32_t(layout.groups.size()), c.os.topology()));
     LARDER_TRY(check_sizes(o, c.os.topology().page_bytes));
     larder_arena* a = c.make_handle<larder_arena>(c, layout, o);
     larder_status s;
     try {
-        s = a->set_up(import_options);
+        s = a->set_up(source);
     } catch (...) {
         a->options_.reclaim.drop = nullptr;  // the caller keeps its callback when creation fails
         c.drop_handle(a);
@@ -135,9 +141,9 @@ larder_status larder_arena::make(larder_context& c, larder_layout& layout, const
     return LARDER_OK;
 }
 
-larder_status larder_arena::set_up(const larder_arena_import_options* import_options) {
+larder_status larder_arena::set_up(const Source& source) {
     for (uint32_t g = 0; g < n_groups(); ++g) {
-        LARDER_ASSIGN(GroupShape s, GroupShape::make(*layout_, g, options_.n_tp));
+        LARDER_ASSIGN(GroupShape s, GroupShape::make(*layout_, g, options_));
         shapes_.push_back(s);
     }
     const uint32_t generation = context->random_generation();
@@ -148,7 +154,7 @@ larder_status larder_arena::set_up(const larder_arena_import_options* import_opt
         seqs_.back().generation.store(generation, relaxed);
     }
     if (paged()) {
-        LARDER_TRY(set_up_paged(import_options));
+        LARDER_TRY(set_up_paged(source));
     } else {
         contig_ = make_owned<ContigStorage>(context->alloc, *context, shapes_, options_);
         LARDER_TRY(contig_->reserve());
@@ -159,18 +165,30 @@ larder_status larder_arena::set_up(const larder_arena_import_options* import_opt
     return LARDER_OK;
 }
 
-larder_status larder_arena::set_up_paged(const larder_arena_import_options* import_options) {
-    LARDER_TRY(size_groups());
-    const uint32_t n_cpus = context->os.topology().n_cpus;
+larder_status larder_arena::set_up_storage(const Source& source) {
     storage_ = make_owned<ArenaStorage>(context->alloc, *context, shapes_);
-    LARDER_TRY(import_options ? storage_->import(*import_options)
-                              : storage_->map(options_.memory, options_.order, options_.flags & LARDER_ARENA_POPULATE));
+    if (source.import) return storage_->import(*source.import);
+    if (options_.memory != LARDER_ARENA_MEMFD || options_.run_blocks) return storage_->map(options_, 0);
+    Vec<uint64_t> n_blocks(context->alloc);
+    for (const GroupShape& s : shapes_) n_blocks.push_back(s.n_blocks);
+    const uint64_t head_bytes = SharedRecord::bytes_for(n_blocks);
+    LARDER_TRY(source.join.valid() ? storage_->join(options_, head_bytes, source.join)
+                                   : storage_->map(options_, head_bytes));
+    return open_record(!source.join.valid());
+}
+
+larder_status larder_arena::set_up_paged(const Source& source) {
+    LARDER_TRY(size_groups());
+    const Cpus cpus(context->os);
+    LARDER_TRY(set_up_storage(source));
     uint64_t total = 0;
     for (uint32_t g = 0; g < n_groups(); ++g) {
         groups_.push_back(make_owned<Group>(context->alloc, context->alloc, layout_->groups[g].info, uint32_t(total),
-                                            uint32_t(shapes_[g].n_blocks), context->random_generation(), n_cpus));
+                                            uint32_t(shapes_[g].n_blocks), context->random_generation(), cpus, bool(record_)));
         groups_[g]->index = g;
         groups_[g]->storage = storage_.get();
+        groups_[g]->plain_alloc = !options_.run_blocks && !(options_.flags & LARDER_ARENA_ZERO_ON_HANDOVER);
+        groups_[g]->plain_free = !options_.run_blocks && !clear_of(*groups_[g]);
         if (options_.run_blocks) groups_[g]->pool.use_runs(context->alloc, options_.max_seqs, options_.run_blocks);
         total += shapes_[g].n_blocks;
     }
@@ -181,7 +199,7 @@ larder_status larder_arena::set_up_paged(const larder_arena_import_options* impo
     if (n_nodes >= SlotPool::none)
         return fail(LARDER_E_RANGE, "max_table_entries", "%llu table entries are too many",
                     (unsigned long long)entries);
-    tables_ = make_owned<BlockTables>(context->alloc, context->alloc, uint32_t(n_nodes), n_cpus);
+    tables_ = make_owned<BlockTables>(context->alloc, context->alloc, uint32_t(n_nodes), cpus);
     roots_.resize(size_t(options_.max_seqs) * n_groups());
     return LARDER_OK;
 }
@@ -208,7 +226,7 @@ larder_status larder_arena::divide_budget() {
     uint64_t left = options_.budget_bytes;
     Vec<uint64_t> cap(n_groups(), Id::max_index, context->alloc);
     auto take = [&](uint32_t g, uint64_t n) {
-        const unsigned __int128 bytes = (unsigned __int128)n * shapes_[g].block_bytes;
+        const unsigned __int128 bytes = (unsigned __int128)n * shapes_[g].padded_bytes;
         if (bytes > left) return false;
         left -= uint64_t(bytes);
         shapes_[g].n_blocks += n;
@@ -228,7 +246,7 @@ larder_status larder_arena::divide_budget() {
     for (;;) {
         double bytes_per_token = 0;
         for (uint32_t g = 0; g < n_groups(); ++g)
-            if (open[g]) bytes_per_token += double(shapes_[g].block_bytes) / shapes_[g].block_tokens;
+            if (open[g]) bytes_per_token += double(shapes_[g].padded_bytes) / shapes_[g].block_tokens;
         if (bytes_per_token == 0) return LARDER_OK;
         const double tokens = double(left) / bytes_per_token;
         bool closed = false;
@@ -260,7 +278,7 @@ larder_status larder_arena::check_plane(uint32_t group, uint32_t layer, larder_p
     LARDER_TRY(check_group(group));
     if (layer >= shapes_[group].n_layers)
         return fail(LARDER_E_RANGE, "layer", "layer is %u; group %u has %u", layer, group, shapes_[group].n_layers);
-    return check_range(uint32_t(plane), LARDER_PLANE_K, LARDER_PLANE_SCALE, "plane");
+    return check_range(uint32_t(plane), LARDER_PLANE_K, LARDER_PLANE_LOW_RANK, "plane");
 }
 
 larder_status larder_arena::group_query(uint32_t group, larder_arena_group_state& out) noexcept {
@@ -276,8 +294,13 @@ larder_status larder_arena::group_query(uint32_t group, larder_arena_group_state
     const BlockPool& pool = groups_[group]->pool;
     out.n_blocks = pool.n_blocks();
     out.n_free = pool.n_free();
+    if (record_) {
+        const uint64_t n_unclaimed = record_->n_unclaimed(group);
+        out.n_free += n_unclaimed;
+        out.n_elsewhere = pool.n_absent() - std::min(pool.n_absent(), n_unclaimed);
+    }
     out.n_retired = pool.n_retired();
-    out.n_used = out.n_blocks - 1 - out.n_free - out.n_retired;
+    out.n_used = out.n_blocks - 1 - out.n_free - out.n_retired - out.n_elsewhere;
     const uint64_t usable = out.n_blocks - 1;
     if (out.n_free * 1000 < usable * options_.low_watermark)
         out.n_to_reclaim = (usable * options_.high_watermark + 999) / 1000 - out.n_free;
@@ -305,6 +328,12 @@ larder_status larder_arena::layer_view(uint32_t group, uint32_t layer, larder_ar
     out.k_token_stride = s.planes[0].token_bytes;
     out.v_token_stride = s.planes[1].token_bytes;
     out.scale_token_stride = s.planes[2].token_bytes;
+    out.bias_base = base(plane_index(LARDER_PLANE_BIAS));
+    out.low_rank_base = base(plane_index(LARDER_PLANE_LOW_RANK));
+    out.bias_block_stride = stride(plane_index(LARDER_PLANE_BIAS));
+    out.low_rank_block_stride = stride(plane_index(LARDER_PLANE_LOW_RANK));
+    out.bias_token_stride = s.planes[plane_index(LARDER_PLANE_BIAS)].token_bytes;
+    out.low_rank_token_stride = s.planes[plane_index(LARDER_PLANE_LOW_RANK)].token_bytes;
     out.k_head_stride = s.planes[0].head_bytes;
     out.v_head_stride = s.planes[1].head_bytes;
     out.n_blocks = paged() ? s.n_blocks : options_.max_seqs;

@@ -13,6 +13,7 @@
 #include "memory/arena_storage.h"
 #include "memory/block_table.h"
 #include "memory/contig.h"
+#include "memory/shared_record.h"
 
 namespace larder {
 
@@ -24,8 +25,8 @@ struct BlockRef {
 // One layer group of an arena.
 struct ArenaGroup {
     ArenaGroup(const Allocator& a, const larder_layer_group& i, uint32_t first_index, uint32_t n_blocks,
-               uint32_t first_generation, uint32_t n_cpus)
-        : info(i), pool(a, first_index, n_blocks, first_generation, n_cpus) {}
+               uint32_t first_generation, const Cpus& cpus, bool empty)
+        : info(i), pool(a, first_index, n_blocks, first_generation, cpus, 0, empty) {}
     // Table entries that n_tokens tokens need.
     uint64_t blocks_for(uint64_t n_tokens) const noexcept {
         if (info.kind == LARDER_GROUP_RECURRENT) return n_tokens ? 1 : 0;
@@ -35,6 +36,7 @@ struct ArenaGroup {
     uint32_t index = 0;
     ArenaStorage* storage = nullptr;
     BlockPool pool;
+    bool plain_alloc = false, plain_free = false;  // nothing to do but to take a block from the pool, or to give it back
     atomic<uint64_t> n_failures{0}, n_copies{0};
 };
 
@@ -71,9 +73,20 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder_status layer_view(uint32_t group, uint32_t layer, larder_arena_layer& out) const noexcept;
 
     // --- blocks by id: any id is safe -----------------------------------------------------------
-    larder_status alloc(uint32_t group, std::span<larder_block> out) noexcept;
+    larder_status alloc(uint32_t group, std::span<larder_block> out) noexcept {
+        if (out.size() == 1 && group < groups_.size() && groups_[group]->plain_alloc) [[likely]]
+            if ((out[0] = groups_[group]->pool.alloc_one())) [[likely]]
+                return LARDER_OK;
+        return alloc_any(group, out);
+    }
     larder_status ref(std::span<const larder_block> blocks) noexcept;
-    larder_status unref(std::span<const larder_block> blocks) noexcept;
+    larder_status unref(std::span<const larder_block> blocks) noexcept {
+        if (blocks.size() == 1)
+            for (auto& g : groups_)
+                if (g->plain_free && g->pool.free_one(blocks[0])) [[likely]]
+                    return LARDER_OK;
+        return unref_any(blocks);
+    }
     larder_status seal(std::span<const larder_block> blocks) noexcept;
     larder::Result<larder::BlockRef> resolve(larder_block block) noexcept;  // E_STALE
     larder_status block_query(larder_block block, larder_arena_block_state& out) noexcept;
@@ -104,6 +117,7 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder_status seq_slide(larder_seq seq, uint64_t n_computed) noexcept;
     larder_status seq_length(larder_seq seq, uint64_t* out) noexcept;
     larder_status seq_blocks(larder_seq seq, uint32_t group, uint64_t first, std::span<larder_block> out) noexcept;
+    larder_status seq_lookup(larder_seq seq, uint32_t group, std::span<const uint32_t> entries, int32_t* out) noexcept;
     larder_status seq_runs(larder_seq seq, uint32_t group, std::span<larder_arena_run> out, uint64_t* out_n) noexcept;
     larder_status seq_base(larder_seq seq, uint32_t group, uint32_t layer, larder_plane plane, void** out) noexcept;
 
@@ -117,6 +131,12 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder_status slot_mapping(uint32_t group, std::span<const larder_arena_range> ranges, void* dst,
                                uint32_t entry_bytes, uint64_t n_entries, uint64_t* out_n) noexcept;
 
+    // --- several processes -------------------------------------------------------------------------
+    larder_status export_fd(int32_t* out) noexcept;
+    static larder_status join(larder_context& c, larder_layout& layout, const larder_arena_options* options,
+                              larder::OsHandle file, larder_arena** out);
+    larder_status reap(uint64_t* out) noexcept;
+
     larder_status verify();
     larder_status trim(uint64_t keep_bytes) noexcept;
     void collect(larder::StatSums& sums) const noexcept override;
@@ -126,10 +146,18 @@ struct larder_arena final : larder::Handle, larder::StatSource {
         larder::ArenaSeq* seq = nullptr;
         uint32_t index = 0;
     };
-    larder_status set_up(const larder_arena_import_options* import_options);
-    larder_status set_up_paged(const larder_arena_import_options* import_options);
+    // Where the memory comes from, if not from the system.
+    struct Source {
+        const larder_arena_import_options* import = nullptr;
+        larder::OsHandle join{};
+    };
+    larder_status set_up(const Source& source);
+    larder_status set_up_paged(const Source& source);
+    larder_status set_up_storage(const Source& source);
     static larder_status make(larder_context& c, larder_layout& layout, const larder_arena_options* options,
-                              const larder_arena_import_options* import_options, larder_arena** out);
+                              const Source& source, larder_arena** out);
+    larder::SharedTerms terms() const noexcept;
+    larder_status open_record(bool make);
     larder_status size_groups();
     larder_status divide_budget();
     larder::Result<SeqRef> find(larder_seq seq) noexcept;
@@ -140,7 +168,14 @@ struct larder_arena final : larder::Handle, larder::StatSource {
         return roots_[size_t(seq_index) * groups_.size() + group];
     }
     Group* group_of(larder_block block) noexcept;
+    larder::Recycler::ClearFn clear_of(const Group& g) const noexcept;
     larder::Recycler recycler(Group& g) noexcept;
+    bool take_scarce(uint32_t group, std::span<uint32_t> out, uint32_t owner) noexcept;
+    bool claim_chunk(uint32_t group) noexcept;
+    bool take_ids(uint32_t group, std::span<larder_block> out) noexcept;
+    larder_status alloc_any(uint32_t group, std::span<larder_block> out) noexcept;
+    larder_status unref_any(std::span<const larder_block> blocks) noexcept;
+    size_t unref_run(Group& g, std::span<const larder_block> blocks, larder_status& worst) noexcept;
     bool take_blocks(uint32_t group, std::span<uint32_t> out, uint32_t owner = larder::RunPool::none) noexcept;
     larder_status no_space(uint32_t group, uint64_t n) noexcept;
     larder_status no_entries() const noexcept;
@@ -163,6 +198,7 @@ struct larder_arena final : larder::Handle, larder::StatSource {
     larder::Vec<larder::GroupShape> shapes_;
     larder::Vec<larder::Owned<Group>> groups_;     // PAGED
     larder::Owned<larder::ArenaStorage> storage_;  // PAGED
+    larder::Owned<larder::SharedRecord> record_;   // PAGED in shared memory, or NULL
     larder::Owned<larder::BlockTables> tables_;    // PAGED
     larder::Vec<larder::TableRoot> roots_;         // [max_seqs][n_groups], PAGED
     larder::Owned<larder::ContigStorage> contig_;  // CONTIGUOUS

@@ -20,23 +20,45 @@ void clear_block(void* ctx, uint32_t block) {
 }
 }  // namespace
 
+Recycler::ClearFn larder_arena::clear_of(const Group& g) const noexcept {
+    const bool clear = (options_.flags & LARDER_ARENA_ZERO_ON_FREE) && g.storage->host_visible();
+    return clear ? clear_block : nullptr;
+}
+
 Recycler larder_arena::recycler(Group& g) noexcept {
-    const bool clear = (options_.flags & LARDER_ARENA_ZERO_ON_FREE) && storage_->host_visible();
-    return Recycler(g.pool, clear ? clear_block : nullptr, &g);
+    return Recycler(g.pool, clear_of(g), &g);
 }
 
 bool larder_arena::take_blocks(uint32_t group, std::span<uint32_t> out, uint32_t owner) noexcept {
     Group& g = *groups_[group];
-    if (g.pool.alloc(out, owner)) [[likely]]
-        return true;
-    if (options_.reclaim.fn)
-        for (uint32_t i = 0; i < reclaim_rounds; ++i) {
-            const uint64_t n_free = g.pool.n_free();
-            if (!options_.reclaim.fn(options_.reclaim.ctx, group, out.size() > n_free ? out.size() - n_free : 1)) break;
-            if (g.pool.alloc(out, owner)) return true;
-        }
-    g.n_failures.fetch_add(1, relaxed);
+    if (!g.pool.alloc(out, owner) && !take_scarce(group, out, owner)) [[unlikely]] {
+        g.n_failures.fetch_add(1, relaxed);
+        return false;
+    }
+    if ((options_.flags & LARDER_ARENA_ZERO_ON_HANDOVER) && storage_->host_visible())
+        for (uint32_t b : out) storage_->zero_block(group, b);
+    return true;
+}
+
+// The pool is empty: blocks that no process has, blocks of dead processes, blocks that the caller's callback frees.
+bool larder_arena::take_scarce(uint32_t group, std::span<uint32_t> out, uint32_t owner) noexcept {
+    Group& g = *groups_[group];
+    while (record_ && claim_chunk(group))
+        if (g.pool.alloc(out, owner)) return true;
+    if (!options_.reclaim.fn) return false;
+    for (uint32_t i = 0; i < reclaim_rounds; ++i) {
+        const uint64_t n_free = g.pool.n_free();
+        if (!options_.reclaim.fn(options_.reclaim.ctx, group, out.size() > n_free ? out.size() - n_free : 1)) break;
+        if (g.pool.alloc(out, owner)) return true;
+    }
     return false;
+}
+
+bool larder_arena::claim_chunk(uint32_t group) noexcept {
+    auto chunk = record_->claim(group);
+    if (!chunk.n && record_->reap()) chunk = record_->claim(group);
+    if (chunk.n) groups_[group]->pool.add(chunk.first, chunk.n);
+    return chunk.n;
 }
 
 larder_status larder_arena::no_space(uint32_t group, uint64_t n) noexcept {
@@ -45,21 +67,29 @@ larder_status larder_arena::no_space(uint32_t group, uint64_t n) noexcept {
                 (unsigned long long)p.n_free(), p.n_blocks() - 1, (unsigned long long)n);
 }
 
-larder_status larder_arena::alloc(uint32_t group, std::span<larder_block> out) noexcept {
-    LARDER_TRY(check_paged());
-    LARDER_TRY(check_group(group));
-    const BlockPool& pool = groups_[group]->pool;
-    uint32_t numbers[batch];
+larder_status larder_arena::alloc_any(uint32_t group, std::span<larder_block> out) noexcept {
+    if (group >= groups_.size()) [[unlikely]] {
+        LARDER_TRY(check_paged());
+        return check_group(group);
+    }
+    BlockPool& pool = groups_[group]->pool;
     for (size_t done = 0; done < out.size();) {
-        const size_t k = std::min(out.size() - done, batch);
-        if (!take_blocks(group, {numbers, k})) [[unlikely]] {
-            (void)unref(out.first(done));
-            return no_space(group, out.size());
-        }
-        for (size_t i = 0; i < k; ++i) out[done + i] = pool.id(numbers[i]);
-        done += k;
+        const auto piece = out.subspan(done, std::min(out.size() - done, batch));
+        if (!groups_[group]->plain_alloc || !pool.alloc_ids(piece)) [[unlikely]]
+            if (!take_ids(group, piece)) {
+                (void)unref(out.first(done));
+                return no_space(group, out.size());
+            }
+        done += piece.size();
     }
     return LARDER_OK;
+}
+
+bool larder_arena::take_ids(uint32_t group, std::span<larder_block> out) noexcept {
+    uint32_t numbers[batch];
+    if (!take_blocks(group, {numbers, out.size()})) return false;
+    for (size_t i = 0; i < out.size(); ++i) out[i] = groups_[group]->pool.id(numbers[i]);
+    return true;
 }
 
 // Whose index it is; the generation may be stale.
@@ -101,29 +131,43 @@ larder_status larder_arena::ref(std::span<const larder_block> blocks) noexcept {
     return LARDER_OK;
 }
 
-larder_status larder_arena::unref(std::span<const larder_block> blocks) noexcept {
-    LARDER_TRY(check_paged());
+larder_status larder_arena::unref_any(std::span<const larder_block> blocks) noexcept {
+    if (!paged()) [[unlikely]]
+        return check_paged();
     larder_status worst = LARDER_OK;
-    for (size_t i = 0; i < blocks.size();) {
-        // One run of blocks of the same group at a time, so that they go back in batches.
-        Group* owner = group_of(blocks[i]);
-        if (!owner) {
-            worst = stale(blocks[i++]);
+    while (!blocks.empty()) {
+        Group* g = group_of(blocks[0]);
+        if (!g) {
+            worst = stale(blocks[0]);
+            blocks = blocks.subspan(1);
             continue;
         }
-        Group& g = *owner;
-        Recycler r = recycler(g);
-        for (; i < blocks.size(); ++i) {
-            const uint32_t number = Id::index(blocks[i]) - g.pool.first_index();
-            if (Id::kind(blocks[i]) != IdKind::block || number >= g.pool.n_blocks()) break;
-            auto last = BlockPool::Last::no;
-            if (g.pool.try_unref(number, Id::generation(blocks[i]), last) < 0)
-                worst = stale(blocks[i]);
-            else
-                r.add(number, last);
+        uint32_t numbers[batch];
+        const uint32_t n = g->plain_free ? g->pool.drop_plain(blocks.first(std::min(blocks.size(), batch)), numbers) : 0;
+        if (n) {
+            g->pool.recycle({numbers, n});
+            blocks = blocks.subspan(n);
+        } else {
+            blocks = blocks.subspan(unref_run(*g, blocks, worst));
         }
     }
     return worst;
+}
+
+// Blocks of one group, so that they go back in batches. Returns how many there were.
+size_t larder_arena::unref_run(Group& g, std::span<const larder_block> blocks, larder_status& worst) noexcept {
+    Recycler r = recycler(g);
+    size_t i = 0;
+    for (; i < blocks.size(); ++i) {
+        const uint32_t number = Id::index(blocks[i]) - g.pool.first_index();
+        if (Id::kind(blocks[i]) != IdKind::block || number >= g.pool.n_blocks()) break;
+        auto last = BlockPool::Last::no;
+        if (g.pool.try_unref(number, Id::generation(blocks[i]), last) < 0)
+            worst = stale(blocks[i]);
+        else
+            r.add(number, last);
+    }
+    return i;
 }
 
 larder_status larder_arena::seal(std::span<const larder_block> blocks) noexcept {

@@ -385,6 +385,21 @@ larder_status larder_arena::seq_blocks(larder_seq seq, uint32_t group, uint64_t 
     return LARDER_OK;
 }
 
+larder_status larder_arena::seq_lookup(larder_seq seq, uint32_t group, std::span<const uint32_t> entries,
+                                       int32_t* out) noexcept {
+    LARDER_TRY(check_paged());
+    LARDER_ASSIGN(const SeqRef s, find(seq));
+    LARDER_TRY(check_group(group));
+    const TableRoot& t = root(s.index, group);
+    uint32_t last = 0;
+    for (uint32_t e : entries) last = std::max(last, e);
+    if (!entries.empty() && last >= t.n_blocks)
+        return fail(LARDER_E_RANGE, "entries", "entry %u is asked for; the table has %llu", last,
+                    (unsigned long long)t.n_blocks);
+    tables_->get_many(t, entries, out);
+    return LARDER_OK;
+}
+
 larder_status larder_arena::seq_runs(larder_seq seq, uint32_t group, std::span<larder_arena_run> out,
                                      uint64_t* out_n) noexcept {
     LARDER_TRY(check_paged());

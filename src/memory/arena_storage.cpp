@@ -1,5 +1,6 @@
 #include "memory/arena_storage.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/options.h"
@@ -8,7 +9,7 @@ namespace larder {
 namespace {
 
 constexpr uint64_t max_bytes = uint64_t(1) << 47;  // an address space
-constexpr uint64_t tensor_align = 4096;
+constexpr uint64_t tensor_align = 4096;  // at least a page of every system that we run on
 constexpr uint64_t run_align = 64;
 constexpr uint64_t huge_bytes = uint64_t(2) << 20;
 
@@ -22,23 +23,34 @@ larder_status too_large(uint32_t group) {
 
 }  // namespace
 
-Result<GroupShape> GroupShape::make(const larder_layout& layout, uint32_t group, uint32_t n_tp) noexcept {
+Result<GroupShape> GroupShape::make(const larder_layout& layout, uint32_t group,
+                                    const larder_arena_options& o) noexcept {
     larder_group_info info;
-    LARDER_TRY(layout.group_info(group, n_tp, info));
+    LARDER_TRY(layout.group_info(group, o.n_tp, info));
     const larder_layer_group& g = layout.groups[group].info;
     GroupShape s;
     s.n_layers = info.n_layers;
     s.n_kv_heads = info.n_kv_heads;
-    s.block_bytes = info.block_bytes;
     if (g.kind == LARDER_GROUP_RECURRENT) {
         s.is_state = true;
-        s.planes[0] = {g.state_bytes, 0};
-        return s;
+        s.planes[plane_index(LARDER_PLANE_K)] = {g.state_bytes, 0};
+    } else {
+        const uint64_t heads = info.n_kv_heads ? info.n_kv_heads : 1;
+        s.block_tokens = info.block_tokens;
+        s.planes[plane_index(LARDER_PLANE_K)] = {info.k_token_bytes, info.k_token_bytes / heads};
+        s.planes[plane_index(LARDER_PLANE_V)] = {info.v_token_bytes, info.v_token_bytes / heads};
+        s.planes[plane_index(LARDER_PLANE_SCALE)] = {g.scale_bytes, 0};
+        if (o.flags & LARDER_ARENA_BIAS) s.planes[plane_index(LARDER_PLANE_BIAS)] = {2 * heads, 2};
+        if (g.v_dim)
+            s.planes[plane_index(LARDER_PLANE_LOW_RANK)] = {uint64_t(o.v_rank) * dtype_bytes(g.v_dtype), 0};
     }
-    s.block_tokens = info.block_tokens;
-    s.planes[0] = {info.k_token_bytes, info.n_kv_heads ? info.k_token_bytes / info.n_kv_heads : 0};
-    s.planes[1] = {info.v_token_bytes, info.n_kv_heads ? info.v_token_bytes / info.n_kv_heads : 0};
-    s.planes[2] = {g.scale_bytes, 0};
+    const uint64_t unit = o.flags & LARDER_ARENA_ISOLATE ? tensor_align : 1;
+    uint64_t padded = 0;
+    for (uint32_t p = 0; p < n_planes; ++p) {
+        s.block_bytes += s.plane_block_bytes(p) * s.n_layers;
+        padded += align_up(s.plane_block_bytes(p), unit) * s.n_layers;
+    }
+    s.padded_bytes = o.order == LARDER_ARENA_PAGE_FIRST ? align_up(s.block_bytes, std::max(unit, run_align)) : padded;
     return s;
 }
 
@@ -56,63 +68,146 @@ void ArenaStorage::make_planes() {
     planes_.resize(n);
 }
 
+// The memory behind the last part ends here; guard pages come before the next one.
+larder_status ArenaStorage::end_part(unsigned __int128& at, bool guarded, uint32_t group) {
+    at = (at + tensor_align - 1) / tensor_align * tensor_align;
+    if (at > max_bytes) return too_large(group);
+    Part& last = parts_.back();
+    last.n_bytes = uint64_t(at) - last.first;
+    if (!guarded || !last.n_bytes) return LARDER_OK;
+    at += tensor_align;
+    parts_.push_back({uint64_t(at), 0});
+    return LARDER_OK;
+}
+
 // Fill planes_ with offsets from the start of the memory, in `base`.
-larder_status ArenaStorage::lay_out(larder_arena_order order, uint64_t& out_bytes) {
-    unsigned __int128 at = 0;
+larder_status ArenaStorage::lay_out(const larder_arena_options& o, uint64_t head_bytes) {
+    const bool page_first = o.order == LARDER_ARENA_PAGE_FIRST, guarded = o.flags & LARDER_ARENA_GUARD;
+    const uint64_t unit = o.flags & LARDER_ARENA_ISOLATE ? tensor_align : 1;
+    unsigned __int128 at = head_bytes;
+    parts_.push_back({0, 0});
+    LARDER_TRY(end_part(at, guarded, 0));
     for (uint32_t g = 0; g < n_groups(); ++g) {
         const GroupShape& s = shapes_[g];
-        const uint64_t run = align_up(s.block_bytes, run_align);
         uint64_t in_run = 0;
         for (uint32_t l = 0; l < s.n_layers; ++l) {
             for (uint32_t p = 0; p < n_planes; ++p) {
                 const uint64_t bytes = s.plane_block_bytes(p);
                 if (!bytes) continue;
-                const bool page_first = order == LARDER_ARENA_PAGE_FIRST;
-                plane_at(g, l, p) = {reinterpret_cast<std::byte*>(uintptr_t(at) + in_run), page_first ? run : bytes};
-                if (page_first)
+                const uint64_t stride = page_first ? s.padded_bytes : align_up(bytes, unit);
+                plane_at(g, l, p) = {reinterpret_cast<std::byte*>(uintptr_t(at) + in_run), stride};
+                if (page_first) {
                     in_run += bytes;
-                else
-                    at = (at + (unsigned __int128)bytes * s.n_blocks + tensor_align - 1) / tensor_align * tensor_align;
-                if (at > max_bytes) return too_large(g);
+                } else {
+                    at += (unsigned __int128)stride * s.n_blocks;
+                    LARDER_TRY(end_part(at, guarded, g));
+                }
             }
         }
-        if (order == LARDER_ARENA_PAGE_FIRST)
-            at = (at + (unsigned __int128)run * s.n_blocks + tensor_align - 1) / tensor_align * tensor_align;
-        if (at > max_bytes) return too_large(g);
+        if (page_first) {
+            at += (unsigned __int128)s.padded_bytes * s.n_blocks;
+            LARDER_TRY(end_part(at, guarded, g));
+        }
     }
-    out_bytes = uint64_t(at);
+    if (!parts_.back().n_bytes && parts_.size() > 1) parts_.pop_back();
+    n_bytes_ = align_up(uint64_t(at), uint64_t(at) >= huge_bytes ? huge_bytes : tensor_align);
+    if (!guarded) parts_.back().n_bytes = n_bytes_;
     return LARDER_OK;
 }
 
-larder_status ArenaStorage::map(larder_arena_memory memory, larder_arena_order order, bool populate) {
+void ArenaStorage::place_planes() noexcept {
+    for (Plane& p : planes_)
+        if (p.block_stride) p.base = mapped_ + reinterpret_cast<uintptr_t>(p.base);
+}
+
+larder_status ArenaStorage::map(const larder_arena_options& o, uint64_t head_bytes) {
     make_planes();
-    uint64_t n_bytes = 0;
-    LARDER_TRY(lay_out(order, n_bytes));
+    LARDER_TRY(lay_out(o, head_bytes));
     const Topology& t = context_.os.topology();
-    n_bytes = align_up(n_bytes, n_bytes >= huge_bytes ? huge_bytes : t.page_bytes);
-    if (t.memory_bytes && n_bytes > t.memory_bytes)
+    if (t.memory_bytes && n_bytes_ > t.memory_bytes)
         return fail(LARDER_E_NOMEM, "budget_bytes",
                     "the arena needs %llu bytes; this machine or its control group has %llu",
-                    (unsigned long long)n_bytes, (unsigned long long)t.memory_bytes);
-    LARDER_ASSIGN(std::byte * base, map_bytes(memory, n_bytes, populate));
-    for (Plane& p : planes_)
-        if (p.block_stride) p.base = base + reinterpret_cast<uintptr_t>(p.base);
+                    (unsigned long long)n_bytes_, (unsigned long long)t.memory_bytes);
+    if (o.memory == LARDER_ARENA_MEMFD) LARDER_ASSIGN(memfd_, context_.os.memfd("larder-arena", n_bytes_));
+    LARDER_TRY(map_parts(o));
+    place_planes();
     return LARDER_OK;
 }
 
-Result<std::byte*> ArenaStorage::map_bytes(larder_arena_memory memory, uint64_t n_bytes, bool populate) {
+larder_status ArenaStorage::join(const larder_arena_options& o, uint64_t head_bytes, OsHandle file) {
+    make_planes();
+    LARDER_TRY(lay_out(o, head_bytes));
+    LARDER_ASSIGN(mapped_, context_.os.reserve(n_bytes_, n_bytes_ >= huge_bytes ? huge_bytes : tensor_align));
+    for (const Part& part : parts_)
+        LARDER_TRY(context_.os.map_handle(mapped_ + part.first, part.n_bytes, file, part.first, true).status());
+    place_planes();
+    return LARDER_OK;
+}
+
+larder_status ArenaStorage::map_parts(const larder_arena_options& o) {
+    LARDER_ASSIGN(mapped_, context_.os.reserve(n_bytes_, n_bytes_ >= huge_bytes ? huge_bytes : tensor_align));
     const uint32_t huge = context_.param(LARDER_PARAM_HUGE_PAGES) ? map_flag::huge : 0;
-    LARDER_ASSIGN(mapped_,
-                  context_.os.reserve(n_bytes, n_bytes >= huge_bytes ? huge_bytes : context_.os.topology().page_bytes));
-    n_bytes_ = n_bytes;
-    if (memory == LARDER_ARENA_ANON) {
-        LARDER_TRY(context_.os.commit(mapped_, n_bytes, huge | (populate ? map_flag::populate : 0)));
-        return mapped_;
+    for (const Part& part : parts_) {
+        if (memfd_.valid())
+            LARDER_TRY(context_.os.map_handle(mapped_ + part.first, part.n_bytes, memfd_, part.first, true).status());
+        else
+            LARDER_TRY(context_.os.commit(mapped_ + part.first, part.n_bytes, huge));
     }
-    LARDER_ASSIGN(memfd_, context_.os.memfd("larder-arena", n_bytes));
-    LARDER_TRY(context_.os.map_handle(mapped_, n_bytes, memfd_, 0, true).status());
-    if (populate) std::memset(mapped_, 0, n_bytes);
-    return mapped_;
+    if (o.flags & LARDER_ARENA_POPULATE) LARDER_TRY(populate(o, huge));
+    if (!(o.flags & LARDER_ARENA_LOCKED)) return LARDER_OK;
+    for (const Part& part : parts_)
+        if (context_.os.commit(mapped_ + part.first, part.n_bytes, huge | map_flag::locked) < 0)
+            return fail(LARDER_E_NOMEM, "flags", "the arena would lock %llu bytes; RLIMIT_MEMLOCK allows %llu",
+                        (unsigned long long)n_bytes_, (unsigned long long)context_.os.topology().memlock_bytes);
+    return LARDER_OK;
+}
+
+namespace {
+
+// What threads that fault memory in share: pieces are handed out in order.
+struct Populate {
+    static constexpr uint64_t piece_bytes = 16 * huge_bytes;
+    Os& os;
+    std::byte* at;
+    uint64_t n_bytes;
+    uint32_t map_flags;
+    atomic<uint64_t> next{0};
+    atomic<int32_t> status{LARDER_OK};
+
+    static void work(void* arg) {
+        auto& p = *static_cast<Populate*>(arg);
+        for (;;) {
+            const uint64_t first = p.next.fetch_add(piece_bytes, relaxed);
+            if (first >= p.n_bytes || p.status.load(relaxed) < 0) return;
+            const larder_status s =
+                p.os.commit(p.at + first, std::min(piece_bytes, p.n_bytes - first), p.map_flags | map_flag::populate);
+            if (s < 0) p.status.store(s, relaxed);
+        }
+    }
+};
+
+}  // namespace
+
+// The threads live only here: there is nothing that they could wait for but the system.
+larder_status ArenaStorage::populate(const larder_arena_options& o, uint32_t map_flags) {
+    constexpr uint32_t max_threads = 64;
+    for (const Part& part : parts_) {
+        Populate job{context_.os, mapped_ + part.first, part.n_bytes, map_flags};
+        const uint64_t n_pieces = (part.n_bytes + Populate::piece_bytes - 1) / Populate::piece_bytes;
+        uint64_t threads[max_threads];
+        uint32_t n = 0;
+        while (n + 1 < o.n_populate_threads && n + 1 < n_pieces) {
+            auto t = context_.os.thread_start(Populate::work, &job, "larder-populate");
+            if (!t.ok()) break;
+            threads[n++] = *t;
+        }
+        Populate::work(&job);
+        while (n) context_.os.thread_join(threads[--n]);
+        if (job.status.load(relaxed) < 0)
+            return fail(job.status.load(relaxed), "flags", "the system could not supply %llu bytes of memory",
+                        (unsigned long long)part.n_bytes);
+    }
+    return LARDER_OK;
 }
 
 larder_status ArenaStorage::import(const larder_arena_import_options& o) {
@@ -129,7 +224,7 @@ larder_status ArenaStorage::import(const larder_arena_import_options& o) {
         if (t.layer >= s.n_layers)
             return fail(LARDER_E_RANGE, "tensors.layer", "tensor %u names layer %u; the group has %u", i, t.layer,
                         s.n_layers);
-        LARDER_TRY(check_range(uint32_t(t.plane), LARDER_PLANE_K, LARDER_PLANE_SCALE, "tensors.plane"));
+        LARDER_TRY(check_range(uint32_t(t.plane), LARDER_PLANE_K, LARDER_PLANE_LOW_RANK, "tensors.plane"));
         const uint32_t p = plane_index(t.plane);
         if (!s.planes[p].token_bytes)
             return fail(LARDER_E_INVALID, "tensors.plane", "tensor %u is of a plane that group %u has not", i, t.group);

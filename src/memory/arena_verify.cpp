@@ -47,7 +47,7 @@ larder_status check_blocks(const BlockPool& pool, uint32_t group, const Vec<uint
             return fail(LARDER_E_INTERNAL, "refs", "block %u of group %u has %u references; tables name it %u times", b,
                         group, refs, named[b]);
     }
-    if (n_free + n_used + pool.n_retired() + 1 != pool.n_blocks() || n_free != pool.n_free())
+    if (n_free + n_used + pool.n_retired() + pool.n_absent() + 1 != pool.n_blocks() || n_free != pool.n_free())
         return fail(LARDER_E_INTERNAL, "n_blocks",
                     "group %u has %u blocks; %llu free, %llu used and %llu retired do not add up", group,
                     pool.n_blocks(), (unsigned long long)n_free, (unsigned long long)n_used,

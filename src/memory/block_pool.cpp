@@ -5,9 +5,10 @@
 namespace larder {
 
 BlockPool::BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation,
-                     uint32_t n_cpus, uint32_t n_generations)
+                     const Cpus& cpus, uint32_t n_generations, bool empty)
     : first_index_(first_index), n_blocks_(n_blocks), first_generation_(first_generation),
-      n_generations_(n_generations), words_(a, n_blocks), slots_(a, 1, n_blocks, n_cpus), runs_(nullptr, {a}) {}
+      n_generations_(n_generations), n_absent_(empty ? n_blocks - 1 : 0), words_(a, n_blocks),
+      slots_(a, 1, n_blocks, cpus, empty), runs_(nullptr, {a}) {}
 
 bool BlockPool::alloc(std::span<uint32_t> out, uint32_t owner) noexcept {
     if (!(runs_ ? runs_->take(out, owner) : slots_.take(out))) return false;
@@ -15,6 +16,33 @@ bool BlockPool::alloc(std::span<uint32_t> out, uint32_t owner) noexcept {
     // generation.
     for (uint32_t b : out) words_[b].store(words_[b].load(relaxed) | 1, release);
     return true;
+}
+
+bool BlockPool::alloc_ids(std::span<larder_block> out) noexcept {
+    uint32_t numbers[SlotPool::chain_slots];
+    LARDER_ASSERT(out.size() <= std::size(numbers) && !runs_);
+    if (!slots_.take({numbers, out.size()})) return false;
+    const uint32_t key = first_key();
+    for (size_t i = 0; i < out.size(); ++i) {
+        const uint64_t w = words_[numbers[i]].load(relaxed);
+        words_[numbers[i]].store(w | 1, release);
+        out[i] = uint64_t(key + numbers[i]) << 32 | generation_of(w);
+    }
+    return true;
+}
+
+uint32_t BlockPool::drop_plain(std::span<const larder_block> blocks, uint32_t* out) noexcept {
+    const uint32_t key = first_key();
+    uint32_t n = 0;
+    for (larder_block id : blocks) {
+        const uint32_t number = uint32_t(id >> 32) - key, uses = Id::generation(id) - first_generation_;
+        if (number >= n_blocks_ || words_[number].load(acquire) != (uint64_t(uses) << 32 | 1) ||
+            uses + 1 == n_generations_)
+            break;
+        words_[number].store(uint64_t(uses + 1) << 32, release);
+        out[n++] = number;
+    }
+    return n;
 }
 
 larder_status BlockPool::try_ref(uint32_t block, uint32_t generation) noexcept {

@@ -22,8 +22,13 @@ class BlockPool {
 
     // Blocks 1 .. n_blocks-1 can be taken; 0 is the null block. The id of block b has index first_index + b.
     // Generations run from first_generation; after n_generations uses (0: 2^32) a block is retired.
-    BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation, uint32_t n_cpus,
-              uint32_t n_generations = 0);
+    BlockPool(const Allocator& a, uint32_t first_index, uint32_t n_blocks, uint32_t first_generation, const Cpus& cpus,
+              uint32_t n_generations = 0, bool empty = false);
+    // A pool made empty has what it was given.
+    void add(uint32_t first, uint32_t n) noexcept {
+        slots_.add(first, n);
+        n_absent_.fetch_sub(n, relaxed);
+    }
     // Keep the blocks of each of n_owners together in runs. Before the first block is taken.
     void use_runs(const Allocator& a, uint32_t n_owners, uint32_t run_blocks) {
         runs_ = make_owned<RunPool>(a, a, 1u, n_blocks_, n_owners, run_blocks);
@@ -47,6 +52,31 @@ class BlockPool {
 
     // One reference each; all or nothing. With runs, next to what the owner had last.
     bool alloc(std::span<uint32_t> out, uint32_t owner = RunPool::none) noexcept;
+    // The same for callers that want ids; without runs.
+    bool alloc_ids(std::span<larder_block> out) noexcept;
+    bool has_runs() const noexcept { return bool(runs_); }
+    // 0: none is left on this path.
+    larder_block alloc_one() noexcept {
+        const uint32_t number = slots_.take_one();
+        if (number == SlotPool::none) [[unlikely]]
+            return 0;
+        const uint64_t w = words_[number].load(relaxed);
+        words_[number].store(w | 1, release);
+        return uint64_t(first_key() + number) << 32 | generation_of(w);
+    }
+    // drop_plain() of one, with its way back to the free lists.
+    bool free_one(larder_block id) noexcept {
+        const uint32_t number = uint32_t(id >> 32) - first_key(), uses = Id::generation(id) - first_generation_;
+        if (number >= n_blocks_ || words_[number].load(acquire) != (uint64_t(uses) << 32 | 1) ||
+            uses + 1 == n_generations_ || runs_)
+            return false;
+        words_[number].store(uint64_t(uses + 1) << 32, release);
+        slots_.give_one(number);
+        return true;
+    }
+    // Free the blocks at the head of `blocks` as long as they are this pool's, held once and unknown, and list them.
+    // Returns how many; with the one that comes then anything can be the matter.
+    uint32_t drop_plain(std::span<const larder_block> blocks, uint32_t* out) noexcept;
     void release_owner(uint32_t owner) noexcept {
         if (runs_) runs_->release(owner);
     }
@@ -81,7 +111,8 @@ class BlockPool {
     uint64_t n_allocs() const noexcept { return runs_ ? runs_->n_taken() : slots_.n_taken(); }
     uint64_t n_retired() const noexcept { return n_retired_.load(relaxed); }
     uint64_t n_free() const noexcept { return runs_ ? runs_->n_free() : slots_.n_free(); }
-    uint64_t n_used() const noexcept { return n_blocks_ - 1 - n_free() - n_retired(); }
+    uint64_t n_absent() const noexcept { return n_absent_.load(relaxed); }
+    uint64_t n_used() const noexcept { return n_blocks_ - 1 - n_free() - n_retired() - n_absent(); }
     template <class F> void for_each_free(F f) const { runs_ ? runs_->for_each_free(f) : slots_.for_each_free(f); }
 
   private:
@@ -98,10 +129,11 @@ class BlockPool {
         return Last::retired;
     }
     larder_status try_unref_known(uint32_t block, uint32_t generation, Last& out_last) noexcept;
+    uint32_t first_key() const noexcept { return uint32_t(Id::make(IdKind::block, first_index_, 0) >> 32); }
     static uint32_t refs_of(uint64_t w) noexcept { return uint32_t(w) & 0x3fffffff; }
 
     const uint32_t first_index_, n_blocks_, first_generation_, n_generations_;
-    atomic<uint64_t> n_retired_{0};
+    atomic<uint64_t> n_retired_{0}, n_absent_;
     AtomicArray<uint64_t> words_;
     SlotPool slots_;       // unused with runs
     Owned<RunPool> runs_;  // or NULL

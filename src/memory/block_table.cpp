@@ -31,6 +31,28 @@ uint32_t BlockTables::get(const TableRoot& t, uint64_t i) const noexcept {
     return leaf_of(t, i)[i % fanout];
 }
 
+// A loop for each usual height: what the loops save is the instructions of a walk, not its memory accesses.
+void BlockTables::get_many(const TableRoot& t, std::span<const uint32_t> at, int32_t* out) const noexcept {
+    const uint32_t* const all = entries_.data();
+    const uint32_t* const root = all + size_t(t.node) * fanout;
+    const size_t n = at.size();
+    auto child = [all](uint32_t node, uint32_t i) { return all[size_t(node) * fanout + i % fanout]; };
+    switch (t.height) {
+    case 1:
+        for (size_t i = 0; i < n; ++i) out[i] = int32_t(root[at[i]]);
+        return;
+    case 2:
+        for (size_t i = 0; i < n; ++i) out[i] = int32_t(child(root[at[i] >> bits], at[i]));
+        return;
+    case 3:
+        for (size_t i = 0; i < n; ++i)
+            out[i] = int32_t(child(child(root[at[i] >> 2 * bits], at[i] >> bits), at[i]));
+        return;
+    default:
+        for (size_t i = 0; i < n; ++i) out[i] = int32_t(get(t, at[i]));
+    }
+}
+
 // Replace a shared node by a copy that is this table's alone. What the table reads does not change, so a caller that
 // fails later has nothing to undo.
 bool BlockTables::unshare(uint32_t& node, uint32_t height, BlockPool& pool, Recycler& r) noexcept {

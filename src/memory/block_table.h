@@ -20,8 +20,8 @@ class BlockTables {
   public:
     static constexpr uint32_t fanout = 64;
 
-    BlockTables(const Allocator& a, uint32_t n_nodes, uint32_t n_cpus)
-        : slots_(a, 0, n_nodes, n_cpus), refs_(a, n_nodes), counts_(a), entries_(a) {
+    BlockTables(const Allocator& a, uint32_t n_nodes, const Cpus& cpus)
+        : slots_(a, 0, n_nodes, cpus), refs_(a, n_nodes), counts_(a), entries_(a) {
         counts_.resize(n_nodes);
         entries_.resize(size_t(n_nodes) * fanout);
     }
@@ -41,6 +41,8 @@ class BlockTables {
     }
 
     uint32_t get(const TableRoot& t, uint64_t i) const noexcept;
+    // Many at once, in any order: independent look-ups that the processor may overlap.
+    void get_many(const TableRoot& t, std::span<const uint32_t> entries, int32_t* out) const noexcept;
     // Call f(span of block numbers) over entries [first, first + n), in order.
     template <class F> void for_range(const TableRoot& t, uint64_t first, uint64_t n, F f) const {
         while (n) {

@@ -55,7 +55,7 @@ larder_status ContigStorage::reserve_pool(const GroupShape& s, uint32_t plane, u
         return fail(LARDER_E_NOSPACE, "budget_bytes", "budget_bytes %llu is less than one granule in each of %u layers",
                     (unsigned long long)budget_bytes_, s.n_layers);
     pools_.back() =
-        make_owned<Pool>(context_.alloc, context_.alloc, uint32_t(n_rows), context_.os.topology().n_cpus, shared_);
+        make_owned<Pool>(context_.alloc, context_.alloc, uint32_t(n_rows), Cpus(context_.os), shared_);
     Pool& p = *pools_.back();
     p.token_bytes = token_bytes;
     p.per_sequence = s.is_state;

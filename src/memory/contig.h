@@ -42,8 +42,8 @@ class ContigStorage {
   private:
     // One plane of one group.
     struct Pool {
-        Pool(const Allocator& a, uint32_t n, uint32_t n_cpus, bool shared)
-            : free_rows(a, 0, shared ? n : 0, n_cpus), refs(a, shared ? n : 0), rows(a), n_mapped(a), n_solid(a) {}
+        Pool(const Allocator& a, uint32_t n, const Cpus& cpus, bool shared)
+            : free_rows(a, 0, shared ? n : 0, cpus), refs(a, shared ? n : 0), rows(a), n_mapped(a), n_solid(a) {}
         std::byte* region = nullptr;  // [n_layers][max_seqs] ranges
         uint64_t token_bytes = 0;
         uint64_t range_bytes = 0;

@@ -1,11 +1,8 @@
 #include "memory/slot_pool.h"
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 
 #include "base/assert.h"
-#include "base/cpu.h"
 
 namespace larder {
 
@@ -13,108 +10,92 @@ namespace {
 constexpr uint64_t make_head(uint64_t tag, uint32_t index) {
     return tag << 32 | index;
 }
-
-// At least two, so that a thread which was put to sleep inside a stripe does not stop the others.
-uint32_t stripes_for(uint32_t n_cpus) {
-    return std::bit_ceil(std::clamp(n_cpus, 2u, 64u));
-}
-
-uint32_t home_stripe() noexcept {
-#if defined(LARDER_SCHEDULE_EXPLORER)
-    return 0;  // the same in every replay
-#else
-    return current_cpu();
-#endif
-}
 }  // namespace
 
-SlotPool::SlotPool(const Allocator& a, uint32_t first, uint32_t end, uint32_t n_cpus)
-    : first_(first), end_(end), stripe_mask_(stripes_for(n_cpus) - 1), head_(make_head(0, none)), fresh_(first),
-      stripes_(stripe_mask_ + 1, a), link_(end, a), chain_next_(a, end) {}
+SlotPool::SlotPool(const Allocator& a, uint32_t first, uint32_t end, const Cpus& cpus, bool empty)
+    : first_(first), end_(end), stacks_(a, cpus), head_(make_head(0, none)), fresh_(empty ? end : first), link_(end, a),
+      chain_next_(a, end) {}
 
-bool SlotPool::take(std::span<uint32_t> out) noexcept {
-    Stripe& s = lock_stripe();
-    uint32_t got = fill(s, out);
-    if (got == out.size()) [[likely]] {
-        s.taken.store(s.taken.load(relaxed) + got, relaxed);
-        unlock(s);
-        return true;
-    }
-    unlock(s);
-    got += steal(out.subspan(got));
-    Stripe& mine = lock_stripe();
-    const bool complete = got == out.size();
-    if (complete)
-        mine.taken.store(mine.taken.load(relaxed) + got, relaxed);
-    else
-        give_locked(mine, out.first(got));
-    unlock(mine);
-    return complete;
+void SlotPool::add(uint32_t first, uint32_t n) noexcept {
+    uint32_t slots[chain_slots];
+    LARDER_ASSERT(n && n <= chain_slots);
+    for (uint32_t i = 0; i < n; ++i) slots[i] = first + n - 1 - i;
+    keep({slots, n});
 }
 
-void SlotPool::give(std::span<const uint32_t> slots) noexcept {
-    if (slots.empty()) return;
-    Stripe& s = lock_stripe();
-    give_locked(s, slots);
-    s.given.store(s.given.load(relaxed) + slots.size(), relaxed);
-    unlock(s);
-}
-
-uint64_t SlotPool::n_taken() const noexcept {
-    uint64_t sum = 0;
-    for (size_t i = 0; i <= stripe_mask_; ++i) sum += stripes_[i].taken.load(relaxed);
-    return sum;
-}
-
-uint64_t SlotPool::n_given() const noexcept {
-    uint64_t sum = 0;
-    for (size_t i = 0; i <= stripe_mask_; ++i) sum += stripes_[i].given.load(relaxed);
-    return sum;
-}
-
-SlotPool::Stripe& SlotPool::lock_stripe() noexcept {
-    const uint32_t start = home_stripe() & stripe_mask_;
-    for (uint32_t i = start;;) {
-        Stripe& s = stripes_[i];
-        if (!s.locked.load(relaxed) && !s.locked.exchange(1, acquire)) return s;
-        i = (i + 1) & stripe_mask_;
-        if (i == start) cpu_relax();
-    }
-}
-
-// As many of `out` as this stripe, the global stack and the counter have.
-uint32_t SlotPool::fill(Stripe& s, std::span<uint32_t> out) noexcept {
-    uint32_t got = 0;
-    const auto want = uint32_t(out.size());
-    for (;;) {
-        const uint32_t k = std::min(s.n, want - got);
-        for (uint32_t i = 0; i < k; ++i) out[got + i] = s.slots[s.n - 1 - i];
-        s.n -= k;
-        got += k;
-        if (got == want) return got;
-        if (const uint32_t chain = pop_chain(); chain != none) {
-            for (uint32_t slot = chain; slot != none; slot = link_[slot]) s.slots[s.n++] = slot;
-            std::reverse(s.slots, s.slots + s.n);
-            continue;
+bool SlotPool::take_slowly(std::span<uint32_t> out) noexcept {
+    size_t got = 0;
+    for (bool gathered = false; got < out.size();) {
+        const auto piece = out.subspan(got, std::min<size_t>(out.size() - got, chain_slots));
+        if (stacks_.pop(piece)) {
+            got += piece.size();
+        } else if (const uint32_t k = refill(piece)) {
+            got += k;
+        } else if (!gathered) {
+            gather();
+            gathered = true;
+        } else {
+            give_slowly(out.first(got));
+            out[0] = none;
+            n_moved_.fetch_sub(int64_t(got), relaxed);
+            return false;
         }
+    }
+    return true;
+}
+
+// Some of `out` from wherever there are slots but the stacks of other CPUs; what was moved beyond is kept here.
+uint32_t SlotPool::refill(std::span<uint32_t> out) noexcept {
+    uint32_t slots[chain_slots], n = 0;
+    if (uint32_t slot = pop_chain(); slot != none) {
+        for (; slot != none; slot = link_[slot]) slots[n++] = slot;
+        n_chained_.fetch_sub(n, relaxed);
+    } else {
         uint32_t first = 0;
-        const uint32_t n = take_fresh(std::max(want - got, chain_slots), first);
-        if (n == 0) return got;
-        const uint32_t direct = std::min(n, want - got);
-        for (uint32_t i = 0; i < direct; ++i) out[got++] = first + i;
-        for (uint32_t i = n; i-- > direct;) s.slots[s.n++] = first + i;
+        n = take_fresh(chain_slots, first);
+        for (uint32_t i = 0; i < n; ++i) slots[i] = first + i;
+    }
+    if (n == 0) {
+        while (n < out.size() && stacks_.pop(out.subspan(n, 1))) ++n;
+        return n;
+    }
+    const auto k = uint32_t(std::min<size_t>(n, out.size()));
+    std::copy(slots, slots + k, out.begin());
+    n_moved_.fetch_add(k, relaxed);
+    std::reverse(slots + k, slots + n);
+    keep({slots + k, n - k});
+    return k;
+}
+
+// What lies on the stacks of all CPUs goes to the global one.
+void SlotPool::gather() noexcept {
+    if (!stacks_.n_items()) return;
+    while (gathering_.exchange(1, acquire)) cpu_relax();
+    stacks_.drain([this](std::span<const uint32_t> slots) {
+        for (; !slots.empty(); slots = slots.subspan(std::min<size_t>(slots.size(), chain_slots)))
+            push_chain(slots.first(std::min<size_t>(slots.size(), chain_slots)));
+    });
+    gathering_.store(0, release);
+}
+
+void SlotPool::give_slowly(std::span<const uint32_t> slots) noexcept {
+    while (!slots.empty()) {
+        const auto piece = slots.first(std::min<size_t>(slots.size(), chain_slots));
+        slots = slots.subspan(piece.size());
+        uint32_t older[chain_slots];
+        if (!stacks_.push(piece) && stacks_.pop(older)) {
+            n_moved_.fetch_sub(chain_slots, relaxed);
+            std::reverse(older, older + chain_slots);
+            push_chain(older);
+            keep(piece);
+        } else {
+            keep(piece);
+        }
     }
 }
 
-uint32_t SlotPool::steal(std::span<uint32_t> out) noexcept {
-    uint32_t got = 0;
-    for (size_t i = 0; i <= stripe_mask_ && got < out.size(); ++i) {
-        Stripe& s = stripes_[i];
-        while (s.locked.load(relaxed) || s.locked.exchange(1, acquire)) cpu_relax();
-        got += fill(s, out.subspan(got));
-        unlock(s);
-    }
-    return got;
+void SlotPool::keep(std::span<const uint32_t> slots) noexcept {
+    if (!slots.empty() && !stacks_.push(slots)) push_chain(slots);
 }
 
 uint32_t SlotPool::take_fresh(uint32_t n, uint32_t& first) noexcept {
@@ -129,11 +110,13 @@ uint32_t SlotPool::take_fresh(uint32_t n, uint32_t& first) noexcept {
 
 // The last of `slots` becomes the chain's first.
 void SlotPool::push_chain(std::span<const uint32_t> slots) noexcept {
+    LARDER_ASSERT(!slots.empty() && slots.size() <= chain_slots);
     uint32_t next = none;
     for (uint32_t slot : slots) {
         link_[slot] = next;
         next = slot;
     }
+    n_chained_.fetch_add(slots.size(), relaxed);
     const uint32_t chain = slots.back();
     uint64_t head = head_.load(relaxed);
     do {
@@ -149,21 +132,6 @@ uint32_t SlotPool::pop_chain() noexcept {
         // May read a chain that another thread has just popped; the tag then makes the exchange fail.
         const uint32_t next = chain_next_[chain].load(relaxed);
         if (head_.compare_exchange_weak(head, make_head((head >> 32) + 1, next), acquire, acquire)) return chain;
-    }
-}
-
-void SlotPool::give_locked(Stripe& s, std::span<const uint32_t> slots) noexcept {
-    while (!slots.empty()) {
-        if (s.n == 2 * chain_slots) {
-            // The older half goes: the newer one is warmer.
-            push_chain({s.slots, chain_slots});
-            std::memmove(s.slots, s.slots + chain_slots, chain_slots * sizeof s.slots[0]);
-            s.n = chain_slots;
-        }
-        const size_t k = std::min<size_t>(slots.size(), 2 * chain_slots - s.n);
-        std::memcpy(s.slots + s.n, slots.data(), k * sizeof slots[0]);
-        s.n += uint32_t(k);
-        slots = slots.subspan(k);
     }
 }
 

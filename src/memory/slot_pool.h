@@ -1,16 +1,15 @@
 // Free lists of small integers: block numbers, table nodes. Lock-free between CPUs, no allocation after construction.
 //
-// Each CPU has a stripe, a short stack under a one-word lock that is hardly ever contended. Stripes exchange chains of
-// `chain_slots` integers with one global lock-free stack (index and tag in one word, so that a head that went and came
-// back is told apart). Slots never used so far come from a rising counter: a new pool is ready without touching memory,
-// and its first slots are neighbours.
+// Each CPU has a short stack (memory/cpu_stacks.h). The stacks exchange chains of up to `chain_slots` integers with one
+// global lock-free stack (index and tag in one word, so that a head that went and came back is told apart). Slots never
+// used so far come from a rising counter: a new pool is ready without touching memory, and its first slots are
+// neighbours.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
-#include "base/alloc.h"
-#include "base/atomic.h"
+#include "memory/cpu_stacks.h"
 
 namespace larder {
 
@@ -37,65 +36,70 @@ template <class T> class AtomicArray {
 class SlotPool {
   public:
     static constexpr uint32_t none = UINT32_MAX;
-#if defined(LARDER_SCHEDULE_EXPLORER)
-    static constexpr uint32_t chain_slots = 2;  // so that a few steps reach the global stack
-#else
-    static constexpr uint32_t chain_slots = 64;
-#endif
+    static constexpr uint32_t chain_slots = CpuStacks::capacity / 2;
 
-    // Hands out first .. end-1.
-    SlotPool(const Allocator& a, uint32_t first, uint32_t end, uint32_t n_cpus);
+    // Hands out first .. end-1; with `empty` only what add() brought.
+    SlotPool(const Allocator& a, uint32_t first, uint32_t end, const Cpus& cpus, bool empty = false);
+    // Up to chain_slots new ones.
+    void add(uint32_t first, uint32_t n) noexcept;
 
     // All of `out`, or nothing and false. Slots given last come first; slots never given come in rising order.
-    bool take(std::span<uint32_t> out) noexcept;
-    void give(std::span<const uint32_t> slots) noexcept;
-
-    uint32_t capacity() const noexcept {
-        return end_ - first_;
+    bool take(std::span<uint32_t> out) noexcept {
+        if (out.size() <= chain_slots && stacks_.pop(out)) [[likely]]
+            return true;
+        return take_slowly(out);
     }
-    // Sums over stripes: exact when nobody is inside.
-    uint64_t n_taken() const noexcept;  // since construction
-    uint64_t n_given() const noexcept;
+    void give(std::span<const uint32_t> slots) noexcept {
+        if (slots.size() <= chain_slots && stacks_.push(slots)) [[likely]]
+            return;
+        give_slowly(slots);
+    }
+
+    uint32_t take_one() noexcept {
+        uint32_t slot = stacks_.pop_one();
+        if (slot == none) [[unlikely]]
+            take_slowly({&slot, 1});
+        return slot;
+    }
+    void give_one(uint32_t slot) noexcept {
+        if (!stacks_.push_one(slot)) [[unlikely]]
+            give_slowly({&slot, 1});
+    }
+
+    uint32_t capacity() const noexcept { return end_ - first_; }
+    // Sums over stacks: exact when nobody is inside.
+    uint64_t n_taken() const noexcept { return stacks_.n_popped() + uint64_t(n_moved_.load(relaxed)); }
     uint64_t n_free() const noexcept {
-        return capacity() - (n_taken() - n_given());
+        return stacks_.n_items() + n_chained_.load(relaxed) + (end_ - fresh_.load(relaxed));
     }
 
     // Every free slot once. Nobody may be inside.
     template <class F> void for_each_free(F f) const {
-        for (size_t i = 0; i <= stripe_mask_; ++i)
-            for (uint32_t k = 0; k < stripes_[i].n; ++k) f(stripes_[i].slots[k]);
+        stacks_.for_each(f);
         for (uint32_t c = head_index(head_.load(acquire)); c != none; c = chain_next_[c].load(relaxed))
             for (uint32_t s = c; s != none; s = link_[s]) f(s);
         for (uint32_t s = fresh_.load(relaxed); s < end_; ++s) f(s);
     }
 
   private:
-    struct alignas(64) Stripe {
-        atomic<uint32_t> locked{0};
-        uint32_t n = 0;
-        atomic<uint64_t> taken{0}, given{0};  // written under the lock only
-        uint32_t slots[2 * chain_slots];
-    };
-    static uint32_t head_index(uint64_t head) noexcept {
-        return uint32_t(head);
-    }
+    static uint32_t head_index(uint64_t head) noexcept { return uint32_t(head); }
 
-    Stripe& lock_stripe() noexcept;
-    static void unlock(Stripe& s) noexcept {
-        s.locked.store(0, release);
-    }
-    uint32_t fill(Stripe& s, std::span<uint32_t> out) noexcept;
-    uint32_t steal(std::span<uint32_t> out) noexcept;
+    bool take_slowly(std::span<uint32_t> out) noexcept;
+    void give_slowly(std::span<const uint32_t> slots) noexcept;
+    uint32_t refill(std::span<uint32_t> out) noexcept;
     uint32_t take_fresh(uint32_t n, uint32_t& first) noexcept;
+    void gather() noexcept;
+    void keep(std::span<const uint32_t> slots) noexcept;
     void push_chain(std::span<const uint32_t> slots) noexcept;
     uint32_t pop_chain() noexcept;
-    void give_locked(Stripe& s, std::span<const uint32_t> slots) noexcept;
 
     const uint32_t first_, end_;
-    const uint32_t stripe_mask_;
+    CpuStacks stacks_;
     alignas(64) atomic<uint64_t> head_;
+    atomic<uint64_t> n_chained_{0};
+    atomic<int64_t> n_moved_{0};  // taken past the stacks, less what left a stack without being taken
+    atomic<uint32_t> gathering_{0};
     alignas(64) atomic<uint32_t> fresh_;
-    Vec<Stripe> stripes_;
     Vec<uint32_t> link_;                // next within a chain; belongs to whoever holds the slot
     AtomicArray<uint32_t> chain_next_;  // next chain, indexed by a chain's first slot
 };

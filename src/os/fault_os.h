@@ -100,6 +100,7 @@ class FaultOs final : public Os {
     ProcessRef self() noexcept override { return below_.self(); }
     bool alive(const ProcessRef& p) noexcept override { return below_.alive(p); }
     uint64_t fork_epoch() noexcept override { return below_.fork_epoch(); }
+    bool restart_cpus() noexcept override { return below_.restart_cpus(); }
     Result<OsHandle> socket_listen(const char* path) override;
     Result<OsHandle> socket_accept(OsHandle listener, uint64_t timeout_ns) override;
     Result<OsHandle> socket_connect(const char* path) override;

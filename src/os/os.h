@@ -15,6 +15,7 @@
 #include <span>
 
 #include "base/alloc.h"
+#include "base/atomic.h"
 #include "base/result.h"
 
 namespace larder {
@@ -82,6 +83,8 @@ class IoRing {
 struct Topology {
     uint32_t n_cpus = 1;  // usable by this process
     uint32_t n_numa_nodes = 1;
+    uint32_t n_restartable_cpus = 0;  // numbers of CPUs are below it; 0: the system restarts no sequences (see
+                                      // Os::restart_cpus())
     uint64_t page_bytes = 4096;
     uint64_t memory_bytes = 0;   // physical or cgroup limit, the lesser
     uint64_t memlock_bytes = 0;  // UINT64_MAX: no limit
@@ -177,6 +180,9 @@ class Os {
     virtual bool alive(const ProcessRef& p) noexcept = 0;
     // A number that is another one in a child process after fork, never 0 (cheap: reads a page that fork wipes).
     virtual uint64_t fork_epoch() noexcept = 0;
+    // Abort the restartable sequences (Linux rseq) of this process that are under way on any CPU, with a full barrier
+    // there. A system call. False where it cannot be done.
+    virtual bool restart_cpus() noexcept { return false; }
     // Unix sockets (SOCK_SEQPACKET); a path beginning with '@' is abstract.
     virtual Result<OsHandle> socket_listen(const char* path) = 0;
     virtual Result<OsHandle> socket_accept(OsHandle listener, uint64_t timeout_ns) = 0;
@@ -192,6 +198,10 @@ class Os {
     virtual const Topology& topology() noexcept = 0;
     virtual bool is_simulated() const noexcept { return false; }
 };
+
+// The word behind fork_epoch(), for checks on hot paths: another value than the epoch that was read once tells of a fork,
+// or that fork_epoch() was not called since.
+extern atomic<uint64_t>* fork_word;
 
 // The process's own system. Lives for ever, has no state that needs destruction.
 Os& posix_os() noexcept;

@@ -48,6 +48,7 @@ class PosixOs final : public Os {
     ProcessRef self() noexcept override;
     bool alive(const ProcessRef& p) noexcept override;
     uint64_t fork_epoch() noexcept override;
+    bool restart_cpus() noexcept override;
     Result<OsHandle> socket_listen(const char* path) override;
     Result<OsHandle> socket_accept(OsHandle listener, uint64_t timeout_ns) override;
     Result<OsHandle> socket_connect(const char* path) override;

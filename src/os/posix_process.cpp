@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +22,10 @@
 #include "os/posix.h"
 
 namespace larder {
+
+static constinit atomic<uint64_t> word_before_the_first_os;
+constinit atomic<uint64_t>* fork_word = &word_before_the_first_os;
+
 namespace {
 
 uint64_t clock_ns(clockid_t id) noexcept {
@@ -32,7 +37,6 @@ uint64_t clock_ns(clockid_t id) noexcept {
 // --- fork -----------------------------------------------------------------------------------------------
 // One word on a page that the kernel wipes in the child; whoever reads 0 there is in a new child and takes the next
 // number.
-atomic<uint64_t>* fork_word;
 atomic<uint64_t> next_epoch{1};
 
 void forget_epoch() noexcept {
@@ -109,10 +113,24 @@ Life ask_pidfd(int32_t pid) noexcept {
     return n < 0 ? Life::unknown : n == 0 ? Life::alive : Life::dead;
 }
 
+// With more, a stack for each would cost more memory than it saves time.
+constexpr long max_restartable_cpus = 1024;
+
+bool membarrier(int command) noexcept {
+    return ::syscall(SYS_membarrier, command, 0, 0) == 0;
+}
+
 }  // namespace
 
 PosixOs::PosixOs() noexcept : topology_(read_topology()) {
     prepare_fork_word();
+    const long n = ::sysconf(_SC_NPROCESSORS_CONF);
+    if (n > 0 && n <= max_restartable_cpus && membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ))
+        topology_.n_restartable_cpus = uint32_t(n);
+}
+
+bool PosixOs::restart_cpus() noexcept {
+    return membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
 }
 
 Os& posix_os() noexcept {

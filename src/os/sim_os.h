@@ -88,6 +88,7 @@ class SimOs final : public Os {
     ProcessRef self() noexcept override { return {1, 1}; }
     bool alive(const ProcessRef& p) noexcept override;
     uint64_t fork_epoch() noexcept override { return real_.fork_epoch(); }
+    bool restart_cpus() noexcept override { return real_.restart_cpus(); }
     Result<OsHandle> socket_listen(const char* path) override;
     Result<OsHandle> socket_accept(OsHandle listener, uint64_t timeout_ns) override;
     Result<OsHandle> socket_connect(const char* path) override;

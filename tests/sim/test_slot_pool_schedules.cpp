@@ -6,6 +6,7 @@
 #define LARDER_SCHEDULE_EXPLORER 1
 #define larder larder_explored
 #include "base/alloc.cpp"
+#include "memory/cpu_stacks.cpp"
 #include "memory/slot_pool.cpp"
 #undef larder
 
