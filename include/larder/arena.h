@@ -130,7 +130,8 @@ typedef struct larder_arena_options {
  * order, a granule that is no power of two; larder_last_error() names the field); LARDER_E_RANGE (a count, watermark or
  * size outside its bounds, or a total that does not fit an address); LARDER_E_NOSPACE (budget_bytes too small for two
  * blocks per group); LARDER_E_NOMEM (more than the machine or its cgroup has, or LOCKED and more than RLIMIT_MEMLOCK
- * allows: the message carries both numbers; or the system or allocator refused); LARDER_E_UNSUPPORTED (MEMFD where the system has none); LARDER_E_TOO_NEW.
+ * allows: the message carries both numbers; or the system or allocator refused); LARDER_E_UNSUPPORTED (MEMFD where the system has none, a flag
+ * that is for PAGED only with CONTIGUOUS); LARDER_E_TOO_NEW.
  *  @threads internally synchronised  @blocking maps memory; with POPULATE touches all of it  @since 0.1 */
 LARDER_API larder_status larder_arena_create(larder_context* context, larder_layout* layout,
                                              const larder_arena_options* options,

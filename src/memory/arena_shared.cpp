@@ -1,4 +1,6 @@
 // An arena in several processes: one makes it, others join by its descriptor.
+#include <cstring>
+
 #include "base/options.h"
 #include "memory/arena.h"
 

@@ -9,7 +9,7 @@ namespace larder {
 namespace {
 
 constexpr uint64_t max_bytes = uint64_t(1) << 47;  // an address space
-constexpr uint64_t tensor_align = 4096;  // at least a page of every system that we run on
+constexpr uint64_t tensor_align = 4096;
 constexpr uint64_t run_align = 64;
 constexpr uint64_t huge_bytes = uint64_t(2) << 20;
 
@@ -44,7 +44,7 @@ Result<GroupShape> GroupShape::make(const larder_layout& layout, uint32_t group,
         if (g.v_dim)
             s.planes[plane_index(LARDER_PLANE_LOW_RANK)] = {uint64_t(o.v_rank) * dtype_bytes(g.v_dtype), 0};
     }
-    const uint64_t unit = o.flags & LARDER_ARENA_ISOLATE ? tensor_align : 1;
+    const uint64_t unit = o.flags & LARDER_ARENA_ISOLATE ? layout.context->os.topology().page_bytes : 1;
     uint64_t padded = 0;
     for (uint32_t p = 0; p < n_planes; ++p) {
         s.block_bytes += s.plane_block_bytes(p) * s.n_layers;
@@ -70,12 +70,13 @@ void ArenaStorage::make_planes() {
 
 // The memory behind the last part ends here; guard pages come before the next one.
 larder_status ArenaStorage::end_part(unsigned __int128& at, bool guarded, uint32_t group) {
-    at = (at + tensor_align - 1) / tensor_align * tensor_align;
+    const uint64_t align = std::max(tensor_align, page_bytes_);
+    at = (at + align - 1) / align * align;
     if (at > max_bytes) return too_large(group);
     Part& last = parts_.back();
     last.n_bytes = uint64_t(at) - last.first;
     if (!guarded || !last.n_bytes) return LARDER_OK;
-    at += tensor_align;
+    at += align;
     parts_.push_back({uint64_t(at), 0});
     return LARDER_OK;
 }
@@ -83,7 +84,7 @@ larder_status ArenaStorage::end_part(unsigned __int128& at, bool guarded, uint32
 // Fill planes_ with offsets from the start of the memory, in `base`.
 larder_status ArenaStorage::lay_out(const larder_arena_options& o, uint64_t head_bytes) {
     const bool page_first = o.order == LARDER_ARENA_PAGE_FIRST, guarded = o.flags & LARDER_ARENA_GUARD;
-    const uint64_t unit = o.flags & LARDER_ARENA_ISOLATE ? tensor_align : 1;
+    const uint64_t unit = o.flags & LARDER_ARENA_ISOLATE ? page_bytes_ : 1;
     unsigned __int128 at = head_bytes;
     parts_.push_back({0, 0});
     LARDER_TRY(end_part(at, guarded, 0));
@@ -110,7 +111,7 @@ larder_status ArenaStorage::lay_out(const larder_arena_options& o, uint64_t head
         }
     }
     if (!parts_.back().n_bytes && parts_.size() > 1) parts_.pop_back();
-    n_bytes_ = align_up(uint64_t(at), uint64_t(at) >= huge_bytes ? huge_bytes : tensor_align);
+    n_bytes_ = align_up(uint64_t(at), uint64_t(at) >= huge_bytes ? huge_bytes : page_bytes_);
     if (!guarded) parts_.back().n_bytes = n_bytes_;
     return LARDER_OK;
 }
@@ -128,7 +129,9 @@ larder_status ArenaStorage::map(const larder_arena_options& o, uint64_t head_byt
         return fail(LARDER_E_NOMEM, "budget_bytes",
                     "the arena needs %llu bytes; this machine or its control group has %llu",
                     (unsigned long long)n_bytes_, (unsigned long long)t.memory_bytes);
-    if (o.memory == LARDER_ARENA_MEMFD) LARDER_ASSIGN(memfd_, context_.os.memfd("larder-arena", n_bytes_));
+    if (o.memory == LARDER_ARENA_MEMFD) {
+        LARDER_ASSIGN(memfd_, context_.os.memfd("larder-arena", n_bytes_));
+    }
     LARDER_TRY(map_parts(o));
     place_planes();
     return LARDER_OK;
@@ -137,7 +140,7 @@ larder_status ArenaStorage::map(const larder_arena_options& o, uint64_t head_byt
 larder_status ArenaStorage::join(const larder_arena_options& o, uint64_t head_bytes, OsHandle file) {
     make_planes();
     LARDER_TRY(lay_out(o, head_bytes));
-    LARDER_ASSIGN(mapped_, context_.os.reserve(n_bytes_, n_bytes_ >= huge_bytes ? huge_bytes : tensor_align));
+    LARDER_ASSIGN(mapped_, context_.os.reserve(n_bytes_, n_bytes_ >= huge_bytes ? huge_bytes : page_bytes_));
     for (const Part& part : parts_)
         LARDER_TRY(context_.os.map_handle(mapped_ + part.first, part.n_bytes, file, part.first, true).status());
     place_planes();
@@ -145,7 +148,7 @@ larder_status ArenaStorage::join(const larder_arena_options& o, uint64_t head_by
 }
 
 larder_status ArenaStorage::map_parts(const larder_arena_options& o) {
-    LARDER_ASSIGN(mapped_, context_.os.reserve(n_bytes_, n_bytes_ >= huge_bytes ? huge_bytes : tensor_align));
+    LARDER_ASSIGN(mapped_, context_.os.reserve(n_bytes_, n_bytes_ >= huge_bytes ? huge_bytes : page_bytes_));
     const uint32_t huge = context_.param(LARDER_PARAM_HUGE_PAGES) ? map_flag::huge : 0;
     for (const Part& part : parts_) {
         if (memfd_.valid())

@@ -38,7 +38,7 @@ class ArenaStorage {
     };
 
     ArenaStorage(larder_context& c, Vec<GroupShape> shapes)
-        : context_(c), shapes_(std::move(shapes)), planes_(c.alloc), first_plane_(c.alloc), parts_(c.alloc) {}
+        : context_(c), page_bytes_(c.os.topology().page_bytes), shapes_(std::move(shapes)), planes_(c.alloc), first_plane_(c.alloc), parts_(c.alloc) {}
     ~ArenaStorage();
     ArenaStorage(const ArenaStorage&) = delete;
     // One of the three, once. After a failure the object may only be destroyed. MEMFD: the planes begin head_bytes into
@@ -84,6 +84,7 @@ class ArenaStorage {
     }
 
     larder_context& context_;
+    const uint64_t page_bytes_;
     Vec<GroupShape> shapes_;
     Vec<Plane> planes_;        // [group][layer][plane]
     Vec<size_t> first_plane_;  // of each group

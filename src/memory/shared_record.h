@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/atomic.h"
+#include "base/ids.h"
 #include "core/layout.h"
 #include "memory/slot_pool.h"
 #include "os/os.h"
