@@ -10,6 +10,9 @@
 #include <vector>
 
 #include "bench/bench.h"
+#include "bench/memory_bed.h"
+#include "bench/memory_maps.h"
+#include "bench/memory_swaps.h"
 #include "larder/larder.h"
 #include "memory/arena.h"
 
@@ -29,45 +32,6 @@ struct Mimalloc {
     }
     bool there() const { return malloc && free; }
 };
-
-// A layout of one group and an arena over it.
-struct Bed {
-    larder_context* context = nullptr;
-    larder_layout* layout = nullptr;
-    larder_arena* arena = nullptr;
-
-    explicit Bed(larder_arena_options o, uint32_t n_layers = 1, uint32_t dim = 8) {
-        larder_context_create(nullptr, &context);
-        larder_layer_group g = LARDER_LAYER_GROUP_INIT;
-        g.n_layers = n_layers;
-        g.n_kv_heads = 1;
-        g.k_dim = g.v_dim = dim;
-        larder_layout_options lo = LARDER_LAYOUT_OPTIONS_INIT;
-        lo.groups = &g;
-        lo.n_groups = 1;
-        lo.group_stride = sizeof g;
-        larder_layout_create(context, &lo, &layout);
-        if (larder_arena_create(context, layout, &o, &arena) < 0) {
-            larder_error_info e = LARDER_ERROR_INFO_INIT;
-            larder_last_error(&e);
-            std::fprintf(stderr, "the arena could not be made: %s\n", e.message);
-            std::exit(2);
-        }
-    }
-    ~Bed() {
-        larder_arena_destroy(arena);
-        larder_layout_destroy(layout);
-        larder_context_destroy(context);
-    }
-};
-
-larder_arena_options paged(const uint32_t& n_blocks, uint64_t entries = 0) {
-    larder_arena_options o = LARDER_ARENA_OPTIONS_INIT;
-    o.n_blocks = &n_blocks;
-    o.n_block_counts = 1;
-    o.max_table_entries = entries;
-    return o;
-}
 
 void one_block(bench::Run& run, const Mimalloc& mi) {
     const uint32_t n_blocks = 4096;
@@ -305,68 +269,6 @@ void translation(bench::Run& run) {
     tables.release(root, r);
 }
 
-// Conversations of 100 to 400 blocks grow in turn and end at random; what would moving each of them out cost? 32 KiB
-// per block, layer and plane (8 heads of 128 in fp16, 16 tokens), 10 us per copy and 25 GB/s: the model of FastSwitch's
-// evaluation.
-struct SwapModel {
-    double mean_run = 0, seconds = 0;
-};
-
-SwapModel swap_model(uint32_t run_blocks) {
-    const uint32_t n_blocks = 16384;
-    larder_arena_options o = paged(n_blocks);
-    o.run_blocks = run_blocks;
-    o.max_seqs = 64;
-    Bed bed(o);
-    larder::Rng rng(7);
-    struct Seq {
-        larder_seq id;
-        uint64_t left;
-    };
-    std::vector<Seq> seqs(48);
-    auto begin = [&](Seq& s) {
-        larder_arena_seq_create(bed.arena, &s.id);
-        s.left = 100 + rng.below(300);
-        larder_arena_seq_append(bed.arena, s.id, 16 * (1 + rng.below(60)), nullptr, 0, nullptr);  // the prompt
-    };
-    for (Seq& s : seqs) begin(s);
-    SwapModel m;
-    uint64_t n_runs = 0, n_moved = 0;
-    std::vector<larder_arena_run> runs(1024);
-    for (int step = 0; step < 60000; ++step) {
-        Seq& s = seqs[rng.below(seqs.size())];
-        larder_arena_seq_append(bed.arena, s.id, 16, nullptr, 0, nullptr);
-        if (--s.left) continue;
-        uint64_t n = 0;
-        larder_arena_seq_runs(bed.arena, s.id, 0, runs.data(), runs.size(), &n);
-        n_runs += n;
-        for (uint64_t i = 0; i < n; ++i) {
-            n_moved += runs[i].n_blocks;
-            m.seconds += 10e-6 + runs[i].n_blocks * 32768 / 25e9;
-        }
-        larder_arena_seq_destroy(bed.arena, s.id);
-        begin(s);
-    }
-    m.mean_run = double(n_moved) / double(n_runs);
-    return m;
-}
-
-void swaps(bench::Run& run) {
-    const SwapModel single = swap_model(0), runs = swap_model(64);
-    run.row({.name = "swap-run",
-             .metric = "mean run of adjacent blocks",
-             .unit = "blocks",
-             .larder = runs.mean_run,
-             .peers = {{"single blocks", single.mean_run}},
-             .note = "run_blocks 64"});
-    run.row({.name = "swap-time",
-             .metric = "modelled time to move a conversation, per layer and plane",
-             .unit = "s",
-             .larder = runs.seconds,
-             .peers = {{"single blocks", single.seconds}},
-             .note = "10 us per copy, 25 GB/s"});
-}
-
 void contiguous(bench::Run& run) {
     // 4 layers, K and V, 256 bytes per token: a granule of 2 MiB holds 8192 tokens.
     const uint64_t mib = 1 << 20, granule = 2 * mib, n_granules = run.size<uint64_t>(24, 8),
@@ -435,4 +337,7 @@ BENCH_SUITE(memory, "blocks, sequences, tables and contiguous growth") {
     swaps(run);
     contiguous(run);
     memory_structures(run);
+    map_runs(run);
+    pre_touch(run);
+    clearing(run);
 }

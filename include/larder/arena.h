@@ -73,7 +73,9 @@ enum {
     LARDER_ARENA_GUARD = 16,  /**< an inaccessible page behind each plane: a kernel or copy that runs past it faults
                                  (PAGED) */
     LARDER_ARENA_LOCKED = 32, /**< the memory stays resident (mlock), which includes POPULATE (PAGED) */
-    LARDER_ARENA_BIAS = 64    /**< groups but RECURRENT ones have LARDER_PLANE_BIAS */
+    LARDER_ARENA_BIAS = 64,   /**< groups but RECURRENT ones have LARDER_PLANE_BIAS */
+    LARDER_ARENA_BACKGROUND = 128 /**< a thread of the arena maps what n_lookahead asks for, and gives memory beyond
+                                     warm_bytes back, so that appending maps only what it needs at once (CONTIGUOUS) */
 };
 
 /** Called on the allocating thread when a group is full, before LARDER_E_NOSPACE is returned: free at least n_blocks
@@ -118,10 +120,12 @@ typedef struct larder_arena_options {
     uint32_t v_rank; /**< groups with a V have LARDER_PLANE_LOW_RANK of so many elements per token; 0 to 65536 */
     uint32_t n_populate_threads; /**< threads that POPULATE uses, 1 to 64; default one per CPU, at most 8 */
     uint32_t reserved0;
+    uint64_t warm_bytes; /**< with BACKGROUND: memory of finished sequences that stays mapped for the next ones; default
+                            budget_bytes */
 } larder_arena_options;
 
 #define LARDER_ARENA_OPTIONS_INIT                                                                                      \
-    { sizeof(larder_arena_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, 0, 0, 0, 0 }
+    { sizeof(larder_arena_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, 0, 0, 0, 0, 0 }
 
 /** Create an arena.
  *  @param layout  kept alive by the arena.
@@ -131,7 +135,7 @@ typedef struct larder_arena_options {
  * size outside its bounds, or a total that does not fit an address); LARDER_E_NOSPACE (budget_bytes too small for two
  * blocks per group); LARDER_E_NOMEM (more than the machine or its cgroup has, or LOCKED and more than RLIMIT_MEMLOCK
  * allows: the message carries both numbers; or the system or allocator refused); LARDER_E_UNSUPPORTED (MEMFD where the system has none, a flag
- * that is for PAGED only with CONTIGUOUS); LARDER_E_TOO_NEW.
+ * that is for the other mode); LARDER_E_TOO_NEW.
  *  @threads internally synchronised  @blocking maps memory; with POPULATE touches all of it  @since 0.1 */
 LARDER_API larder_status larder_arena_create(larder_context* context, larder_layout* layout,
                                              const larder_arena_options* options,

@@ -12,7 +12,7 @@ namespace {
 constexpr uint64_t max_contiguous_granule = uint64_t(1) << 30;
 constexpr uint32_t paged_flags = LARDER_ARENA_ZERO_ON_HANDOVER | LARDER_ARENA_ISOLATE |
                                  LARDER_ARENA_GUARD | LARDER_ARENA_LOCKED;
-constexpr uint32_t known_flags = paged_flags | LARDER_ARENA_POPULATE | LARDER_ARENA_ZERO_ON_FREE | LARDER_ARENA_BIAS;
+constexpr uint32_t known_flags = LARDER_ARENA_BACKGROUND | paged_flags | LARDER_ARENA_POPULATE | LARDER_ARENA_ZERO_ON_FREE | LARDER_ARENA_BIAS;
 constexpr uint32_t max_populate_threads = 64;
 
 larder_status fill_defaults(larder_arena_options& o, bool imported, const Topology& t) {
@@ -59,6 +59,8 @@ larder_status check_choices(const larder_arena_options& o, bool imported, uint32
     if (o.order != LARDER_ARENA_LAYER_FIRST && o.order != LARDER_ARENA_PAGE_FIRST)
         return fail(LARDER_E_INVALID, "order", "there is no order %d", o.order);
     const bool paged = o.mode == LARDER_ARENA_PAGED;
+    if (paged && (o.flags & LARDER_ARENA_BACKGROUND))
+        return fail(LARDER_E_UNSUPPORTED, "flags", "BACKGROUND is for CONTIGUOUS arenas");
     if (!paged && (o.flags & paged_flags))
         return fail(LARDER_E_UNSUPPORTED, "flags", "flags 0x%x has a bit that a CONTIGUOUS arena does not know", o.flags);
     if (imported) {

@@ -17,9 +17,18 @@ ContigStorage::ContigStorage(larder_context& c, const Vec<GroupShape>& shapes, c
     : context_(c), shared_(o.memory == LARDER_ARENA_MEMFD), max_seqs_(o.max_seqs), n_lookahead_(o.n_lookahead),
       map_flags_(c.param(LARDER_PARAM_HUGE_PAGES) ? map_flag::huge : 0), max_seq_tokens_(o.max_seq_tokens),
       budget_bytes_(o.budget_bytes), granule_(o.granule_bytes), shapes_(shapes), pools_(c.alloc),
-      idle_(max_seqs_, 0, c.alloc) {}
+      idle_(max_seqs_, 0, c.alloc), slot_mutexes_(max_seqs_, c.alloc), background_(o.flags & LARDER_ARENA_BACKGROUND),
+      warm_bytes_(o.warm_bytes ? o.warm_bytes : o.budget_bytes), wishes_(c.alloc, max_seqs_) {}
 
 ContigStorage::~ContigStorage() {
+    if (thread_) {
+        {
+            std::lock_guard lock(background_mutex_);
+            stopping_ = true;
+        }
+        background_wakes_.notify_one();
+        context_.os.thread_join(thread_);
+    }
     for (auto& p : pools_)
         if (p && p->region) context_.os.release(p->region, p->region_bytes);
     if (scratch_) context_.os.release(scratch_, granule_);
@@ -34,9 +43,14 @@ larder_status ContigStorage::reserve() {
             if (s.planes[p].token_bytes) LARDER_TRY(reserve_pool(s, p, file_bytes));
         }
     }
-    if (!shared_) return LARDER_OK;
-    LARDER_ASSIGN(memfd_, context_.os.memfd("larder-arena", file_bytes));
-    LARDER_ASSIGN(scratch_, context_.os.reserve(granule_, std::max(granule_, context_.os.topology().page_bytes)));
+    if (shared_) {
+        LARDER_ASSIGN(memfd_, context_.os.memfd("larder-arena", file_bytes));
+        LARDER_ASSIGN(scratch_, context_.os.reserve(granule_, std::max(granule_, context_.os.topology().page_bytes)));
+    }
+    if (!background_) return LARDER_OK;
+    LARDER_ASSIGN(thread_, context_.os.thread_start(
+                               [](void* me) { static_cast<ContigStorage*>(me)->run_background(); }, this,
+                               "larder-mapper"));
     return LARDER_OK;
 }
 
@@ -55,7 +69,8 @@ larder_status ContigStorage::reserve_pool(const GroupShape& s, uint32_t plane, u
         return fail(LARDER_E_NOSPACE, "budget_bytes", "budget_bytes %llu is less than one granule in each of %u layers",
                     (unsigned long long)budget_bytes_, s.n_layers);
     pools_.back() =
-        make_owned<Pool>(context_.alloc, context_.alloc, uint32_t(n_rows), Cpus(context_.os), shared_);
+        make_owned<Pool>(context_.alloc, context_.alloc, uint32_t(n_rows), Cpus(context_.os), shared_,
+                         max_seqs_);
     Pool& p = *pools_.back();
     p.token_bytes = token_bytes;
     p.per_sequence = s.is_state;
@@ -65,7 +80,6 @@ larder_status ContigStorage::reserve_pool(const GroupShape& s, uint32_t plane, u
     p.region_bytes = p.range_bytes * max_seqs_ * s.n_layers;
     p.n_rows = uint32_t(n_rows);
     p.n_mapped.assign(max_seqs_, 0);
-    p.n_solid.assign(max_seqs_, 0);
     if (shared_) p.rows.assign(size_t(max_seqs_) * p.range_granules, SlotPool::none);
     p.file_offset = file_bytes;
     file_bytes += n_rows * row_bytes;
@@ -98,44 +112,123 @@ void ContigStorage::activate(uint32_t slot) noexcept {
 }
 
 void ContigStorage::retire(uint32_t slot) noexcept {
-    std::lock_guard lock(idle_mutex_);
-    // What others still show is theirs: this range keeps only rows of its own.
-    for (auto& owned : pools_) {
-        if (!owned || !shared_) continue;
-        Pool& p = *owned;
-        for (uint32_t g = p.n_mapped[slot]; g-- > 0;) {
-            uint32_t& row = row_at(p, slot, g);
-            if (row == SlotPool::none || p.refs[row].load(acquire) == 1) continue;
-            drop_row(p, row);
-            row = SlotPool::none;
-            p.n_solid[slot] = std::min(p.n_solid[slot], g);
+    wishes_[slot].store(0, relaxed);
+    {
+        std::lock_guard growing(slot_mutexes_[slot]);
+        std::lock_guard lock(idle_mutex_);
+        // What others still show is theirs: this range keeps only rows of its own.
+        for (auto& owned : pools_) {
+            if (!owned || !shared_) continue;
+            Pool& p = *owned;
+            for (uint32_t g = p.n_mapped[slot]; g-- > 0;) {
+                uint32_t& row = row_at(p, slot, g);
+                if (row == SlotPool::none || p.refs[row].load(acquire) == 1) continue;
+                drop_row(p, row);
+                row = SlotPool::none;
+                p.n_solid[slot].store(std::min(p.n_solid[slot].load(relaxed), g), release);
+            }
         }
+        idle_[slot] = 1;
     }
-    idle_[slot] = 1;
+    if (background_) wake();
 }
 
-larder_status ContigStorage::prepare_write(uint32_t slot, uint64_t first, uint64_t n) noexcept {
-    for (auto& owned : pools_) {
-        if (!owned) continue;
-        Pool& p = *owned;
-        const uint64_t end_bytes = bytes_for(p, first + n);
-        LARDER_TRY(grow(p, slot, uint32_t(align_up(end_bytes, granule_) / granule_)));
-        if (!shared_ || !n) continue;
-        const uint64_t from = p.per_sequence ? 0 : first * p.token_bytes;
-        for (auto g = uint32_t(from / granule_); uint64_t(g) * granule_ < end_bytes; ++g)
-            if (p.refs[row_at(p, slot, g)].load(acquire) > 1) LARDER_TRY(make_private(p, slot, g));
-    }
-    if (!n_lookahead_) return LARDER_OK;
-    const uint64_t ahead = std::min(max_seq_tokens_, first + n + n_lookahead_);
+bool ContigStorage::covers(uint32_t slot, uint64_t n_tokens) const noexcept {
+    for (auto& p : pools_)
+        if (p && granules_for(*p, n_tokens) > p->n_solid[slot].load(acquire)) return false;
+    return true;
+}
+
+// Without reclaiming anything.
+bool ContigStorage::affords(uint32_t slot, uint64_t n_tokens) const noexcept {
+    uint64_t n_bytes = 0;
+    for (auto& p : pools_)
+        if (p)
+            if (const uint32_t n = granules_for(*p, n_tokens), have = p->n_solid[slot].load(relaxed); n > have)
+                n_bytes += uint64_t(n - have) * p->n_layers * granule_;
+    return mapped_bytes_.load(relaxed) + n_bytes <= budget_bytes_;
+}
+
+larder_status ContigStorage::grow_all(uint32_t slot, uint64_t n_tokens) noexcept {
     for (auto& owned : pools_)
-        if (owned && grow(*owned, slot, uint32_t(align_up(bytes_for(*owned, ahead), granule_) / granule_)) < 0) break;
+        if (owned) LARDER_TRY(grow(*owned, slot, granules_for(*owned, n_tokens)));
     return LARDER_OK;
 }
 
+larder_status ContigStorage::prepare_write(uint32_t slot, uint64_t first, uint64_t n) noexcept {
+    const uint64_t end = first + n, ahead = std::min(max_seq_tokens_, end + n_lookahead_);
+    if (!covers(slot, end)) {
+        std::lock_guard lock(slot_mutexes_[slot]);
+        // Need and wish in one go, so that neighbours are mapped by one call, if that takes nothing from anybody.
+        const bool at_once = !background_ && affords(slot, ahead) && grow_all(slot, ahead) >= 0;
+        if (!at_once) LARDER_TRY(grow_all(slot, end));
+    }
+    for (auto& owned : pools_) {
+        if (!owned || !shared_ || !n) continue;
+        Pool& p = *owned;
+        const uint64_t from = p.per_sequence ? 0 : first * p.token_bytes;
+        for (auto g = uint32_t(from / granule_); uint64_t(g) * granule_ < bytes_for(p, end); ++g)
+            if (p.refs[row_at(p, slot, g)].load(acquire) > 1) {
+                std::lock_guard lock(slot_mutexes_[slot]);
+                LARDER_TRY(make_private(p, slot, g));
+            }
+    }
+    if (!n_lookahead_ || covers(slot, ahead)) return LARDER_OK;
+    if (background_) {
+        wish(slot, ahead);
+        return LARDER_OK;
+    }
+    std::lock_guard lock(slot_mutexes_[slot]);
+    (void)grow_all(slot, ahead);
+    return LARDER_OK;
+}
+
+// --- ahead of need, and behind it ---
+
+void ContigStorage::wish(uint32_t slot, uint64_t n_tokens) noexcept {
+    // One wish at a time: what is asked for meanwhile is asked for again by the next token.
+    uint64_t nothing = 0;
+    if (wishes_[slot].load(relaxed) == 0 &&
+        wishes_[slot].compare_exchange_strong(nothing, n_tokens, release, relaxed))
+        wake();
+}
+
+void ContigStorage::wake() noexcept {
+    {
+        std::lock_guard lock(background_mutex_);
+        woken_ = true;
+    }
+    background_wakes_.notify_one();
+}
+
+void ContigStorage::run_background() noexcept {
+    std::unique_lock lock(background_mutex_);
+    while (!stopping_) {
+        if (!woken_) {
+            background_wakes_.wait(lock);
+            continue;
+        }
+        woken_ = false;
+        lock.unlock();
+        std::unique_lock round(round_mutex_);
+        for (uint32_t slot = 0; slot < max_seqs_; ++slot) {
+            if (!wishes_[slot].load(relaxed)) continue;
+            std::lock_guard growing(slot_mutexes_[slot]);
+            // Read again: a slot that was retired wishes nothing.
+            const uint64_t n = wishes_[slot].load(acquire);
+            if (n && affords(slot, n)) (void)grow_all(slot, n);
+            wishes_[slot].store(0, release);
+        }
+        (void)trim(warm_bytes_);
+        round.unlock();
+        lock.lock();
+    }
+}
+
 larder_status ContigStorage::grow(Pool& p, uint32_t slot, uint32_t n_granules) noexcept {
-    if (n_granules <= p.n_solid[slot]) return LARDER_OK;
+    if (n_granules <= p.n_solid[slot].load(relaxed)) return LARDER_OK;
     LARDER_TRY(shared_ ? grow_shared(p, slot, n_granules) : grow_anon(p, slot, n_granules));
-    p.n_solid[slot] = n_granules;
+    p.n_solid[slot].store(n_granules, release);
     return LARDER_OK;
 }
 
@@ -167,7 +260,7 @@ void ContigStorage::discard(Pool& p, uint32_t slot, uint32_t layer, uint32_t gra
 
 // Rows for every granule up to n_granules that has none; neighbours in the file are mapped by one call per layer.
 larder_status ContigStorage::grow_shared(Pool& p, uint32_t slot, uint32_t n_granules) noexcept {
-    for (uint32_t g = p.n_solid[slot]; g < n_granules;) {
+    for (uint32_t g = p.n_solid[slot].load(relaxed); g < n_granules;) {
         if (row_at(p, slot, g) != SlotPool::none) {
             ++g;
             continue;
@@ -243,6 +336,7 @@ larder_status ContigStorage::make_private(Pool& p, uint32_t slot, uint32_t granu
 }
 
 larder_status ContigStorage::fork(uint32_t src, uint32_t dst, uint64_t n_tokens) noexcept {
+    std::scoped_lock lock(slot_mutexes_[src], slot_mutexes_[dst]);
     for (auto& owned : pools_)
         if (owned) LARDER_TRY(fork_plane(*owned, src, dst, bytes_for(*owned, n_tokens)));
     return LARDER_OK;
@@ -266,7 +360,7 @@ larder_status ContigStorage::fork_plane(Pool& p, uint32_t src, uint32_t dst, uin
             LARDER_TRY(map_rows(p, dst, g, row_at(p, dst, g), run));
             g += run;
         }
-        p.n_solid[dst] = std::max(p.n_solid[dst], n_shared);
+        p.n_solid[dst].store(std::max(p.n_solid[dst].load(relaxed), n_shared), release);
     }
     LARDER_TRY(grow(p, dst, uint32_t(align_up(n_bytes, granule_) / granule_)));
     const uint64_t from = uint64_t(n_shared) * granule_;
@@ -325,7 +419,8 @@ void ContigStorage::reclaim_slot(uint32_t slot) noexcept {
         Pool& p = *owned;
         const uint32_t n = p.n_mapped[slot];
         for (uint32_t l = 0; l < p.n_layers; ++l) discard(p, slot, l, 0, n);
-        p.n_mapped[slot] = p.n_solid[slot] = 0;
+        p.n_mapped[slot] = 0;
+        p.n_solid[slot].store(0, release);
         if (!shared_) {
             p.mapped_rows.fetch_sub(n, relaxed);
             mapped_bytes_.fetch_sub(uint64_t(n) * p.n_layers * granule_, relaxed);
@@ -356,6 +451,7 @@ larder_status ContigStorage::trim(uint64_t keep_bytes) noexcept {
 }
 
 larder_status ContigStorage::verify() {
+    std::lock_guard round(round_mutex_);
     uint64_t bytes = 0;
     for (auto& p : pools_)
         if (p) LARDER_TRY(verify_pool(*p, bytes));

@@ -7,6 +7,7 @@
 // of the same plane; it is the unit of accounting and sharing.
 #pragma once
 
+#include <condition_variable>
 #include <mutex>
 
 #include "memory/arena_storage.h"
@@ -27,7 +28,7 @@ class ContigStorage {
     uint64_t granule_bytes() const noexcept { return granule_; }
     uint64_t mapped_bytes(uint32_t group) const noexcept;
 
-    // A slot changes hands. A retired slot keeps its memory until it is reclaimed.
+    // A slot changes hands. (Each call on a slot, but for these two, is made by the thread that uses the sequence.) A retired slot keeps its memory until it is reclaimed.
     void activate(uint32_t slot) noexcept;
     void retire(uint32_t slot) noexcept;
     // Tokens [first, first + n) exist, private to this slot, and may be written; memory ahead of them is a wish.
@@ -42,8 +43,8 @@ class ContigStorage {
   private:
     // One plane of one group.
     struct Pool {
-        Pool(const Allocator& a, uint32_t n, const Cpus& cpus, bool shared)
-            : free_rows(a, 0, shared ? n : 0, cpus), refs(a, shared ? n : 0), rows(a), n_mapped(a), n_solid(a) {}
+        Pool(const Allocator& a, uint32_t n, const Cpus& cpus, bool shared, uint32_t n_slots)
+            : free_rows(a, 0, shared ? n : 0, cpus), refs(a, shared ? n : 0), rows(a), n_mapped(a), n_solid(a, n_slots) {}
         std::byte* region = nullptr;  // [n_layers][max_seqs] ranges
         uint64_t token_bytes = 0;
         uint64_t range_bytes = 0;
@@ -57,7 +58,7 @@ class ContigStorage {
         AtomicArray<uint32_t> refs;       // MEMFD: ranges that show a row
         Vec<uint32_t> rows;               // MEMFD: [max_seqs][range_granules], SlotPool::none: nothing of ours is there
         Vec<uint32_t> n_mapped;           // [max_seqs] granules from the start that are mapped, holes included
-        Vec<uint32_t> n_solid;            // [max_seqs] granules from the start without a hole
+        AtomicArray<uint32_t> n_solid;    // [max_seqs] granules from the start without a hole
         atomic<uint64_t> mapped_rows{0};  // with memory behind them
     };
 
@@ -76,6 +77,16 @@ class ContigStorage {
     }
 
     larder_status reserve_pool(const GroupShape& s, uint32_t plane, uint64_t& file_bytes);
+    uint32_t granules_for(const Pool& p, uint64_t n_tokens) const noexcept {
+        return uint32_t((bytes_for(p, n_tokens) + granule_ - 1) / granule_);
+    }
+    bool covers(uint32_t slot, uint64_t n_tokens) const noexcept;
+    bool affords(uint32_t slot, uint64_t n_tokens) const noexcept;
+    void look_ahead(uint32_t slot, uint64_t n_tokens) noexcept;
+    larder_status grow_all(uint32_t slot, uint64_t n_tokens) noexcept;
+    void wish(uint32_t slot, uint64_t n_tokens) noexcept;
+    void wake() noexcept;
+    void run_background() noexcept;
     larder_status grow(Pool& p, uint32_t slot, uint32_t n_granules) noexcept;
     larder_status grow_anon(Pool& p, uint32_t slot, uint32_t n_granules) noexcept;
     larder_status grow_shared(Pool& p, uint32_t slot, uint32_t n_granules) noexcept;
@@ -102,6 +113,17 @@ class ContigStorage {
     OsHandle memfd_;
     std::mutex idle_mutex_;  // idle_ and the memory of idle slots
     Vec<uint8_t> idle_;      // [max_seqs]
+    // Taken before idle_mutex_: changes of what an active slot shows.
+    Deque<std::mutex> slot_mutexes_;  // [max_seqs]
+
+    const bool background_;
+    const uint64_t warm_bytes_;
+    AtomicArray<uint64_t> wishes_;  // [max_seqs] tokens that there should be memory for; 0: nothing is wished
+    std::mutex background_mutex_;
+    std::condition_variable background_wakes_;
+    bool woken_ = false, stopping_ = false;
+    std::mutex round_mutex_;  // held while the thread changes something
+    uint64_t thread_ = 0;
 };
 
 }  // namespace larder

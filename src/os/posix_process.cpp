@@ -130,7 +130,10 @@ PosixOs::PosixOs() noexcept : topology_(read_topology()) {
 }
 
 bool PosixOs::restart_cpus() noexcept {
-    return membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
+    // A child process may have to register again.
+    return membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ) ||
+           (errno == EPERM && membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ) &&
+            membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ));
 }
 
 Os& posix_os() noexcept {
