@@ -248,15 +248,14 @@ void translation(bench::Run& run) {
             for (int i = 0; i < n; ++i) pass(), sum += uint64_t(out[size_t(i) % out.size()]);
         });
     };
-    auto t = bench::interleave(
-        run.rounds(),
-        {{"larder", [&] { return passes([&] { tables.get_many(root, at, out.data()); }); }},
-         {"flat", [&] {
-              return passes([&] {
-                  for (size_t i = 0; i < at.size(); ++i) out[i] = int32_t(flat[at[i]]);
-                  bench::keep(out[0]);
-              });
-          }}});
+    auto t = bench::interleave(run.rounds(),
+                               {{"larder", [&] { return passes([&] { tables.get_many(root, at, out.data()); }); }},
+                                {"flat", [&] {
+                                     return passes([&] {
+                                         for (size_t i = 0; i < at.size(); ++i) out[i] = int32_t(flat[at[i]]);
+                                         bench::keep(out[0]);
+                                     });
+                                 }}});
     const double per = 1e9 / n / double(at.size());
     bench::keep(sum);
     run.row({.name = "translate-65536",

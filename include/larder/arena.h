@@ -65,8 +65,8 @@ enum {
 
 /** Bits of larder_arena_options::flags. */
 enum {
-    LARDER_ARENA_ZERO_ON_FREE = 1, /**< a block is cleared when its last reference goes */
-    LARDER_ARENA_POPULATE = 2, /**< fault all memory in at creation instead of at first use (PAGED) */
+    LARDER_ARENA_ZERO_ON_FREE = 1,     /**< a block is cleared when its last reference goes */
+    LARDER_ARENA_POPULATE = 2,         /**< fault all memory in at creation instead of at first use (PAGED) */
     LARDER_ARENA_ZERO_ON_HANDOVER = 4, /**< a block is cleared when it is given out (PAGED) */
     LARDER_ARENA_ISOLATE = 8, /**< every block begins a page of memory of its own in each plane, so that no two blocks,
                                  and so no two tenants, share one; block strides grow to whole pages (PAGED) */
@@ -117,7 +117,7 @@ typedef struct larder_arena_options {
                             4096 (FastSwitch, Shen et al. 2024): moving the sequence is then a few large copies, see
                             larder_arena_seq_runs(). A sequence's unused part of its last run goes to others when
                             nothing else is free. Blocks cost more to allocate. 0: single blocks */
-    uint32_t v_rank; /**< groups with a V have LARDER_PLANE_LOW_RANK of so many elements per token; 0 to 65536 */
+    uint32_t v_rank;     /**< groups with a V have LARDER_PLANE_LOW_RANK of so many elements per token; 0 to 65536 */
     uint32_t n_populate_threads; /**< threads that POPULATE uses, 1 to 64; default one per CPU, at most 8 */
     uint32_t reserved0;
     uint64_t warm_bytes; /**< with BACKGROUND: memory of finished sequences that stays mapped for the next ones; default
@@ -134,8 +134,8 @@ typedef struct larder_arena_options {
  * order, a granule that is no power of two; larder_last_error() names the field); LARDER_E_RANGE (a count, watermark or
  * size outside its bounds, or a total that does not fit an address); LARDER_E_NOSPACE (budget_bytes too small for two
  * blocks per group); LARDER_E_NOMEM (more than the machine or its cgroup has, or LOCKED and more than RLIMIT_MEMLOCK
- * allows: the message carries both numbers; or the system or allocator refused); LARDER_E_UNSUPPORTED (MEMFD where the system has none, a flag
- * that is for the other mode); LARDER_E_TOO_NEW.
+ * allows: the message carries both numbers; or the system or allocator refused); LARDER_E_UNSUPPORTED (MEMFD where the
+ * system has none, a flag that is for the other mode); LARDER_E_TOO_NEW.
  *  @threads internally synchronised  @blocking maps memory; with POPULATE touches all of it  @since 0.1 */
 LARDER_API larder_status larder_arena_create(larder_context* context, larder_layout* layout,
                                              const larder_arena_options* options,
@@ -490,8 +490,8 @@ LARDER_API larder_status larder_arena_slot_mapping(larder_arena* arena, uint32_t
 
 /** The descriptor of a shared arena, for larder_arena_join() in other processes: pass it by SCM_RIGHTS or inheritance.
  *  @param out_fd  borrowed until the arena is destroyed; do not close it
- *  @return LARDER_OK; LARDER_E_UNSUPPORTED (CONTIGUOUS, memory other than MEMFD, run_blocks, or an arena that was joined
- * itself); LARDER_E_INVALID.
+ *  @return LARDER_OK; LARDER_E_UNSUPPORTED (CONTIGUOUS, memory other than MEMFD, run_blocks, or an arena that was
+ * joined itself); LARDER_E_INVALID.
  *  @threads internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_arena_export(larder_arena* arena, int32_t* out_fd) LARDER_NOEXCEPT;
 
@@ -499,8 +499,8 @@ LARDER_API larder_status larder_arena_export(larder_arena* arena, int32_t* out_f
  * ids and references of its own; a record in the shared memory says which process has which blocks, in chunks of up to
  * 64, and every process takes chunks as it needs them. A chunk goes back when its process destroys its arena, or when
  * another process finds that it died (see larder_arena_reap()); a living process's chunks are never taken. Bytes of
- * others' blocks may be read by number; that they stay is for the processes to agree on. Processes must see each other's
- * process numbers (one pid namespace).
+ * others' blocks may be read by number; that they stay is for the processes to agree on. Processes must see each
+ * other's process numbers (one pid namespace).
  *  @param layout   must have the identity of the maker's
  *  @param options  as for larder_arena_create(); only reclaim, max_seqs, max_seq_tokens, max_table_entries, watermarks,
  * ZERO_ON_FREE and ZERO_ON_HANDOVER count, the rest is the maker's. NULL: defaults.

@@ -46,8 +46,7 @@ const char* handle_type_name(HandleType t) noexcept {
     return type_slot(t) < std::size(names) ? names[type_slot(t)] : "";
 }
 
-Handle::Handle(HandleType t, larder_context& c) noexcept
-    : type(t), fork_epoch(posix_os().fork_epoch()), context(&c) {}
+Handle::Handle(HandleType t, larder_context& c) noexcept : type(t), fork_epoch(posix_os().fork_epoch()), context(&c) {}
 
 larder_status check_handle_closely(const Handle* h, HandleType type, const char* name) noexcept {
     if (!h) return fail(LARDER_E_INVALID, name, "%s is NULL", name);

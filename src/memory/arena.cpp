@@ -10,9 +10,10 @@ using namespace larder;
 namespace {
 
 constexpr uint64_t max_contiguous_granule = uint64_t(1) << 30;
-constexpr uint32_t paged_flags = LARDER_ARENA_ZERO_ON_HANDOVER | LARDER_ARENA_ISOLATE |
-                                 LARDER_ARENA_GUARD | LARDER_ARENA_LOCKED;
-constexpr uint32_t known_flags = LARDER_ARENA_BACKGROUND | paged_flags | LARDER_ARENA_POPULATE | LARDER_ARENA_ZERO_ON_FREE | LARDER_ARENA_BIAS;
+constexpr uint32_t paged_flags =
+    LARDER_ARENA_ZERO_ON_HANDOVER | LARDER_ARENA_ISOLATE | LARDER_ARENA_GUARD | LARDER_ARENA_LOCKED;
+constexpr uint32_t known_flags =
+    LARDER_ARENA_BACKGROUND | paged_flags | LARDER_ARENA_POPULATE | LARDER_ARENA_ZERO_ON_FREE | LARDER_ARENA_BIAS;
 constexpr uint32_t max_populate_threads = 64;
 
 larder_status fill_defaults(larder_arena_options& o, bool imported, const Topology& t) {
@@ -62,7 +63,8 @@ larder_status check_choices(const larder_arena_options& o, bool imported, uint32
     if (paged && (o.flags & LARDER_ARENA_BACKGROUND))
         return fail(LARDER_E_UNSUPPORTED, "flags", "BACKGROUND is for CONTIGUOUS arenas");
     if (!paged && (o.flags & paged_flags))
-        return fail(LARDER_E_UNSUPPORTED, "flags", "flags 0x%x has a bit that a CONTIGUOUS arena does not know", o.flags);
+        return fail(LARDER_E_UNSUPPORTED, "flags", "flags 0x%x has a bit that a CONTIGUOUS arena does not know",
+                    o.flags);
     if (imported) {
         if (o.memory != LARDER_ARENA_IMPORTED)
             return fail(LARDER_E_INVALID, "memory", "an imported arena has memory IMPORTED");
@@ -188,7 +190,8 @@ larder_status larder_arena::set_up_paged(const Source& source) {
     uint64_t total = 0;
     for (uint32_t g = 0; g < n_groups(); ++g) {
         groups_.push_back(make_owned<Group>(context->alloc, context->alloc, layout_->groups[g].info, uint32_t(total),
-                                            uint32_t(shapes_[g].n_blocks), context->random_generation(), cpus, bool(record_)));
+                                            uint32_t(shapes_[g].n_blocks), context->random_generation(), cpus,
+                                            bool(record_)));
         groups_[g]->index = g;
         groups_[g]->storage = storage_.get();
         groups_[g]->plain_alloc = !options_.run_blocks && !(options_.flags & LARDER_ARENA_ZERO_ON_HANDOVER);

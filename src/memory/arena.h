@@ -36,7 +36,8 @@ struct ArenaGroup {
     uint32_t index = 0;
     ArenaStorage* storage = nullptr;
     BlockPool pool;
-    bool plain_alloc = false, plain_free = false;  // nothing to do but to take a block from the pool, or to give it back
+    bool plain_alloc = false,
+         plain_free = false;  // nothing to do but to take a block from the pool, or to give it back
     atomic<uint64_t> n_failures{0}, n_copies{0};
 };
 

@@ -143,7 +143,8 @@ larder_status larder_arena::unref_any(std::span<const larder_block> blocks) noex
             continue;
         }
         uint32_t numbers[batch];
-        const uint32_t n = g->plain_free ? g->pool.drop_plain(blocks.first(std::min(blocks.size(), batch)), numbers) : 0;
+        const uint32_t n =
+            g->plain_free ? g->pool.drop_plain(blocks.first(std::min(blocks.size(), batch)), numbers) : 0;
         if (n) {
             g->pool.recycle({numbers, n});
             blocks = blocks.subspan(n);

@@ -41,8 +41,7 @@ Result<GroupShape> GroupShape::make(const larder_layout& layout, uint32_t group,
         s.planes[plane_index(LARDER_PLANE_V)] = {info.v_token_bytes, info.v_token_bytes / heads};
         s.planes[plane_index(LARDER_PLANE_SCALE)] = {g.scale_bytes, 0};
         if (o.flags & LARDER_ARENA_BIAS) s.planes[plane_index(LARDER_PLANE_BIAS)] = {2 * heads, 2};
-        if (g.v_dim)
-            s.planes[plane_index(LARDER_PLANE_LOW_RANK)] = {uint64_t(o.v_rank) * dtype_bytes(g.v_dtype), 0};
+        if (g.v_dim) s.planes[plane_index(LARDER_PLANE_LOW_RANK)] = {uint64_t(o.v_rank) * dtype_bytes(g.v_dtype), 0};
     }
     const uint64_t unit = o.flags & LARDER_ARENA_ISOLATE ? layout.context->os.topology().page_bytes : 1;
     uint64_t padded = 0;

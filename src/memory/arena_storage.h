@@ -26,8 +26,7 @@ struct GroupShape {
     uint64_t padded_bytes = 0;  // of memory per block, over all layers
     PlaneShape planes[n_planes];
     uint64_t plane_block_bytes(uint32_t plane) const noexcept { return planes[plane].token_bytes * block_tokens; }
-    static Result<GroupShape> make(const larder_layout& layout, uint32_t group,
-                                   const larder_arena_options& o) noexcept;
+    static Result<GroupShape> make(const larder_layout& layout, uint32_t group, const larder_arena_options& o) noexcept;
 };
 
 class ArenaStorage {
@@ -38,7 +37,8 @@ class ArenaStorage {
     };
 
     ArenaStorage(larder_context& c, Vec<GroupShape> shapes)
-        : context_(c), page_bytes_(c.os.topology().page_bytes), shapes_(std::move(shapes)), planes_(c.alloc), first_plane_(c.alloc), parts_(c.alloc) {}
+        : context_(c), page_bytes_(c.os.topology().page_bytes), shapes_(std::move(shapes)), planes_(c.alloc),
+          first_plane_(c.alloc), parts_(c.alloc) {}
     ~ArenaStorage();
     ArenaStorage(const ArenaStorage&) = delete;
     // One of the three, once. After a failure the object may only be destroyed. MEMFD: the planes begin head_bytes into

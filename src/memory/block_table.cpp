@@ -45,8 +45,7 @@ void BlockTables::get_many(const TableRoot& t, std::span<const uint32_t> at, int
         for (size_t i = 0; i < n; ++i) out[i] = int32_t(child(root[at[i] >> bits], at[i]));
         return;
     case 3:
-        for (size_t i = 0; i < n; ++i)
-            out[i] = int32_t(child(child(root[at[i] >> 2 * bits], at[i] >> bits), at[i]));
+        for (size_t i = 0; i < n; ++i) out[i] = int32_t(child(child(root[at[i] >> 2 * bits], at[i] >> bits), at[i]));
         return;
     default:
         for (size_t i = 0; i < n; ++i) out[i] = int32_t(get(t, at[i]));

@@ -48,9 +48,8 @@ larder_status ContigStorage::reserve() {
         LARDER_ASSIGN(scratch_, context_.os.reserve(granule_, std::max(granule_, context_.os.topology().page_bytes)));
     }
     if (!background_) return LARDER_OK;
-    LARDER_ASSIGN(thread_, context_.os.thread_start(
-                               [](void* me) { static_cast<ContigStorage*>(me)->run_background(); }, this,
-                               "larder-mapper"));
+    LARDER_ASSIGN(thread_, context_.os.thread_start([](void* me) { static_cast<ContigStorage*>(me)->run_background(); },
+                                                    this, "larder-mapper"));
     return LARDER_OK;
 }
 
@@ -69,8 +68,7 @@ larder_status ContigStorage::reserve_pool(const GroupShape& s, uint32_t plane, u
         return fail(LARDER_E_NOSPACE, "budget_bytes", "budget_bytes %llu is less than one granule in each of %u layers",
                     (unsigned long long)budget_bytes_, s.n_layers);
     pools_.back() =
-        make_owned<Pool>(context_.alloc, context_.alloc, uint32_t(n_rows), Cpus(context_.os), shared_,
-                         max_seqs_);
+        make_owned<Pool>(context_.alloc, context_.alloc, uint32_t(n_rows), Cpus(context_.os), shared_, max_seqs_);
     Pool& p = *pools_.back();
     p.token_bytes = token_bytes;
     p.per_sequence = s.is_state;
@@ -188,8 +186,7 @@ larder_status ContigStorage::prepare_write(uint32_t slot, uint64_t first, uint64
 void ContigStorage::wish(uint32_t slot, uint64_t n_tokens) noexcept {
     // One wish at a time: what is asked for meanwhile is asked for again by the next token.
     uint64_t nothing = 0;
-    if (wishes_[slot].load(relaxed) == 0 &&
-        wishes_[slot].compare_exchange_strong(nothing, n_tokens, release, relaxed))
+    if (wishes_[slot].load(relaxed) == 0 && wishes_[slot].compare_exchange_strong(nothing, n_tokens, release, relaxed))
         wake();
 }
 

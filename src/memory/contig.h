@@ -28,7 +28,8 @@ class ContigStorage {
     uint64_t granule_bytes() const noexcept { return granule_; }
     uint64_t mapped_bytes(uint32_t group) const noexcept;
 
-    // A slot changes hands. (Each call on a slot, but for these two, is made by the thread that uses the sequence.) A retired slot keeps its memory until it is reclaimed.
+    // A slot changes hands. (Each call on a slot, but for these two, is made by the thread that uses the sequence.) A
+    // retired slot keeps its memory until it is reclaimed.
     void activate(uint32_t slot) noexcept;
     void retire(uint32_t slot) noexcept;
     // Tokens [first, first + n) exist, private to this slot, and may be written; memory ahead of them is a wish.
@@ -44,7 +45,8 @@ class ContigStorage {
     // One plane of one group.
     struct Pool {
         Pool(const Allocator& a, uint32_t n, const Cpus& cpus, bool shared, uint32_t n_slots)
-            : free_rows(a, 0, shared ? n : 0, cpus), refs(a, shared ? n : 0), rows(a), n_mapped(a), n_solid(a, n_slots) {}
+            : free_rows(a, 0, shared ? n : 0, cpus), refs(a, shared ? n : 0), rows(a), n_mapped(a),
+              n_solid(a, n_slots) {}
         std::byte* region = nullptr;  // [n_layers][max_seqs] ranges
         uint64_t token_bytes = 0;
         uint64_t range_bytes = 0;

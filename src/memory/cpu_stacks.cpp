@@ -78,7 +78,7 @@ uint64_t CpuStacks::n_popped() const noexcept {
     "movzbl %%al, %%ecx\n\t"
 #define LARDER_RSEQ_COMMIT                                                                                             \
     "movq %%rax, (%[stack])\n"                                                                                         \
-    "2:\tmovq $0, %%fs:8(%[area])\n\t"                                                                                \
+    "2:\tmovq $0, %%fs:8(%[area])\n\t"                                                                                 \
     ".pushsection __rseq_abort, \"ax\"\n\t"                                                                            \
     ".byte 0x0f, 0xb9, 0x3d\n\t"                                                                                       \
     ".long 0x53053053\n"                                                                                               \
@@ -105,34 +105,33 @@ again:
     const uint32_t cpu = this_cpu();
     if (cpu >= stacks_.size() || out.empty()) [[unlikely]]
         return out.empty();
-    asm goto(LARDER_RSEQ_BEGIN
-             "cmpl %[n], %%ecx\n\t"
-             "jb %l[no]\n\t"
-             "leaq 60(%[stack], %%rcx, 4), %%rcx\n\t"  // the newest
-             "xorl %%edx, %%edx\n\t"
-             "leal -4(%q[n]), %%r8d\n\t"
-             "testl %%r8d, %%r8d\n\t"
-             "js 6f\n"
-             "5:\tmovups -12(%%rcx), %%xmm0\n\t"  // four at a time, turned round
-             "pshufd $0x1b, %%xmm0, %%xmm0\n\t"
-             "movups %%xmm0, (%[items], %%rdx, 4)\n\t"
-             "subq $16, %%rcx\n\t"
-             "addl $4, %%edx\n\t"
-             "cmpl %%r8d, %%edx\n\t"
-             "jle 5b\n\t"
-             "cmpl %[n], %%edx\n\t"
-             "je 7f\n"
-             "6:\tmovl (%%rcx), %%r8d\n\t"
-             "movl %%r8d, (%[items], %%rdx, 4)\n\t"
-             "subq $4, %%rcx\n\t"
-             "incl %%edx\n\t"
-             "cmpl %[n], %%edx\n\t"
-             "jb 6b\n"
-             "7:\t"
-             "shlq $8, %%rdx\n\t"  // n pops more, n items less
-             "addq %%rdx, %%rax\n\t"
-             "shrq $8, %%rdx\n\t"
-             "subq %%rdx, %%rax\n\t" LARDER_RSEQ_COMMIT
+    asm goto(LARDER_RSEQ_BEGIN "cmpl %[n], %%ecx\n\t"
+                               "jb %l[no]\n\t"
+                               "leaq 60(%[stack], %%rcx, 4), %%rcx\n\t"  // the newest
+                               "xorl %%edx, %%edx\n\t"
+                               "leal -4(%q[n]), %%r8d\n\t"
+                               "testl %%r8d, %%r8d\n\t"
+                               "js 6f\n"
+                               "5:\tmovups -12(%%rcx), %%xmm0\n\t"  // four at a time, turned round
+                               "pshufd $0x1b, %%xmm0, %%xmm0\n\t"
+                               "movups %%xmm0, (%[items], %%rdx, 4)\n\t"
+                               "subq $16, %%rcx\n\t"
+                               "addl $4, %%edx\n\t"
+                               "cmpl %%r8d, %%edx\n\t"
+                               "jle 5b\n\t"
+                               "cmpl %[n], %%edx\n\t"
+                               "je 7f\n"
+                               "6:\tmovl (%%rcx), %%r8d\n\t"
+                               "movl %%r8d, (%[items], %%rdx, 4)\n\t"
+                               "subq $4, %%rcx\n\t"
+                               "incl %%edx\n\t"
+                               "cmpl %[n], %%edx\n\t"
+                               "jb 6b\n"
+                               "7:\t"
+                               "shlq $8, %%rdx\n\t"  // n pops more, n items less
+                               "addq %%rdx, %%rax\n\t"
+                               "shrq $8, %%rdx\n\t"
+                               "subq %%rdx, %%rax\n\t" LARDER_RSEQ_COMMIT
              :
              : [area] "r"(__rseq_offset), [cpu] "r"(cpu), [stack] "r"(&stacks_[cpu]), [n] "r"(uint32_t(out.size())),
                [items] "r"(out.data())
@@ -148,29 +147,28 @@ again:
     const uint32_t cpu = this_cpu();
     if (cpu >= stacks_.size() || items.empty()) [[unlikely]]
         return items.empty();
-    asm goto(LARDER_RSEQ_BEGIN
-             "leal (%%rcx, %q[n]), %%edx\n\t"
-             "cmpl %[capacity], %%edx\n\t"
-             "ja %l[no]\n\t"
-             "leaq 64(%[stack], %%rcx, 4), %%rcx\n\t"  // behind the newest
-             "xorl %%edx, %%edx\n\t"
-             "leal -4(%q[n]), %%r8d\n\t"
-             "testl %%r8d, %%r8d\n\t"
-             "js 6f\n"
-             "5:\tmovups (%[items], %%rdx, 4), %%xmm0\n\t"
-             "movups %%xmm0, (%%rcx, %%rdx, 4)\n\t"
-             "addl $4, %%edx\n\t"
-             "cmpl %%r8d, %%edx\n\t"
-             "jle 5b\n\t"
-             "cmpl %[n], %%edx\n\t"
-             "je 7f\n"
-             "6:\tmovl (%[items], %%rdx, 4), %%r8d\n\t"
-             "movl %%r8d, (%%rcx, %%rdx, 4)\n\t"
-             "incl %%edx\n\t"
-             "cmpl %[n], %%edx\n\t"
-             "jb 6b\n"
-             "7:\t"
-             "addq %%rdx, %%rax\n\t" LARDER_RSEQ_COMMIT
+    asm goto(LARDER_RSEQ_BEGIN "leal (%%rcx, %q[n]), %%edx\n\t"
+                               "cmpl %[capacity], %%edx\n\t"
+                               "ja %l[no]\n\t"
+                               "leaq 64(%[stack], %%rcx, 4), %%rcx\n\t"  // behind the newest
+                               "xorl %%edx, %%edx\n\t"
+                               "leal -4(%q[n]), %%r8d\n\t"
+                               "testl %%r8d, %%r8d\n\t"
+                               "js 6f\n"
+                               "5:\tmovups (%[items], %%rdx, 4), %%xmm0\n\t"
+                               "movups %%xmm0, (%%rcx, %%rdx, 4)\n\t"
+                               "addl $4, %%edx\n\t"
+                               "cmpl %%r8d, %%edx\n\t"
+                               "jle 5b\n\t"
+                               "cmpl %[n], %%edx\n\t"
+                               "je 7f\n"
+                               "6:\tmovl (%[items], %%rdx, 4), %%r8d\n\t"
+                               "movl %%r8d, (%%rcx, %%rdx, 4)\n\t"
+                               "incl %%edx\n\t"
+                               "cmpl %[n], %%edx\n\t"
+                               "jb 6b\n"
+                               "7:\t"
+                               "addq %%rdx, %%rax\n\t" LARDER_RSEQ_COMMIT
              :
              : [area] "r"(__rseq_offset), [cpu] "r"(cpu), [stack] "r"(&stacks_[cpu]), [n] "r"(uint32_t(items.size())),
                [items] "r"(items.data()), [capacity] "i"(capacity)
@@ -187,11 +185,10 @@ again:
     const uint32_t cpu = this_cpu();
     if (cpu >= stacks_.size()) [[unlikely]]
         return none;
-    asm goto(LARDER_RSEQ_BEGIN
-             "testl %%ecx, %%ecx\n\t"
-             "je %l[no]\n\t"
-             "movl 60(%[stack], %%rcx, 4), %[item]\n\t"
-             "addq $255, %%rax\n\t" LARDER_RSEQ_COMMIT
+    asm goto(LARDER_RSEQ_BEGIN "testl %%ecx, %%ecx\n\t"
+                               "je %l[no]\n\t"
+                               "movl 60(%[stack], %%rcx, 4), %[item]\n\t"
+                               "addq $255, %%rax\n\t" LARDER_RSEQ_COMMIT
              : [item] "=&r"(item)
              : [area] "r"(__rseq_offset), [cpu] "r"(cpu), [stack] "r"(&stacks_[cpu])
              : "rax", "rcx", "cc", "memory"
@@ -207,11 +204,10 @@ again:
     const uint32_t cpu = this_cpu();
     if (cpu >= stacks_.size()) [[unlikely]]
         return false;
-    asm goto(LARDER_RSEQ_BEGIN
-             "cmpl %[capacity], %%ecx\n\t"
-             "jae %l[no]\n\t"
-             "movl %[item], 64(%[stack], %%rcx, 4)\n\t"
-             "incq %%rax\n\t" LARDER_RSEQ_COMMIT
+    asm goto(LARDER_RSEQ_BEGIN "cmpl %[capacity], %%ecx\n\t"
+                               "jae %l[no]\n\t"
+                               "movl %[item], 64(%[stack], %%rcx, 4)\n\t"
+                               "incq %%rax\n\t" LARDER_RSEQ_COMMIT
              :
              : [area] "r"(__rseq_offset), [cpu] "r"(cpu), [stack] "r"(&stacks_[cpu]), [item] "r"(item),
                [capacity] "i"(capacity)

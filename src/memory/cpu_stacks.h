@@ -1,9 +1,9 @@
 // One short stack of small integers per CPU, so that threads on different CPUs share no cache line.
 //
-// Where the system restarts a sequence of instructions that was interrupted (Linux rseq, registered by glibc), a push or
-// pop is such a sequence: no atomic instruction, committed by one store, begun again after a preemption or migration.
-// Who wants to look into the stacks of other CPUs closes them first and lets the system abort what is under way there.
-// Elsewhere each stack has a one-word lock that is hardly ever contended.
+// Where the system restarts a sequence of instructions that was interrupted (Linux rseq, registered by glibc), a push
+// or pop is such a sequence: no atomic instruction, committed by one store, begun again after a preemption or
+// migration. Who wants to look into the stacks of other CPUs closes them first and lets the system abort what is under
+// way there. Elsewhere each stack has a one-word lock that is hardly ever contended.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,9 @@ class CpuStacks {
     CpuStacks(const Allocator& a, const Cpus& cpus);
 
     // All of `out` from this CPU's stack, the newest first, or nothing and false.
-    bool pop(std::span<uint32_t> out) noexcept { return restartable_ ? pop_here(out) : pop_locked(out); }
+    bool pop(std::span<uint32_t> out) noexcept {
+        return restartable_ ? pop_here(out) : pop_locked(out);
+    }
     // The last one becomes the top. False when there is no room for all.
     bool push(std::span<const uint32_t> items) noexcept {
         return restartable_ ? push_here(items) : push_locked(items);
@@ -46,7 +48,9 @@ class CpuStacks {
         if (restartable_) return pop_one_here();
         return pop_locked({&item, 1}) ? item : none;
     }
-    bool push_one(uint32_t item) noexcept { return restartable_ ? push_one_here(item) : push_locked({&item, 1}); }
+    bool push_one(uint32_t item) noexcept {
+        return restartable_ ? push_one_here(item) : push_locked({&item, 1});
+    }
     // Empty every stack: f(span of items, the top last). One thread at a time; others may push and pop.
     template <class F> void drain(F f) noexcept {
         if (!close_all()) return;
@@ -73,7 +77,9 @@ class CpuStacks {
         uint32_t closed = 0;  // restartable: by drain(); otherwise the lock
         alignas(64) uint32_t items[capacity];
     };
-    static uint32_t size_of(const Stack& s) noexcept { return uint32_t(load_at(&s.word) & size_mask); }
+    static uint32_t size_of(const Stack& s) noexcept {
+        return uint32_t(load_at(&s.word) & size_mask);
+    }
 
     bool pop_here(std::span<uint32_t> out) noexcept;
     bool push_here(std::span<const uint32_t> items) noexcept;

@@ -120,8 +120,8 @@ uint64_t SharedRecord::release_all(uint32_t of) noexcept {
     uint64_t n = 0;
     for (const Group& g : groups_)
         for (uint32_t i = 0; i < g.n_chunks; ++i)
-            if (uint32_t expected = of; g.owners[i].load(relaxed) == of &&
-                                        g.owners[i].compare_exchange_strong(expected, 0, acq_rel, relaxed))
+            if (uint32_t expected = of;
+                g.owners[i].load(relaxed) == of && g.owners[i].compare_exchange_strong(expected, 0, acq_rel, relaxed))
                 n += chunk(g, i).n;
     return n;
 }

@@ -82,15 +82,15 @@ void SlotPool::give_slowly(std::span<const uint32_t> slots) noexcept {
     while (!slots.empty()) {
         const auto piece = slots.first(std::min<size_t>(slots.size(), chain_slots));
         slots = slots.subspan(piece.size());
-        uint32_t older[chain_slots];
-        if (!stacks_.push(piece) && stacks_.pop(older)) {
+        if (stacks_.push(piece)) continue;
+        // Full: half of what is here makes room.
+        uint32_t half[chain_slots];
+        if (stacks_.pop(half)) {
             n_moved_.fetch_sub(chain_slots, relaxed);
-            std::reverse(older, older + chain_slots);
-            push_chain(older);
-            keep(piece);
-        } else {
-            keep(piece);
+            std::reverse(half, half + chain_slots);
+            push_chain(half);
         }
+        keep(piece);
     }
 }
 

@@ -199,8 +199,8 @@ class Os {
     virtual bool is_simulated() const noexcept { return false; }
 };
 
-// The word behind fork_epoch(), for checks on hot paths: another value than the epoch that was read once tells of a fork,
-// or that fork_epoch() was not called since.
+// The word behind fork_epoch(), for checks on hot paths: another value than the epoch that was read once tells of a
+// fork, or that fork_epoch() was not called since.
 extern atomic<uint64_t>* fork_word;
 
 // The process's own system. Lives for ever, has no state that needs destruction.

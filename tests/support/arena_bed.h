@@ -69,7 +69,8 @@ static inline const char* last_field(void) {
     return info.field;
 }
 
-static inline void expect_bad(larder_layout* layout, const larder_arena_options* o, larder_status status, const char* field) {
+static inline void expect_bad(larder_layout* layout, const larder_arena_options* o, larder_status status,
+                              const char* field) {
     larder_arena* a = (larder_arena*)1;
     const larder_status got = larder_arena_create(context, layout, o, &a);
     if (got != status) print_message("field %s\n", field);

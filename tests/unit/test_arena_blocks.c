@@ -51,7 +51,7 @@ static void blocks_have_references_and_generations(void** state) {
     }
     void* p = NULL;
     assert_int_equal(larder_arena_block_address(a, b[1], LAYERS, LARDER_PLANE_K, &p), LARDER_E_RANGE);
-    assert_int_equal(larder_arena_block_address(a, b[1], 0, 4, &p), LARDER_E_RANGE);
+    assert_int_equal(larder_arena_block_address(a, b[1], 0, 6, &p), LARDER_E_RANGE);
     assert_int_equal(larder_arena_block_address(a, b[1], 0, LARDER_PLANE_SCALE, &p), LARDER_OK);
     assert_null(p);
     assert_int_equal(larder_arena_verify(a), LARDER_OK);

@@ -185,8 +185,7 @@ static void great_lengths(void** state) {
     larder_arena* a = with(o, &n);
     larder_seq s, f;
     assert_int_equal(larder_arena_seq_create(a, &s), LARDER_OK);
-    for (int i = 0; i < 4; ++i)
-        assert_int_equal(larder_arena_seq_append(a, s, n_tokens / 4, NULL, 0, NULL), LARDER_OK);
+    for (int i = 0; i < 4; ++i) assert_int_equal(larder_arena_seq_append(a, s, n_tokens / 4, NULL, 0, NULL), LARDER_OK);
     assert_int_equal(larder_arena_seq_append(a, s, 1, NULL, 0, NULL), LARDER_E_RANGE);
     assert_int_equal(larder_arena_seq_fork(a, s, n_tokens - 5, 1, &f), LARDER_OK);
     const uint32_t n_entries = (uint32_t)(n_tokens / BT);
@@ -204,8 +203,7 @@ static void great_lengths(void** state) {
         entries[i] = (uint32_t)(x % n_entries);
     }
     assert_int_equal(larder_arena_seq_lookup(a, s, 0, entries, n_entries, found), LARDER_OK);
-    for (uint32_t i = 0; i < n_entries; ++i)
-        if (found[i] != row[entries[i]]) fail_msg("entry %u", entries[i]);
+    for (uint32_t i = 0; i < n_entries; ++i) assert_int_equal(found[i], row[entries[i]]);
     entries[7] = n_entries;
     found[0] = -9;
     assert_int_equal(larder_arena_seq_lookup(a, s, 0, entries, n_entries, found), LARDER_E_RANGE);

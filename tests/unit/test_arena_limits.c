@@ -62,7 +62,8 @@ static int memory_body(void) {
     larder_arena_options o = LARDER_ARENA_OPTIONS_INIT;
     if (create(o, 1u << 27, &why) != LARDER_E_NOMEM) return 1;
     unsigned long long needs = 0, has = 0;
-    if (sscanf(why.message, "the arena needs %llu bytes; this machine or its control group has %llu", &needs, &has) != 2)
+    if (sscanf(why.message, "the arena needs %llu bytes; this machine or its control group has %llu", &needs, &has) !=
+        2)
         return 2;
     return needs > has && needs >= ((unsigned long long)12288 << 27) ? 0 : 3;
 }
