@@ -1,6 +1,7 @@
 #include "codec/extent.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/crc32c.h"
 #include "base/result.h"
@@ -71,6 +72,7 @@ ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool en
     const bool whole = encode || e.chain->entropy == Entropy::zstd;
     s.elems = carve<std::byte>(at, whole ? e.raw_bytes() : tile * e.elem_bytes);
     if (!e.is_coded()) return s;
+    if (e.chain->quant == Quant::exact && !encode) s.escapes = carve<uint64_t>(at, tile / 64);
     s.x = carve<float>(at, tile);
     s.q = carve<int16_t>(at, tile);
     s.lo = carve<float>(at, e.width);
@@ -272,6 +274,37 @@ larder_status ExtentDecoder::finish_tile(uint32_t t, uint32_t n, std::byte* out)
     return LARDER_OK;
 }
 
+Result<bool> ExtentDecoder::restore_tile(const PlaneView& view, uint64_t at, uint32_t n, bool more) noexcept {
+    if (e_.chain->quant != Quant::exact || !k_->restore || !has_job_ || e_.elem_bytes != 2 || e_.width % 64 ||
+        view.head_stride != view.head_bytes)
+        return false;
+    const uint8_t* classes = symbols_.tile_rows(n);
+    if (!classes) return false;
+    std::byte *to[tile_tokens], *next[tile_tokens];
+    for (uint32_t t = 0; t < n; ++t) to[t] = view.token(at + t), next[t] = more ? view.token(at + n + t) : to[t];
+    const bool escaped = k_->restore(classes, symbols_.codes().base8, symbols_.codes().n8, extra_.data() + extra_at_,
+                                     e_.dtype, to, next, s_.escapes, e_.width);
+    if (escaped) LARDER_TRY(patch_escapes(to));
+    symbols_.advance(n);
+    extra_at_ += rest_bytes(e_.dtype, size_t(n) * e_.width);
+    return true;
+}
+
+larder_status ExtentDecoder::patch_escapes(std::byte* const* to) noexcept {
+    const bool half = e_.dtype == LARDER_DTYPE_F16;
+    const uint16_t field = half ? 0x7c00 : 0x7f80;
+    const uint32_t words = e_.width / 64;
+    for (uint32_t i = 0; i < tile_tokens * words; ++i)
+        for (uint64_t m = s_.escapes[i]; m; m &= m - 1) {
+            int16_t q;
+            LARDER_TRY(symbols_.next_escape(q));
+            std::byte* p = to[i / words] + 2 * size_t(64 * (i % words) + uint32_t(std::countr_zero(m)));
+            const uint32_t exponent = uint32_t(uint16_t(q)) << (half ? 10 : 7);
+            store_le<uint16_t>(p, uint16_t((load_le<uint16_t>(p) & ~field) | (exponent & field)));
+        }
+    return LARDER_OK;
+}
+
 larder_status ExtentDecoder::finish(const PlaneView& view, uint32_t from, uint32_t to, uint64_t at) noexcept {
     const size_t row = size_t(e_.width) * e_.elem_bytes;
     if (e_.is_coded() && e_.chain->entropy == Entropy::zstd && !raw_elems_) {
@@ -288,6 +321,10 @@ larder_status ExtentDecoder::finish(const PlaneView& view, uint32_t from, uint32
     for (uint32_t t = 0; t < e_.n_tokens; t += tile_tokens) {
         const uint32_t n = std::min(tile_tokens, e_.n_tokens - t);
         const uint32_t first = std::max(t, from), last = std::min(t + n, to);
+        if (first == t && last == t + n) {
+            LARDER_ASSIGN(const bool restored, restore_tile(view, at + (t - from), n, last + tile_tokens <= to));
+            if (restored) continue;
+        }
         // A whole tile that lands in one piece needs no copy.
         std::byte* direct = first == t && last == t + n ? view.contiguous(at + (t - from), n) : nullptr;
         LARDER_TRY(finish_tile(t, n, direct ? direct : s_.elems));

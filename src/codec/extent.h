@@ -7,6 +7,7 @@
 // A coded extent is always smaller than a raw one.
 #pragma once
 
+#include "base/result.h"
 #include "codec/chain.h"
 #include "codec/planes.h"
 #include "codec/refine.h"
@@ -50,6 +51,7 @@ struct ExtentShape {
 
 struct ExtentScratch {
     std::byte* elems;  // [n_tokens][width]; decode: one tile, or all where zstd decodes an extent at once
+    uint64_t* escapes;  // [tile_tokens][width / 64] bits; decode, exact
     float* x;          // [tile_tokens][width]
     int16_t* q;        // [tile_tokens][width]
     float *lo, *hi, *scale, *inverse;  // [width]
@@ -88,6 +90,10 @@ class ExtentDecoder {
 
   private:
     larder_status finish_tile(uint32_t t, uint32_t n, std::byte* out) noexcept;
+    // A tile of exponents straight to its tokens' places; more: the next tile will be wanted as well. False: it is not
+    // one that the kernel takes.
+    Result<bool> restore_tile(const PlaneView& view, uint64_t at, uint32_t n, bool more) noexcept;
+    larder_status patch_escapes(std::byte* const* to) noexcept;
     const Kernels* k_ = nullptr;
     ExtentShape e_{};
     ExtentScratch s_{};

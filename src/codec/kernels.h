@@ -38,6 +38,13 @@ struct Kernels {
     void (*split)(const std::byte* src, larder_dtype t, int16_t* q, std::byte* rest, size_t n) noexcept;
     void (*join)(const int16_t* q, const std::byte* rest, larder_dtype t, std::byte* dst, size_t n) noexcept;
 
+    // The exponents of a tile of 32 tokens, as classes [channel][32], and its planes to 16-bit floats, a token at each
+    // of to[]. The bits of escapes[token][channel / 64] say which classes are their channel's limit; returns whether
+    // any is. next[] are places that will be written to soon: they are brought near. width is a multiple of 64. NULL: transpose8, declassify and join are no slower.
+    bool (*restore)(const uint8_t* classes, const uint8_t* base, const uint8_t* limit, const std::byte* rest,
+                    larder_dtype t, std::byte* const* to, std::byte* const* next, uint64_t* escapes,
+                    uint32_t width) noexcept;
+
     // One token's channels: classes and low bits (low NULL: no channel has any); returns whether there is an escape.
     // And back (escapes come out as garbage to be patched).
     bool (*classify)(const int16_t* q, const ChannelCodes& codes, uint8_t* symbols, uint8_t* low, uint32_t n) noexcept;

@@ -39,7 +39,7 @@ void RansTable::expand(const TableSpec& s) noexcept {
     uint32_t start = 0;
     for (uint32_t i = 0; i < 16; ++i) {
         const uint32_t f = i < s.n ? s.freq[i] : i == s.n ? 256 - start : 0;
-        fc[i] = f | start << 16;
+        fc[i] = start | f << 16;
         freq8[i] = uint8_t(f);
         start8[i] = uint8_t(i <= s.n ? start : 0);
         bound8[i] = uint8_t((i >= 1 && i <= s.n ? start - 1 : 255) ^ 0x80);
@@ -60,7 +60,7 @@ void rans_decode_scalar(RansJob& job, uint32_t first_row) noexcept {
             uint32_t x = job.state[l];
             const uint32_t slot = x & 255, y = t.lut[slot];
             out[l] = uint8_t(y);
-            x = (t.fc[y] & 0xffff) * (x >> 8) + slot - (t.fc[y] >> 16);
+            x = (t.fc[y] >> 16) * (x >> 8) + slot - (t.fc[y] & 0xffff);
             if (x < rans_floor) {
                 if (job.at == job.n_words) {
                     job.overrun = true;
@@ -80,7 +80,7 @@ size_t rans_encode_scalar(RansJob& job, uint16_t* words_end) noexcept {
         const uint32_t lanes = r < job.n_full_rows ? rans_lanes : job.tail_lanes;
         const uint8_t* in = job.symbols + size_t(r) * rans_lanes;
         for (uint32_t l = lanes; l-- > 0;) {
-            const uint32_t f = t.fc[in[l]] & 0xffff, start = t.fc[in[l]] >> 16;
+            const uint32_t f = t.fc[in[l]] >> 16, start = t.fc[in[l]] & 0xffff;
             uint32_t x = job.state[l];
             if (x >= uint64_t(f) << 24) {
                 *--p = uint16_t(x);

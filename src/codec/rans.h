@@ -38,7 +38,7 @@ struct TableSpec {
 // The same, expanded for coding.
 struct alignas(64) RansTable {
     uint8_t lut[256];    // slot -> symbol
-    uint32_t fc[16];     // symbol -> frequency | start << 16
+    uint32_t fc[16];     // symbol -> start | frequency << 16
     double inverse[16];  // 1 / frequency, a little more: for dividing states exactly
     uint8_t freq8[16];
     uint8_t start8[16];
@@ -50,7 +50,7 @@ struct alignas(64) RansTable {
     uint32_t reserved;
 
     void expand(const TableSpec& s) noexcept;
-    bool is_closed() const noexcept { return (fc[n] & 0xffff) == 0; }
+    bool is_closed() const noexcept { return fc[n] >> 16 == 0; }
 };
 
 // One entropy-coded sequence of rows. Row r uses tables[ids[r % period]]; the last tail_rows rows have tail_lanes lanes

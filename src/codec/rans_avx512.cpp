@@ -6,34 +6,73 @@
 #endif
 #include <immintrin.h>
 
+#include <utility>
+
 #include "codec/kernels.h"
 
 namespace larder {
 namespace {
 
-// One half-row of 16 lanes. `lanes` masks those that exist.
-template <bool Masked>
-[[gnu::always_inline]] inline void decode_half(const RansTable& t, __m512i& x, const std::byte*& p, uint8_t* out,
-                                               __mmask16 lanes) noexcept {
-    const __m512i slot = _mm512_and_si512(x, _mm512_set1_epi32(255));
-    const __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(t.lut), slot, _mm512_load_si512(t.lut + 64));
-    const __m512i high = _mm512_permutex2var_epi8(_mm512_load_si512(t.lut + 128), slot, _mm512_load_si512(t.lut + 192));
-    __m512i y = _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(slot), high);
-    y = _mm512_and_si512(y, _mm512_set1_epi32(255));
-    if constexpr (Masked)
-        _mm_mask_storeu_epi8(out, lanes, _mm512_cvtepi32_epi8(y));
-    else
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(y));
-    const __m512i fc = _mm512_permutexvar_epi32(y, _mm512_load_si512(t.fc));
-    const __m512i f = _mm512_and_si512(fc, _mm512_set1_epi32(0xffff)), start = _mm512_srli_epi32(fc, 16);
-    const __m512i next =
-        _mm512_add_epi32(_mm512_mullo_epi32(f, _mm512_srli_epi32(x, 8)), _mm512_sub_epi32(slot, start));
-    x = Masked ? _mm512_mask_mov_epi32(x, lanes, next) : next;
-    __mmask16 m = _mm512_cmplt_epu32_mask(x, _mm512_set1_epi32(int(rans_floor)));
-    if constexpr (Masked) m &= lanes;
-    const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    x = _mm512_mask_or_epi32(x, m, _mm512_slli_epi32(x, 16), _mm512_maskz_expand_epi32(m, words));
-    p += 2 * size_t(__builtin_popcount(m));
+// Byte i of `pack`: where the low byte of lane i of two registers lies. Word i of `word`: what goes to half a lane, so
+// that a word comes to the upper half of its lane.
+struct RowOrder {
+    alignas(64) uint8_t pack[64];
+    alignas(64) uint16_t word[2][32];
+    constexpr RowOrder() : pack{}, word{} {
+        for (int i = 0; i < 64; ++i) pack[i] = uint8_t(4 * (i % 32));
+        for (int i = 0; i < 32; ++i) word[0][i] = uint16_t(i / 2), word[1][i] = uint16_t(16 + i / 2);
+    }
+};
+constexpr RowOrder order;
+
+// One job within a run: two registers of 16 lanes.
+struct Way {
+    __m512i a, b;
+    const std::byte* p;
+    const RansTable* tables;
+    const uint8_t* ids;
+    size_t step;  // between the ids of two rows
+    uint8_t* out;
+};
+
+// Symbols stand in the low byte of each lane; what is in the other bytes makes no difference to a look-up.
+[[gnu::always_inline]] inline __m512i look_up(const RansTable& t, __m512i x) noexcept {
+    const __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(t.lut), x, _mm512_load_si512(t.lut + 64));
+    const __m512i high = _mm512_permutex2var_epi8(_mm512_load_si512(t.lut + 128), x, _mm512_load_si512(t.lut + 192));
+    return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(x), high);
+}
+
+[[gnu::always_inline]] inline __m512i step_back(__m512i x, __m512i fc) noexcept {
+    const __m512i bias = _mm512_and_si512(_mm512_sub_epi8(x, fc), _mm512_set1_epi32(255));
+    return _mm512_add_epi32(_mm512_mullo_epi32(_mm512_srli_epi32(fc, 16), _mm512_srli_epi32(x, 8)), bias);
+}
+
+// One row of 32 lanes. `lanes` masks those that exist.
+template <bool Masked> [[gnu::always_inline]] inline void decode_row(Way& w, size_t r, __mmask32 lanes) noexcept {
+    const RansTable& t = w.tables[w.ids[r * w.step]];
+    const __m512i ya = look_up(t, w.a), yb = look_up(t, w.b), fc = _mm512_load_si512(t.fc);
+    const __m256i y = _mm512_castsi512_si256(_mm512_permutex2var_epi8(ya, _mm512_load_si512(order.pack), yb));
+    auto* out = reinterpret_cast<__m256i*>(w.out + r * rans_lanes);
+    __m512i a = step_back(w.a, _mm512_permutexvar_epi32(ya, fc)), b = step_back(w.b, _mm512_permutexvar_epi32(yb, fc));
+    const __m512i floor = _mm512_set1_epi32(int(rans_floor));
+    __mmask16 want_a = _mm512_cmplt_epu32_mask(a, floor), want_b = _mm512_cmplt_epu32_mask(b, floor);
+    if constexpr (Masked) {
+        _mm256_mask_storeu_epi8(out, lanes, y);
+        a = _mm512_mask_mov_epi32(w.a, __mmask16(lanes), a);
+        b = _mm512_mask_mov_epi32(w.b, __mmask16(lanes >> 16), b);
+        want_a &= __mmask16(lanes);
+        want_b &= __mmask16(lanes >> 16);
+    } else {
+        _mm256_storeu_si256(out, y);
+    }
+    // The lanes in want of a word take them in order.
+    const __mmask32 want = _mm512_kunpackw(want_b, want_a);
+    const __m512i words = _mm512_maskz_expand_epi16(want, _mm512_loadu_si512(w.p));
+    const __m512i for_a = _mm512_permutexvar_epi16(_mm512_load_si512(order.word[0]), words),
+                  for_b = _mm512_permutexvar_epi16(_mm512_load_si512(order.word[1]), words);
+    w.a = _mm512_mask_shldi_epi32(a, want_a, a, for_a, 16);
+    w.b = _mm512_mask_shldi_epi32(b, want_b, b, for_b, 16);
+    w.p += 2 * size_t(__builtin_popcount(want));
 }
 
 struct Cursor {
@@ -41,58 +80,41 @@ struct Cursor {
     uint32_t row;
 };
 
-// n rows of each job; every one of them has words for the worst case.
-template <int N, bool Masked> void decode_rows(Cursor* c, uint32_t n, __mmask32 lanes) noexcept {
-    __m512i x[N][2];
-    const std::byte* p[N];
-    uint8_t* out[N];
-    uint32_t at[N];
-    for (int i = 0; i < N; ++i) {
-        const RansJob& j = *c[i].job;
-        x[i][0] = _mm512_loadu_si512(j.state);
-        x[i][1] = _mm512_loadu_si512(j.state + 16);
-        p[i] = j.words + 2 * j.at;
-        out[i] = j.symbols + size_t(c[i].row) * rans_lanes;
-        at[i] = c[i].row % j.period;
-    }
-    for (uint32_t r = 0; r < n; ++r) {
-#pragma GCC unroll 4
-        for (int i = 0; i < N; ++i) {
-            const RansJob& j = *c[i].job;
-            const RansTable& t = j.tables[j.ids[at[i]]];
-            at[i] = at[i] + 1 == j.period ? 0 : at[i] + 1;
-            decode_half<Masked>(t, x[i][0], p[i], out[i], __mmask16(lanes));
-            decode_half<Masked>(t, x[i][1], p[i], out[i] + 16, __mmask16(lanes >> 16));
-            out[i] += rans_lanes;
-        }
-    }
-    for (int i = 0; i < N; ++i) {
-        RansJob& j = *c[i].job;
-        _mm512_storeu_si512(j.state, x[i][0]);
-        _mm512_storeu_si512(j.state + 16, x[i][1]);
-        j.at = size_t(p[i] - j.words) / 2;
-        c[i].row += n;
-    }
+[[gnu::always_inline]] inline Way begin(const Cursor& c) noexcept {
+    const RansJob& j = *c.job;
+    return {_mm512_loadu_si512(j.state), _mm512_loadu_si512(j.state + 16), j.words + 2 * j.at,
+            j.tables,                    j.ids + c.row % j.period,         size_t(j.period > 1),
+            j.symbols + size_t(c.row) * rans_lanes};
 }
 
-void decode_some(Cursor* c, uint32_t n_jobs, uint32_t n, bool masked, __mmask32 lanes) noexcept {
-    switch (n_jobs * 2 + masked) {
+[[gnu::always_inline]] inline void end(Cursor& c, const Way& w, uint32_t n) noexcept {
+    RansJob& j = *c.job;
+    _mm512_storeu_si512(j.state, w.a);
+    _mm512_storeu_si512(j.state + 16, w.b);
+    j.at = size_t(w.p - j.words) / 2;
+    c.row += n;
+}
+
+// n rows of each job; every one of them has words for the worst case, and none comes to the end of its ids. The jobs
+// are told apart while compiling, so that their states stay in registers.
+template <bool Masked, size_t... I>
+void decode_rows(Cursor* c, uint32_t n, __mmask32 lanes, std::index_sequence<I...>) noexcept {
+    Way w[] = {begin(c[I])...};
+    for (size_t r = 0; r < n; ++r) (decode_row<Masked>(w[I], r, lanes), ...);
+    (end(c[I], w[I], n), ...);
+}
+
+template <bool Masked> void decode_some(Cursor* c, uint32_t n_jobs, uint32_t n, __mmask32 lanes) noexcept {
+    static_assert(rans_ways == 4);
+    switch (n_jobs) {
+    case 1:
+        return decode_rows<Masked>(c, n, lanes, std::make_index_sequence<1>());
     case 2:
-        return decode_rows<1, false>(c, n, lanes);
+        return decode_rows<Masked>(c, n, lanes, std::make_index_sequence<2>());
     case 3:
-        return decode_rows<1, true>(c, n, lanes);
-    case 4:
-        return decode_rows<2, false>(c, n, lanes);
-    case 5:
-        return decode_rows<2, true>(c, n, lanes);
-    case 6:
-        return decode_rows<3, false>(c, n, lanes);
-    case 7:
-        return decode_rows<3, true>(c, n, lanes);
-    case 8:
-        return decode_rows<4, false>(c, n, lanes);
+        return decode_rows<Masked>(c, n, lanes, std::make_index_sequence<3>());
     default:
-        return decode_rows<4, true>(c, n, lanes);
+        return decode_rows<Masked>(c, n, lanes, std::make_index_sequence<4>());
     }
 }
 
@@ -122,6 +144,8 @@ void rans_decode_avx512(RansJob* const* jobs, uint32_t n_jobs) noexcept {
             }
             run = left < run ? left : run;
             run = safe < run ? uint32_t(safe) : run;
+            const uint32_t wrap = j.period > 1 ? j.period - live[i].row % j.period : UINT32_MAX;
+            run = wrap < run ? wrap : run;
         }
         if (stalled != UINT32_MAX) {
             // Done, or near the end of its words: finish it carefully.
@@ -129,8 +153,10 @@ void rans_decode_avx512(RansJob* const* jobs, uint32_t n_jobs) noexcept {
             live[stalled] = live[--n_jobs];
             continue;
         }
-        const uint32_t lanes = masked ? (1u << first.tail_lanes) - 1 : UINT32_MAX;
-        decode_some(live, same, run, masked, lanes);
+        if (masked)
+            decode_some<true>(live, same, run, (1u << first.tail_lanes) - 1);
+        else
+            decode_some<false>(live, same, run, UINT32_MAX);
     }
 }
 
@@ -150,7 +176,7 @@ size_t rans_encode_avx512(RansJob& job, uint16_t* words_end) noexcept {
             const __m512i y =
                 _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(live, job.symbols + size_t(r) * rans_lanes + 16 * size_t(h)));
             const __m512i e = _mm512_permutexvar_epi32(y, fc);
-            const __m512i f = _mm512_and_si512(e, _mm512_set1_epi32(0xffff)), start = _mm512_srli_epi32(e, 16);
+            const __m512i f = _mm512_srli_epi32(e, 16), start = _mm512_and_si512(e, _mm512_set1_epi32(0xffff));
             const __mmask16 m = _mm512_mask_cmpge_epu32_mask(live, x[h], _mm512_slli_epi32(f, 24));
             const int n = __builtin_popcount(m);
             p -= n;

@@ -96,6 +96,8 @@ void CodeArrays::fill(const TableSet& set, uint32_t layer, uint32_t kv, uint32_t
         base[c] = int16_t(t.base);
         k[c] = uint16_t(t.k);
         n[c] = uint16_t(t.n);
+        base8[c] = uint8_t(t.base);
+        n8[c] = uint8_t(t.n);
         total_k += t.k;
     }
 }
@@ -132,6 +134,8 @@ SymbolScratch carve_symbol_scratch(std::byte*& at, uint32_t n_tokens, uint32_t w
     s.codes.base = carve<int16_t>(at, width);
     s.codes.k = carve<uint16_t>(at, width);
     s.codes.n = carve<uint16_t>(at, width);
+    s.codes.base8 = carve<uint8_t>(at, width);
+    s.codes.n8 = carve<uint8_t>(at, width);
     if (encode) {
         s.escapes = carve<int16_t>(at, values);
         s.planes = carve<std::byte>(at, rows * 4 * TableSpec::max_k);
@@ -336,14 +340,22 @@ larder_status SymbolDecoder::get(int16_t* q, uint32_t n) noexcept {
         if (!k_->declassify(row, s_.codes.total_k ? s_.low_tile + size_t(t) * w : nullptr, s_.codes.view(), to, w))
             continue;
         const uint32_t n_found = k_->find_escapes(row, s_.codes.n, w, s_.escape_at);
-        for (uint32_t i = 0; i < n_found; ++i) {
-            if (escape_at_ + 2 > escapes_.size())
-                return fail(LARDER_E_CORRUPT, "extent", "an extent has fewer escape values than escapes");
-            to[s_.escape_at[i]] = load_le<int16_t>(escapes_.data() + escape_at_);
-            escape_at_ += 2;
-        }
+        for (uint32_t i = 0; i < n_found; ++i) LARDER_TRY(next_escape(to[s_.escape_at[i]]));
     }
     token_ += n;
+    return LARDER_OK;
+}
+
+const uint8_t* SymbolDecoder::tile_rows(uint32_t n) const noexcept {
+    const bool plain = rows_.along_tokens && n == rans_lanes && !s_.codes.total_k;
+    return plain ? s_.symbols + size_t(token_) * rows_.width : nullptr;
+}
+
+larder_status SymbolDecoder::next_escape(int16_t& q) noexcept {
+    if (escape_at_ + 2 > escapes_.size())
+        return fail(LARDER_E_CORRUPT, "extent", "an extent has fewer escape values than escapes");
+    q = load_le<int16_t>(escapes_.data() + escape_at_);
+    escape_at_ += 2;
     return LARDER_OK;
 }
 

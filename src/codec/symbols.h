@@ -45,6 +45,7 @@ struct CodeArrays {
     int16_t* base;
     uint16_t* k;
     uint16_t* n;
+    uint8_t *base8, *n8;   // the same in bytes, for exponents
     uint32_t total_k = 0;  // sum of k over the channels
     void fill(const TableSet& set, uint32_t layer, uint32_t kv, uint32_t width) noexcept;
     ChannelCodes view() const noexcept { return {base, k, n}; }
@@ -115,6 +116,13 @@ class SymbolDecoder {
     // The next n tokens; E_CORRUPT when the escapes do not fit.
     larder_status get(int16_t* q, uint32_t n) noexcept;
     larder_status end() const noexcept;
+    // Classes of the next 32 tokens, by channel, for a kernel that takes them as they are; NULL when they are not of
+    // that kind. To be followed by advance(32).
+    const uint8_t* tile_rows(uint32_t n) const noexcept;
+    void advance(uint32_t n) noexcept { token_ += n; }
+    const CodeArrays& codes() const noexcept { return s_.codes; }
+    // The next value of the escape list.
+    larder_status next_escape(int16_t& q) noexcept;
 
   private:
     void get_planes(uint32_t n) noexcept;
