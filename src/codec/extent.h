@@ -50,10 +50,10 @@ struct ExtentShape {
 };
 
 struct ExtentScratch {
-    std::byte* elems;  // [n_tokens][width]; decode: one tile, or all where zstd decodes an extent at once
+    std::byte* elems;   // [n_tokens][width]; decode: one tile, or all where zstd decodes an extent at once
     uint64_t* escapes;  // [tile_tokens][width / 64] bits; decode, exact
-    float* x;          // [tile_tokens][width]
-    int16_t* q;        // [tile_tokens][width]
+    float* x;           // [tile_tokens][width]
+    int16_t* q;         // [tile_tokens][width]
     float *lo, *hi, *scale, *inverse;  // [width]
     float* angles;                     // of rope.h
     uint32_t *order, *block;           // [width] of sort.h

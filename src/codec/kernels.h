@@ -40,7 +40,8 @@ struct Kernels {
 
     // The exponents of a tile of 32 tokens, as classes [channel][32], and its planes to 16-bit floats, a token at each
     // of to[]. The bits of escapes[token][channel / 64] say which classes are their channel's limit; returns whether
-    // any is. next[] are places that will be written to soon: they are brought near. width is a multiple of 64. NULL: transpose8, declassify and join are no slower.
+    // any is. next[] are places that will be written to soon: they are brought near. width is a multiple of 64. NULL:
+    // transpose8, declassify and join are no slower.
     bool (*restore)(const uint8_t* classes, const uint8_t* base, const uint8_t* limit, const std::byte* rest,
                     larder_dtype t, std::byte* const* to, std::byte* const* next, uint64_t* escapes,
                     uint32_t width) noexcept;

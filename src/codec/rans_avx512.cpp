@@ -82,8 +82,12 @@ struct Cursor {
 
 [[gnu::always_inline]] inline Way begin(const Cursor& c) noexcept {
     const RansJob& j = *c.job;
-    return {_mm512_loadu_si512(j.state), _mm512_loadu_si512(j.state + 16), j.words + 2 * j.at,
-            j.tables,                    j.ids + c.row % j.period,         size_t(j.period > 1),
+    return {_mm512_loadu_si512(j.state),
+            _mm512_loadu_si512(j.state + 16),
+            j.words + 2 * j.at,
+            j.tables,
+            j.ids + c.row % j.period,
+            size_t(j.period > 1),
             j.symbols + size_t(c.row) * rans_lanes};
 }
 

@@ -27,8 +27,9 @@ struct Interleave {
 constexpr Interleave interleave;
 
 // Low and high bytes of 64 values: their exponents, and the planes' bits of value i and on.
-template <bool Half> [[gnu::always_inline]] inline void merge(__m512i e, const std::byte* rest, size_t i, size_t n,
-                                                              __m512i& low, __m512i& high) noexcept {
+template <bool Half>
+[[gnu::always_inline]] inline void merge(__m512i e, const std::byte* rest, size_t i, size_t n, __m512i& low,
+                                         __m512i& high) noexcept {
     low = _mm512_loadu_si512(rest + i);
     if constexpr (Half) {
         const std::byte* planes = rest + n + i / 8;
