@@ -1,4 +1,6 @@
-// Entropy coding beside htscodecs and zstd; presets beside memcpy, in bytes of the tensors and bits per value.
+// Entropy coding beside htscodecs and zstd (huff0 through a frame of literals alone: libzstd does not export its
+// coders); presets beside memcpy, in bytes of the tensors and bits per value.
+#define ZSTD_STATIC_LINKING_ONLY  // ZSTD_compressSequences
 #include <zstd.h>
 
 #include <algorithm>
@@ -11,6 +13,7 @@
 
 #include "base/hash.h"
 #include "bench/bench.h"
+#include "bench/codec_speed.h"
 #include "codec/kernels.h"
 #include "codec/numeric.h"
 #include "larder/larder.h"
@@ -157,6 +160,25 @@ void bench_entropy(bench::Run& run, int levels, double scale) {
     const size_t z_bytes = ZSTD_compress(z.data(), z.size(), classes.data(), n, 1);
     decoders.push_back(
         {"zstd-1", [&] { return bench::cpu_seconds([&] { ZSTD_decompress(out.data(), n, z.data(), z_bytes); }); }});
+    // The entropy coder of zstd by itself: frames whose blocks are literals only, so Huffman-coded and nothing else.
+    std::vector<char> huff(ZSTD_compressBound(n));
+    constexpr size_t block = 131072;
+    std::vector<ZSTD_Sequence> literals(n / block, ZSTD_Sequence{0, block, 0, 0});
+    ZSTD_CCtx* const zc = ZSTD_createCCtx();
+    ZSTD_CCtx_setParameter(zc, ZSTD_c_blockDelimiters, ZSTD_sf_explicitBlockDelimiters);
+    const auto huff0 = [&] {
+        return ZSTD_compressSequences(zc, huff.data(), huff.size(), literals.data(), literals.size(), classes.data(),
+                                      n);
+    };
+    const size_t huff_bytes = huff0();
+    if (ZSTD_isError(huff_bytes)) {
+        run.absent("huff0", ZSTD_getErrorName(huff_bytes));
+    } else {
+        encoders.push_back({"huff0", [&] { return bench::cpu_seconds([&] { huff0(); }); }});
+        decoders.push_back(
+            {"huff0",
+             [&] { return bench::cpu_seconds([&] { ZSTD_decompress(out.data(), n, huff.data(), huff_bytes); }); }});
+    }
     std::vector<uint8_t> copy(n);
     decoders.push_back({"memcpy", [&] {
                             return bench::cpu_seconds(
@@ -169,6 +191,7 @@ void bench_entropy(bench::Run& run, int levels, double scale) {
     };
     report("decode", bench::interleave(run.rounds(), decoders));
     report("encode", bench::interleave(run.rounds(), encoders));
+    ZSTD_freeCCtx(zc);
 }
 
 struct Tensors {
@@ -323,4 +346,7 @@ BENCH_SUITE(codec, "entropy coding and stream presets") {
     }
     larder_profile_destroy(profile);
     larder_context_destroy(context);
+    bench::lossless_from_memory(run, t.planes, t.name.c_str());
+    bench::four_bits(run, t.planes);
+    bench::decode_into_pages(run, t.planes);
 }

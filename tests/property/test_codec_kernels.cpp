@@ -274,9 +274,15 @@ void all_instruction_sets_give_the_same_bytes(void**) {
     static constexpr struct {
         const char* name;
         void (*run)(const Kernels&, Rng&, Bytes&);
-    } cases[] = {{"rans", rans_case},           {"conversions", conversion_case}, {"transpose8", transpose_case},
-                 {"split and join", split_case}, {"restore", restore_case},        {"classes", classes_case},
-                 {"quantize", quantize_case},   {"rotate", rotate_case},          {"pack", pack_case}};
+    } cases[] = {{"rans", rans_case},
+                 {"conversions", conversion_case},
+                 {"transpose8", transpose_case},
+                 {"split and join", split_case},
+                 {"restore", restore_case},
+                 {"classes", classes_case},
+                 {"quantize", quantize_case},
+                 {"rotate", rotate_case},
+                 {"pack", pack_case}};
     Rng r(test_seed());
     const uint64_t rounds = test_rounds(50000);
     for (uint64_t round = 0; round < rounds; ++round) {
