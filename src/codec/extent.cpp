@@ -285,6 +285,7 @@ Result<bool> ExtentDecoder::restore_tile(const PlaneView& view, uint64_t at, uin
     const bool escaped = k_->restore(classes, symbols_.codes().base8, symbols_.codes().n8, extra_.data() + extra_at_,
                                      e_.dtype, to, next, s_.escapes, e_.width);
     if (escaped) LARDER_TRY(patch_escapes(to));
+    for (uint32_t i = 0; e_.chain->checked && i < n; ++i) codes_crc_ = add_codes(codes_crc_, e_, s_.q, to[i], 1);
     symbols_.advance(n);
     extra_at_ += rest_bytes(e_.dtype, size_t(n) * e_.width);
     return true;
