@@ -112,6 +112,7 @@ LARDER_API larder_status larder_codec_sizes(const larder_codec* codec, const lar
  *  @{ */
 
 #define LARDER_PROFILE_MAX_LEVELS 8
+#define LARDER_PROFILE_NO_BASIS UINT32_MAX
 
 /** Options of larder_profile_create(). */
 typedef struct larder_profile_options {
@@ -125,7 +126,10 @@ typedef struct larder_profile_options {
     uint32_t rope_interleaved; /**< 1: pairs are (2i, 2i+1); 0: (i, i + k_dim/2) */
     double rope_base;          /**< default 10000 */
     uint32_t rope_dims;        /**< leading dimensions of a head that are rotated, even; default k_dim */
-    uint32_t reserved0;
+    uint32_t basis_heads;      /**< heads whose channels all levels but 0 decorrelate together: a divisor of n_kv_heads,
+                                  at most 1024 channels; default: as many as make at most 256 channels, or one.
+                                  LARDER_PROFILE_NO_BASIS: none. Every value costs one multiplication and addition per
+                                  channel of a block, and the profile 2 bytes per channel and channel of a block */
 } larder_profile_options;
 
 #define LARDER_PROFILE_OPTIONS_INIT                                                                                    \
@@ -153,7 +157,7 @@ LARDER_API larder_status larder_profile_set_reader(larder_profile* profile, uint
 
 struct larder_stream_source;
 /** Learn from one sample: the same description that larder_stream_encode() takes. Memory does not grow with the number
- * of samples. Samples may be given twice over: the probability tables are fitted in finish() from a histogram at the
+ * of samples: 1 to 2 KB per channel, and up to 8192 whole tokens, in 256 MiB where that holds at least 512. Samples may be given twice over: the probability tables are fitted in finish() from a histogram at the
  * finest resolution.
  *  @return LARDER_OK; LARDER_E_STATE (finished already); LARDER_E_INVALID (another shape than the profile's).
  *  @threads one at a time  @blocking computes  @since 0.1 */

@@ -4,7 +4,10 @@
 #include <cmath>
 
 #include "base/crc32c.h"
+#include "base/hash.h"
 #include "base/options.h"
+#include "codec/basis.h"
+#include "codec/eigen.h"
 #include "codec/frame.h"
 #include "codec/numeric.h"
 #include "codec/planes.h"
@@ -20,6 +23,13 @@ constexpr uint32_t n_symbols = 512;
 constexpr int32_t first_symbol = -256;
 constexpr int n_rounds = 8;
 
+// What the encoder makes of x steps.
+size_t symbol_of(double x) noexcept {
+    const double dead = double(dead_zone);
+    const double q = std::floor(x - std::clamp(x, -dead, dead) + 0.5);
+    return size_t(std::clamp(q - first_symbol, 0.0, double(n_symbols - 1)));
+}
+
 template <class T> void append(Vec<std::byte>& out, T v) {
     const size_t at = out.size();
     out.resize(at + sizeof v);
@@ -30,12 +40,11 @@ template <class T> void append(Vec<std::byte>& out, T v) {
 
 Calibration::Calibration(larder_context& c)
     : context_(c), frequency_(c.alloc), channels_(c.alloc), counts_(c.alloc), rows_(c.alloc), x_(c.alloc),
-      angles_(c.alloc) {}
+      angles_(c.alloc), sample_(c.alloc) {}
 
 larder_status Calibration::open(const larder_profile_options* options) {
     larder_profile_options& o = options_;
     LARDER_TRY(read_options(options, o, "larder_profile_options"));
-    LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     larder_stream_shape shape;
     LARDER_TRY(read_options(&o.shape, shape, "larder_stream_shape"));
     shape.n_tokens = 1;
@@ -67,6 +76,8 @@ larder_status Calibration::open(const larder_profile_options* options) {
     }
     for (uint32_t kv = 0; kv < 2; ++kv) width_[kv] = plane_width(shape, kv), dim_[kv] = kv ? shape.v_dim : shape.k_dim;
     const size_t n = size_t(shape.n_layers) * (size_t(width_[0]) + width_[1]), widest = std::max(width_[0], width_[1]);
+    LARDER_TRY(choose_basis());
+    sample_room_ = basis_heads_ ? std::clamp(sample_bytes / (4 * n), min_samples, max_samples) : 0;
     channels_.resize(n);
     counts_.resize(n * n_bins);
     rows_.resize(tile_tokens * widest * 4 + 64);
@@ -98,6 +109,7 @@ larder_status Calibration::add(const larder_stream_source& user) {
         return fail(LARDER_E_INVALID, "shape", "the sample has another shape than the profile");
     if (!s.planes) return fail(LARDER_E_INVALID, "planes", "planes is NULL");
     if (!s.identity.rope) s.identity.rope = LARDER_ROPE_POST;
+    sample_.resize(std::min(sample_room_, n_tokens_ + shape.n_tokens) * channels_.size());
     for (uint32_t l = 0; l < mine.n_layers; ++l)
         for (uint32_t kv = 0; kv < 2; ++kv)
             if (width_[kv]) LARDER_TRY(add_plane(s, shape, l, kv));
@@ -125,6 +137,12 @@ larder_status Calibration::add_plane(const larder_stream_source& s, const larder
             if (turn)
                 rope_rotate(k, rope, s.identity.first_token + at, n, shape.n_kv_heads, dim_[kv], -1, x_.data(),
                             angles_.data());
+            for (uint32_t i = 0; pass && i < n; ++i) {
+                const uint32_t slot = sample_slot(n_tokens_ + at + i);
+                if (slot == no_slot) continue;
+                const size_t first = size_t(&channel(layer, kv, 0) - channels_.data());
+                std::copy_n(&x_[size_t(i) * w], w, &sample_[slot * channels_.size() + first]);
+            }
             for (uint32_t i = 0; i < n * w; ++i) {
                 Channel& c = channel(layer, kv, i % w);
                 const double x = double(x_[i]);
@@ -144,6 +162,89 @@ larder_status Calibration::add_plane(const larder_stream_source& s, const larder
     return LARDER_OK;
 }
 
+// Uniform among all tokens so far, and the same for every plane of a token: reservoir sampling with a generator that is
+// seeded by the token's number.
+uint32_t Calibration::sample_slot(uint64_t token) const noexcept {
+    if (token < sample_room_) return uint32_t(token);
+    const uint64_t at = Rng(token).below(token + 1);
+    return at < sample_room_ ? uint32_t(at) : no_slot;
+}
+
+uint32_t Calibration::n_samples() const noexcept {
+    return uint32_t(std::min(sample_room_, n_tokens_));
+}
+
+larder_status Calibration::choose_basis() noexcept {
+    const larder_stream_shape& s = options_.shape;
+    const uint64_t dim = std::max(s.k_dim, s.v_dim);
+    if (options_.basis_heads == LARDER_PROFILE_NO_BASIS || options_.n_levels < 2) return LARDER_OK;
+    if (options_.basis_heads) {
+        if (s.n_kv_heads % options_.basis_heads || options_.basis_heads * dim > max_basis_channels)
+            return fail(LARDER_E_RANGE, "basis_heads", "%u heads of %u are no block of at most %u channels out of %u heads",
+                        options_.basis_heads, uint32_t(dim), max_basis_channels, s.n_kv_heads);
+        basis_heads_ = options_.basis_heads;
+        return LARDER_OK;
+    }
+    if (dim > max_basis_channels) return LARDER_OK;
+    basis_heads_ = 1;
+    for (uint32_t h = 2; h * dim <= usual_basis_channels && h <= s.n_kv_heads; ++h)
+        if (s.n_kv_heads % h == 0) basis_heads_ = h;
+    return LARDER_OK;
+}
+
+// Weights of all channels, then the matrices, plane by plane.
+void Calibration::make_bases(Vec<std::byte>& out) {
+    Vec<float> weights(context_.alloc);
+    for (uint32_t l = 0; l < options_.shape.n_layers; ++l)
+        for (uint32_t kv = 0; kv < 2; ++kv) {
+            const PlaneScale p = plane_scale(l, kv);
+            for (uint32_t i = 0; i < width_[kv]; ++i)
+                weights.push_back(float(std::clamp(relative_weight(channel(l, kv, i), p), 0x1p-60, 0x1p60)));
+        }
+    for (float w : weights) append(out, w);
+    size_t first = 0;
+    for (uint32_t l = 0; l < options_.shape.n_layers; ++l)
+        for (uint32_t kv = 0; kv < 2; ++kv) {
+            const uint32_t block = basis_heads_ * dim_[kv];
+            for (uint32_t i = 0; i < width_[kv]; i += block, first += block)
+                make_basis(weights.data() + first, first, block, out);
+        }
+    out.resize((out.size() + 3) / 4 * 4);
+}
+
+// One block: the eigenvectors of its weighted covariance; the sample's channels become components.
+void Calibration::make_basis(const float* weight, size_t first, uint32_t block, Vec<std::byte>& out) {
+    const size_t n = channels_.size(), n_square = size_t(block) * block;
+    Vec<double> covariance(n_square, 0.0, context_.alloc), vectors(n_square, 0.0, context_.alloc),
+        y(block, 0.0, context_.alloc);
+    for (uint32_t s = 0; s < n_samples(); ++s) {
+        float* x = &sample_[s * n + first];
+        for (uint32_t c = 0; c < block; ++c) {
+            x[c] = (x[c] - float(channels_[first + c].mean)) * weight[c];
+            y[c] = double(x[c]);
+        }
+        for (uint32_t c = 0; c < block; ++c)
+            for (uint32_t d = 0; d <= c; ++d) covariance[size_t(c) * block + d] += y[c] * y[d];
+    }
+    for (uint32_t c = 0; c < block; ++c)
+        for (uint32_t d = 0; d < c; ++d) covariance[size_t(d) * block + c] = covariance[size_t(c) * block + d];
+    symmetric_eigen(covariance.data(), block, vectors.data());
+    for (double& v : vectors) {
+        const uint16_t half = f32_to_f16(float(v));
+        append(out, half);
+        v = double(f16_to_f32(half));
+    }
+    for (uint32_t s = 0; s < n_samples(); ++s) {
+        float* x = &sample_[s * n + first];
+        std::copy_n(x, block, y.begin());
+        for (uint32_t j = 0; j < block; ++j) {
+            double sum = 0;
+            for (uint32_t c = 0; c < block; ++c) sum += vectors[size_t(j) * block + c] * y[c];
+            x[j] = float(sum);
+        }
+    }
+}
+
 void Calibration::fix_bins(uint32_t layer, uint32_t kv) noexcept {
     for (uint32_t i = 0; i < width_[kv]; ++i) {
         Channel& c = channel(layer, kv, i);
@@ -153,58 +254,66 @@ void Calibration::fix_bins(uint32_t layer, uint32_t kv) noexcept {
     }
 }
 
-// Steps whose geometric mean over a plane is `unit` deviations, inversely proportional to how strongly each channel is
-// read; without reader weights, in proportion to each channel's own deviation.
-void Calibration::make_steps(double unit, Vec<float>& steps) noexcept {
+// Steps whose geometric mean over a plane is `unit` deviations: one for all components, whose weights are in the basis;
+// for channels inversely proportional to how strongly each is read, without reader weights in proportion to each
+// channel's own deviation.
+void Calibration::make_steps(double unit, bool components, Vec<float>& steps) noexcept {
     size_t at = 0;
     for (uint32_t l = 0; l < options_.shape.n_layers; ++l)
         for (uint32_t kv = 0; kv < 2; ++kv) {
-            const uint32_t w = width_[kv];
-            double log_deviation = 0, log_weight = 0;
-            bool weighted = w != 0;
-            for (uint32_t i = 0; i < w; ++i) {
-                const Channel& c = channel(l, kv, i);
-                log_deviation += std::log(double(c.bin) * bins_per_deviation) / w;
-                weighted = weighted && c.weight > 0;
-                if (weighted) log_weight += std::log(double(c.weight)) / w;
-            }
-            for (uint32_t i = 0; i < w; ++i) {
-                const Channel& c = channel(l, kv, i);
-                const double own = double(c.bin) * bins_per_deviation;
-                double step =
-                    unit * (weighted ? std::exp(log_deviation + log_weight - std::log(double(c.weight))) : own);
+            const PlaneScale p = plane_scale(l, kv);
+            for (uint32_t i = 0; i < width_[kv]; ++i) {
+                const double relative = components ? 1 : relative_weight(channel(l, kv, i), p);
+                const double step = unit * std::exp(p.log_deviation) / relative;
                 steps[at++] = bf16_to_f32(f32_to_bf16(float(std::clamp(step, 1e-30, 1e30))));
             }
         }
 }
 
+Calibration::PlaneScale Calibration::plane_scale(uint32_t layer, uint32_t kv) noexcept {
+    PlaneScale p{0, 0, true};
+    const uint32_t w = width_[kv];
+    for (uint32_t i = 0; i < w; ++i) {
+        const Channel& c = channel(layer, kv, i);
+        p.log_deviation += std::log(deviation(c)) / w;
+        p.weighted = p.weighted && c.weight > 0;
+        if (p.weighted) p.log_weight += std::log(double(c.weight)) / w;
+    }
+    return p;
+}
+
+// Geometric mean 1 over a plane.
+double Calibration::relative_weight(const Channel& c, const PlaneScale& p) noexcept {
+    return p.weighted ? std::exp(std::log(double(c.weight)) - p.log_weight) : std::exp(p.log_deviation) / deviation(c);
+}
+
 void Calibration::requantize(const Channel& c, float step, uint32_t* out) noexcept {
-    std::fill_n(out, n_symbols, 0);
     const uint32_t* n = counts(c);
     for (uint32_t i = 0; i < n_bins; ++i) {
         if (!n[i]) continue;
         const double x = double(c.centre) + (double(i) - n_bins / 2) * c.bin;
-        const double q = std::floor((x - c.mean) / step + 0.5);
-        out[size_t(std::clamp(q - first_symbol, 0.0, double(n_symbols - 1)))] += n[i];
+        out[symbol_of((x - c.mean) / step)] += n[i];
     }
+}
+
+void Calibration::count_components(const Vec<float>& steps, Vec<uint32_t>& out) noexcept {
+    const size_t n = channels_.size();
+    for (uint32_t s = 0; s < n_samples(); ++s)
+        for (size_t c = 0; c < n; ++c) ++out[c * n_symbols + symbol_of(double(sample_[s * n + c]) / steps[c])];
 }
 
 // Channels that can share a table: sorted by the size that their own table gives, then moved to the table that codes
 // them best.
-void Calibration::cluster(const Vec<float>& steps, Vec<uint8_t>& map, Vec<TableSpec>& specs) {
+void Calibration::cluster(const Vec<uint32_t>& codes, Vec<uint8_t>& map, Vec<TableSpec>& specs) {
     const size_t n = channels_.size();
     struct Ranked {
         uint64_t bits;
         uint32_t channel;
     };
     Vec<Ranked> order(context_.alloc);
-    uint32_t q[n_symbols];
     TableSpec spec;
-    for (size_t c = 0; c < n; ++c) {
-        requantize(channels_[c], steps[c], q);
-        const uint64_t bits = fit_table(q, n_symbols, first_symbol, TableSpec::max_k, spec);
-        order.push_back({bits / std::max<uint64_t>(1, uint64_t(channels_[c].n)), uint32_t(c)});
-    }
+    for (size_t c = 0; c < n; ++c)
+        order.push_back({fit_table(&codes[c * n_symbols], n_symbols, first_symbol, TableSpec::max_k, spec), uint32_t(c)});
     std::sort(order.begin(), order.end(), [](const Ranked& a, const Ranked& b) {
         return a.bits != b.bits ? a.bits < b.bits : a.channel < b.channel;
     });
@@ -214,15 +323,13 @@ void Calibration::cluster(const Vec<float>& steps, Vec<uint8_t>& map, Vec<TableS
     Vec<uint32_t> sums(size_t(n_tables) * n_symbols, 0, context_.alloc);
     for (int round = 0; round < n_rounds; ++round) {
         std::fill(sums.begin(), sums.end(), 0);
-        for (size_t c = 0; c < n; ++c) {
-            requantize(channels_[c], steps[c], q);
-            for (uint32_t i = 0; i < n_symbols; ++i) sums[size_t(map[c]) * n_symbols + i] += q[i];
-        }
+        for (size_t c = 0; c < n; ++c)
+            for (uint32_t i = 0; i < n_symbols; ++i) sums[size_t(map[c]) * n_symbols + i] += codes[c * n_symbols + i];
         for (uint32_t t = 0; t < n_tables; ++t)
             fit_table(sums.data() + size_t(t) * n_symbols, n_symbols, first_symbol, TableSpec::max_k, specs[t]);
         if (round + 1 == n_rounds) break;
         for (size_t c = 0; c < n; ++c) {
-            requantize(channels_[c], steps[c], q);
+            const uint32_t* q = &codes[c * n_symbols];
             uint32_t lo = 0, hi = n_symbols;
             while (lo + 1 < hi && !q[lo]) ++lo;
             while (lo + 1 < hi && !q[hi - 1]) --hi;
@@ -235,13 +342,18 @@ void Calibration::cluster(const Vec<float>& steps, Vec<uint8_t>& map, Vec<TableS
     }
 }
 
-void Calibration::write_level(double unit, Vec<std::byte>& out) {
+void Calibration::write_level(uint32_t level, Vec<std::byte>& out) {
     const size_t n = channels_.size();
     Vec<float> steps(n, 0.0f, context_.alloc);
-    make_steps(unit, steps);
+    make_steps(steps_[level], has_basis(level), steps);
+    Vec<uint32_t> codes(n * n_symbols, 0u, context_.alloc);
+    if (has_basis(level))
+        count_components(steps, codes);
+    else
+        for (size_t c = 0; c < n; ++c) requantize(channels_[c], steps[c], &codes[c * n_symbols]);
     Vec<uint8_t> map(n, 0, context_.alloc);
     Vec<TableSpec> specs(context_.alloc);
-    cluster(steps, map, specs);
+    cluster(codes, map, specs);
     const size_t at = out.size(), step_bytes = profile_step_bytes(n);
     out.resize(at + step_bytes + 16 + n + 4 + specs.size() * TableSpec::max_bytes);
     std::fill_n(out.begin() + ptrdiff_t(at), step_bytes, std::byte{0});
@@ -259,14 +371,20 @@ larder_status Calibration::finish(Vec<std::byte>& saved) {
     saved.assign(profile_header_bytes, std::byte{0});
     for (double f : frequency_) append(saved, f);
     for (const Channel& c : channels_) append(saved, float(c.mean));
+    const uint32_t n_turned = basis_heads_ ? options_.n_levels - 1 : 0;
+    if (n_turned) make_bases(saved);
     for (uint32_t l = 0; l < options_.n_levels; ++l) {
         const size_t before = saved.size();
-        write_level(steps_[l], saved);
+        write_level(l, saved);
         store_le<uint32_t>(saved.data() + 40 + 4 * l, uint32_t(saved.size() - before));
     }
     std::byte* h = saved.data();
     store_le<uint32_t>(h, profile_magic);
-    store_le<uint8_t>(h + 4, 1);
+    store_le<uint8_t>(h + 4, n_turned ? 2 : 1);
+    if (n_turned) {
+        store_le<uint8_t>(h + 5, uint8_t((1u << options_.n_levels) - 2));
+        store_le<uint16_t>(h + 24, uint16_t(basis_heads_));
+    }
     store_le<uint16_t>(h + 6, uint16_t(options_.n_levels));
     const uint32_t shape[] = {s.n_layers, s.n_kv_heads, s.k_dim, s.v_dim};
     for (int i = 0; i < 4; ++i) store_le<uint32_t>(h + 8 + 4 * i, shape[i]);

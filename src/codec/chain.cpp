@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/options.h"
+#include "codec/basis.h"
 #include "codec/frame.h"
 #include "codec/numeric.h"
 #include "core/layout.h"
@@ -144,6 +145,7 @@ larder_status set_one(const Word& w, Chain& c) noexcept {
         {"sym", 1, [](Chain& k, uint32_t n) { k.symmetric = n != 0; }},
         {"taper", 3, [](Chain& k, uint32_t n) { k.taper = uint8_t(n); }},
         {"level", LARDER_PROFILE_MAX_LEVELS - 1, [](Chain& k, uint32_t n) { k.level = uint8_t(n); }},
+        {"basis", max_heads, [](Chain& k, uint32_t n) { k.basis = uint16_t(n); }},
         {"keep", 100, [](Chain& k, uint32_t n) { k.keep_percent = uint8_t(n); }},
         {"sort", 1, [](Chain& k, uint32_t n) { k.sorted = n != 0; }},
         {"salient", 100, [](Chain& k, uint32_t n) { k.salient_percent = uint8_t(n); }},
@@ -215,6 +217,7 @@ void print_chain(const Chain& c, char* out, size_t capacity) noexcept {
     if (c.quant == Quant::block) add(" format=%s group=%u", name_of(formats, c.format), c.group);
     if (c.sorted) add(" sort=%u", 1u);
     if (c.quant == Quant::step) add(" level=%u", c.level);
+    if (c.basis) add(" basis=%u", c.basis);
     if (c.quant == Quant::sparse) add(" keep=%u", c.keep_percent);
     if (c.entropy != Entropy::none) add(" entropy=%s", name_of(entropies, c.entropy));
     if (c.exact_tail) add(" tail=%u", c.exact_tail);
@@ -267,6 +270,7 @@ larder_status check_separable(const Chain& c) noexcept {
 larder_status check_chain(const Chain& c) noexcept {
     const auto bad = [](const char* why) { return fail(LARDER_E_INVALID, "chain", "%s", why); };
     if (c.chunk_tokens == 0) return fail(LARDER_E_RANGE, "chain", "chunk is 0");
+    if (c.basis && c.quant != Quant::step) return bad("basis is for step chains");
     if (c.sorted && (c.quant != Quant::block || !c.group)) return bad("sort is for block chains with groups");
     if (c.entropy == Entropy::zstd && c.quant != Quant::exact) return bad("zstd is for exact chains only");
     const bool steps = c.quant == Quant::affine || c.quant == Quant::step;
@@ -306,6 +310,9 @@ larder_status check_chain_shape(const Chain& c, const larder_stream_shape& s) no
         if (!is_float_dtype(t) && c.quant != Quant::exact)
             return fail(LARDER_E_UNSUPPORTED, kv ? "v_dtype" : "k_dtype",
                         "a lossy chain needs F16, BF16 or F32 data, not dtype %d", t);
+        if (c.basis && (s.n_kv_heads % c.basis || c.basis * dim > max_basis_channels))
+            return fail(LARDER_E_UNSUPPORTED, "n_kv_heads", "%u heads of %u are not in blocks of %u heads", s.n_kv_heads,
+                        dim, c.basis);
         const bool grouped = c.quant == Quant::block || (c.quant == Quant::affine && c.axis[kv] == Axis::token);
         if (grouped && c.group && width % c.group)
             return fail(LARDER_E_UNSUPPORTED, kv ? "v_dim" : "k_dim",
@@ -319,6 +326,7 @@ namespace {
 enum StageType : uint16_t {
     stage_quantizer = 0x0101,
     stage_sort = 0x0102,
+    stage_basis = 0x0103,
     stage_entropy = 0x0201,
     stage_profile = 0x0301,
     stage_link = 0x0401
@@ -358,6 +366,9 @@ size_t write_stages(const Chain& c, const larder_key* profile_hash, const Link& 
     size_t at = put_stage(out, stage_quantizer, q, sizeof q);
     const uint8_t by_strength[8] = {1};
     if (c.sorted) at += put_stage(out + at, stage_sort, by_strength, sizeof by_strength);
+    std::byte heads[8] = {};
+    store_le<uint16_t>(heads, c.basis);
+    if (c.basis) at += put_stage(out + at, stage_basis, heads, sizeof heads);
     const uint8_t e[8] = {uint8_t(c.entropy)};
     at += put_stage(out + at, stage_entropy, e, sizeof e);
     if (profile_hash) at += put_stage(out + at, stage_profile, profile_hash->bytes, 32);
@@ -391,7 +402,7 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         const ByteSpan padding = in.take((8 - n % 8) % 8);
         if (!in.ok() || std::any_of(padding.begin(), padding.end(), [](std::byte b) { return b != std::byte{0}; }))
             return damaged();
-        const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_entropy ||
+        const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_basis || type == stage_entropy ||
                                             type == stage_profile || type == stage_link);
         if (!known) {
             if (flags & stage_critical)
@@ -426,6 +437,10 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         } else if (type == stage_sort) {
             if (data.size() != 8 || d.get<uint64_t>() != 1) return damaged();
             c.sorted = true;
+        } else if (type == stage_basis) {
+            const uint64_t heads = d.get<uint64_t>();
+            if (data.size() != 8 || !heads || heads > max_heads) return damaged();
+            c.basis = uint16_t(heads);
         } else if (type == stage_entropy) {
             const uint8_t e = d.get<uint8_t>();
             if (data.size() != 8 || e > uint8_t(Entropy::zstd)) return damaged();

@@ -41,6 +41,7 @@ struct Chain {
     bool symmetric = false;
     uint8_t taper = 0;            // 1 to 3: fewer levels in deeper layers, as CacheGen's quality levels do
     uint8_t level = 0;            // precision level of the profile
+    uint16_t basis = 0;           // step: heads whose channels the profile decorrelates together; 0: none
     uint8_t keep_percent = 100;   // sparse: magnitudes kept
     bool sorted = false;          // block: channels of like strength share blocks
     uint8_t salient_percent = 0;  // mixed precision: tokens that get salient_bits

@@ -46,6 +46,13 @@ larder_status larder_codec::create(larder_context& c, const larder_codec_options
     if (needs_profile(chain) && chain.level >= o.profile->n_levels)
         return fail(LARDER_E_RANGE, "chain", "level %u is asked for; the profile has %u", chain.level,
                     o.profile->n_levels);
+    if (needs_profile(chain)) {
+        const uint32_t basis = o.profile->levels[chain.level].basis_heads;
+        if (chain.basis && chain.basis != basis)
+            return fail(LARDER_E_INVALID, "chain", "basis=%u is asked for; level %u of the profile has %u", chain.basis,
+                        chain.level, basis);
+        chain.basis = uint16_t(basis);
+    }
     auto* codec = c.make_handle<larder_codec>(c);
     codec->chain = chain;
     codec->isa = IsaLevel(c.param(LARDER_PARAM_ISA_LEVEL));

@@ -121,6 +121,8 @@ larder_status Selection::find_tables() noexcept {
     }
     if (profile_->check_shape(f_.shape) < 0)
         return fail(LARDER_E_CORRUPT, "profile", "the profile has another shape than the stream");
+    if (profile_->basis_heads != f_.chain.basis)
+        return fail(LARDER_E_CORRUPT, "profile", "the profile has another basis than the stream");
     tables_ = profile_->tables;
     return LARDER_OK;
 }

@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "codec/affine.h"
 #include "codec/arena.h"
+#include "codec/basis.h"
 #include "codec/direct.h"
 #include "codec/numeric.h"
 #include "codec/planes_zstd.h"
@@ -36,6 +37,12 @@ constexpr size_t codes_crc_bytes = 4;
 uint32_t add_codes(uint32_t crc, const ExtentShape& e, const int16_t* q, const std::byte* elems, uint32_t n) noexcept {
     const size_t values = size_t(n) * e.width;
     return e.chain->quant == Quant::exact ? crc32c(crc, elems, values * e.elem_bytes) : crc32c(crc, q, 2 * values);
+}
+
+// Components have no mean of their own: s.lo becomes zeros.
+void begin_basis(const ExtentShape& e, const ExtentScratch& s, const PlaneModel& m, bool encode) noexcept {
+    std::fill_n(s.lo, e.width, 0.0f);
+    basis_expand(e, s, m, encode);
 }
 
 bool codes_are_packed(const Chain& c) noexcept {
@@ -85,6 +92,10 @@ ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool en
         s.block = carve<uint32_t>(at, e.width);
         if (encode) s.power = carve<double>(at, e.width);
     }
+    if (e.chain->basis) {
+        s.matrix = carve<float>(at, size_t(e.width) * basis_channels(e));
+        s.mixed = carve<float>(at, tile);
+    }
     if (encode) {
         s.side = carve<std::byte>(at, e.side_bytes());
         s.extra = carve<std::byte>(at, std::max(e.extra_bytes(), e.raw_bytes()));
@@ -109,12 +120,13 @@ void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& 
     if (is_separable(*e.chain)) return separable_encode(k, e, s, t, n, side, extra);
     if (e.chain->quant == Quant::affine) return affine_quantize(k, e, s, n, side);
     if (model->rope) rope_rotate(k, *model->rope, e.position + t, n, e.n_heads, e.dim, -1, s.x, s.angles);
+    if (e.chain->basis) basis_forward(k, e, s, *model, n);
+    const float* centre = e.chain->basis ? s.lo : model->mean;
     for (uint32_t i = 0; i < n; ++i)
-        k.quantize(s.x + size_t(i) * e.width, model->mean, model->inverse, 1, -32767, 32767, s.q + size_t(i) * e.width,
-                   e.width);
+        k.quantize_dead(s.x + size_t(i) * e.width, centre, model->inverse, dead_zone,
+                        s.q + size_t(i) * e.width, e.width);
     for (uint32_t i = 0; e.refine && i < n; ++i)
-        refine_put(*e.refine, s.x + size_t(i) * e.width, s.q + size_t(i) * e.width, model->mean, model->step, 1,
-                   e.width);
+        refine_put(*e.refine, s.x + size_t(i) * e.width, s.q + size_t(i) * e.width, centre, model->step, 1, e.width);
 }
 
 namespace {
@@ -134,6 +146,7 @@ size_t encode_coded(const Kernels& k, const ExtentShape& e, const ExtentScratch&
     uint32_t codes_crc = 0;
     std::byte *side = s.side, *extra = s.extra;
     const bool symbols = e.uses_symbols();
+    if (e.chain->basis) begin_basis(e, s, *model, true);
     if (is_separable(*e.chain)) separable_begin(k, e, s, side);
     if (e.chain->sorted) sort_channels(k, e, s, side);
     static constexpr TableSet no_tables{};
@@ -263,11 +276,12 @@ larder_status ExtentDecoder::finish_tile(uint32_t t, uint32_t n, std::byte* out)
         if (!has_job_) extra_at_ += n * ((size_t(e_.width) * e_.chain->bits[e_.kv] + 7) / 8);
         LARDER_TRY(affine_dequantize(*k_, e_, s_, n, side_, side_at_, refine_));
     } else {
+        const float* centre = e_.chain->basis ? s_.lo : model_.mean;
         for (uint32_t i = 0; i < n; ++i)
-            k_->dequantize(s_.q + size_t(i) * e_.width, model_.mean, model_.step, 1, s_.x + size_t(i) * e_.width,
-                           e_.width);
+            k_->dequantize(s_.q + size_t(i) * e_.width, centre, model_.step, 1, s_.x + size_t(i) * e_.width, e_.width);
         for (uint32_t i = 0; refine_.n_levels && i < n; ++i)
             refine_get(refine_, model_.step, 1, s_.x + size_t(i) * e_.width, e_.width);
+        if (e_.chain->basis) basis_backward(*k_, e_, s_, model_, n);
         if (model_.rope) rope_rotate(*k_, *model_.rope, e_.position + t, n, e_.n_heads, e_.dim, 1, s_.x, s_.angles);
     }
     k_->from_f32(s_.x, e_.dtype, out, values);
@@ -317,6 +331,7 @@ larder_status ExtentDecoder::finish(const PlaneView& view, uint32_t from, uint32
         LARDER_TRY(symbols_.close_job());
         side_ = symbols_.side();
     }
+    if (e_.chain->basis) begin_basis(e_, s_, model_, false);
     if (is_separable(*e_.chain)) LARDER_TRY(separable_open(*k_, e_, s_, side_));
     if (e_.chain->sorted) LARDER_TRY(read_order(e_, s_, side_));
     for (uint32_t t = 0; t < e_.n_tokens; t += tile_tokens) {

@@ -22,6 +22,8 @@ struct PlaneModel {
     const float* step = nullptr;
     const float* inverse = nullptr;
     const Rope* rope = nullptr;  // keys are turned back before quantization; NULL: they are taken as they are
+    const float* weight = nullptr;     // with a basis: how strongly each channel is read
+    const std::byte* basis = nullptr;  // of basis.h
 };
 
 class SalientTokens;
@@ -58,6 +60,8 @@ struct ExtentScratch {
     float* angles;                     // of rope.h
     uint32_t *order, *block;           // [width] of sort.h
     double* power;                     // [width] of sort.h; encode
+    float* matrix;                     // [width][channels of a block] of basis.h
+    float* mixed;                      // [tile_tokens][width] of basis.h
     std::byte* side;                   // encode
     std::byte* extra;                  // encode
     std::byte* raw;                    // decode: carried raw bytes

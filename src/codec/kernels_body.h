@@ -234,6 +234,40 @@ void quantize_body(const float* x, const float* mid, const float* inverse, uint3
     }
 }
 
+void quantize_dead_body(const float* x, const float* mid, const float* inverse, float dead, int16_t* q,
+                        uint32_t n) noexcept {
+    for (uint32_t i = 0; i < n; ++i) {
+        const float v = clamp((x[i] - mid[i]) * inverse[i], -32767, 32767);
+        q[i] = int16_t(int32_t(round_even(v - clamp(v, -dead, dead))));
+    }
+}
+
+// n_rows and n_outputs are constants, so that the sums stay in registers.
+template <uint32_t n_rows, uint32_t n_outputs>
+void mix_tile(const float* x, size_t stride, const float* matrix, uint32_t size, float* y) noexcept {
+    float sum[n_rows][n_outputs] = {};
+    for (uint32_t i = 0; i < size; ++i)
+        for (uint32_t r = 0; r < n_rows; ++r)
+            for (uint32_t o = 0; o < n_outputs; ++o) sum[r][o] += x[r * stride + i] * matrix[size_t(i) * size + o];
+    for (uint32_t r = 0; r < n_rows; ++r)
+        for (uint32_t o = 0; o < n_outputs; ++o) y[r * stride + o] = sum[r][o];
+}
+
+void mix_body(const float* x, size_t stride, uint32_t n_rows, const float* matrix, uint32_t size, float* y) noexcept {
+    constexpr uint32_t rows = 4, outputs = 32;
+    for (uint32_t r = 0; r < n_rows; ++r, x += stride, y += stride) {
+        uint32_t o = 0;
+        if (r + rows <= n_rows) {
+            for (; o + outputs <= size; o += outputs) mix_tile<rows, outputs>(x, stride, matrix + o, size, y + o);
+            for (; o < size; ++o) mix_tile<rows, 1>(x, stride, matrix + o, size, y + o);
+            r += rows - 1, x += (rows - 1) * stride, y += (rows - 1) * stride;
+            continue;
+        }
+        for (; o + outputs <= size; o += outputs) mix_tile<1, outputs>(x, stride, matrix + o, size, y + o);
+        for (; o < size; ++o) mix_tile<1, 1>(x, stride, matrix + o, size, y + o);
+    }
+}
+
 void dequantize_body(const int16_t* q, const float* mid, const float* step, uint32_t g, float* y, uint32_t n) noexcept {
     if (g == 1) {
         for (uint32_t i = 0; i < n; ++i) y[i] = float(q[i]) * step[i] + mid[i];

@@ -21,18 +21,46 @@ larder_status ProfileView::check_shape(const larder_stream_shape& s) const noexc
     return LARDER_OK;
 }
 
+namespace {
+
+bool basis_is_possible(const ProfileHeader& h, uint8_t version) noexcept {
+    if (version == 1) return !h.basis_heads && !h.basis_levels;
+    const uint64_t widest = uint64_t(h.basis_heads) * std::max(h.dim[0], h.dim[1]);
+    return h.basis_heads && h.n_kv_heads % h.basis_heads == 0 && widest <= max_basis_channels &&
+           h.basis_levels >> h.n_levels == 0;
+}
+
+// Weights, and where the matrices lie.
+bool read_basis(ByteSpan saved, const ProfileHeader& h, float* weight, ProfileView& out) noexcept {
+    bool good = true;
+    for (size_t i = 0; i < out.n_channels(); ++i) {
+        weight[i] = load_le<float>(saved.data() + h.weight_at + 4 * i);
+        good = good && weight[i] >= 0x1p-60f && weight[i] <= 0x1p60f;
+    }
+    out.basis_heads = h.basis_heads;
+    out.weight = weight;
+    out.bases = saved.data() + h.basis_at;
+    const size_t n = h.n_layers * (out.plane_basis_bytes(0) + out.plane_basis_bytes(1)) / 2;
+    for (size_t i = 0; i < n; ++i)  // of unit vectors
+        good = good && (load_le<uint16_t>(out.bases + 2 * i) & 0x7fff) <= 0x3c01;
+    return good;
+}
+
+}  // namespace
+
 larder_status read_profile_header(ByteSpan saved, ProfileHeader& h) noexcept {
     ByteReader in(saved);
     if (in.get<uint32_t>() != profile_magic) return fail(LARDER_E_FORMAT, "profile", "these bytes are not a profile");
-    if (in.get<uint8_t>() != 1 && in.ok())
+    const uint8_t version = in.get<uint8_t>();
+    if ((version < 1 || version > 2) && in.ok())
         return fail(LARDER_E_VERSION, "profile", "the profile has a newer format version");
-    in.get<uint8_t>();
+    h.basis_levels = in.get<uint8_t>();
     h.n_levels = in.get<uint16_t>();
     h.n_layers = in.get<uint32_t>();
     h.n_kv_heads = in.get<uint32_t>();
     h.dim[0] = in.get<uint32_t>();
     h.dim[1] = in.get<uint32_t>();
-    const uint16_t zero = in.get<uint16_t>();
+    h.basis_heads = in.get<uint16_t>();
     h.keys = in.get<uint8_t>();
     h.interleaved = in.get<uint8_t>();
     h.rope_dims = in.get<uint32_t>();
@@ -43,7 +71,7 @@ larder_status read_profile_header(ByteSpan saved, ProfileHeader& h) noexcept {
         return fail(LARDER_E_CORRUPT, "profile", "the profile's checksum does not hold");
     const bool possible = h.n_levels >= 1 && h.n_levels <= LARDER_PROFILE_MAX_LEVELS && h.n_layers >= 1 &&
                           h.n_layers <= max_layers && h.n_kv_heads >= 1 && h.n_kv_heads <= max_heads && h.dim[0] >= 1 &&
-                          h.dim[0] <= max_dim && h.dim[1] <= max_dim && !zero && h.keys >= LARDER_ROPE_POST &&
+                          h.dim[0] <= max_dim && h.dim[1] <= max_dim && basis_is_possible(h, version) && h.keys >= LARDER_ROPE_POST &&
                           h.keys <= LARDER_ROPE_NONE && h.rope_dims <= h.dim[0] && h.rope_dims % 2 == 0;
     if (!possible) return fail(LARDER_E_CORRUPT, "profile", "the profile states an impossible shape");
     uint64_t at = profile_header_bytes;
@@ -53,6 +81,14 @@ larder_status read_profile_header(ByteSpan saved, ProfileHeader& h) noexcept {
     at += uint64_t(h.rope_dims) / 2 * 8;
     h.mean_at = at;
     at += n_channels * 4;
+    if (h.basis_heads) {
+        h.weight_at = at;
+        h.basis_at = at + n_channels * 4;
+        at = h.basis_at;
+        for (uint32_t d : h.dim)
+            at += uint64_t(h.n_layers) * basis_bytes(h.n_kv_heads * d, h.basis_heads * d);
+        at = (at + 3) / 4 * 4;
+    }
     for (uint32_t l = 0; l < h.n_levels; ++l) {
         if (h.level_bytes[l] < profile_step_bytes(n_channels))
             return fail(LARDER_E_CORRUPT, "profile", "a level of the profile is too short");
@@ -80,6 +116,8 @@ larder_status read_profile_level(ByteSpan saved, const ProfileHeader& h, uint32_
     auto* mean = carve<float>(at, n);
     auto* step = carve<float>(at, n);
     auto* inverse = carve<float>(at, n);
+    const bool turned = h.basis_levels >> level & 1;
+    auto* weight = carve<float>(at, turned ? n : 0);
     auto* tables = carve<RansTable>(at, table_set_count(table_bytes));
     if (count_only) return LARDER_OK;
     for (uint32_t i = 0; i < h.rope_dims / 2; ++i)
@@ -93,7 +131,9 @@ larder_status read_profile_level(ByteSpan saved, const ProfileHeader& h, uint32_
         good = good && step[i] >= 0x1p-120f && step[i] < 0x1p120f && std::fabs(mean[i]) < 0x1p120f;
         inverse[i] = 1.0f / step[i];
     }
-    if (!good) return fail(LARDER_E_CORRUPT, "profile", "the profile has a mean, step or frequency that cannot be");
+    if (turned) good = read_basis(saved, h, weight, out) && good;
+    if (!good)
+        return fail(LARDER_E_CORRUPT, "profile", "the profile has a mean, step, frequency or basis that cannot be");
     out.mean = mean;
     out.step = step;
     out.inverse = inverse;

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/atomic.h"
 #include "base/bytes.h"
+#include "codec/basis.h"
 #include "codec/extent.h"
 #include "codec/rope.h"
 #include "core/context.h"
@@ -17,11 +18,21 @@ struct ProfileView {
     larder_rope keys = LARDER_ROPE_NONE;  // POST: rotated keys are turned back before they are quantized
     Rope rope;
     const float *mean = nullptr, *step = nullptr, *inverse = nullptr;
+    uint32_t basis_heads = 0;  // 0: steps belong to channels; else to components of blocks of so many heads
+    const float* weight = nullptr;
+    const std::byte* bases = nullptr;
     TableSet tables;
 
     PlaneModel plane(uint32_t layer, uint32_t kv) const noexcept {
         const size_t at = size_t(layer) * (size_t(width[0]) + width[1]) + (kv ? width[0] : 0);
-        return {mean + at, step + at, inverse + at};
+        PlaneModel m{mean + at, step + at, inverse + at};
+        if (!basis_heads) return m;
+        m.weight = weight + at;
+        m.basis = bases + layer * (plane_basis_bytes(0) + plane_basis_bytes(1)) + (kv ? plane_basis_bytes(0) : 0);
+        return m;
+    }
+    size_t plane_basis_bytes(uint32_t kv) const noexcept {
+        return basis_bytes(width[kv], basis_heads * dim[kv]);
     }
     size_t n_channels() const noexcept { return size_t(n_layers) * (size_t(width[0]) + width[1]); }
     larder_status check_shape(const larder_stream_shape& s) const noexcept;
@@ -32,7 +43,8 @@ struct ProfileHeader {
     uint32_t n_levels, n_layers, n_kv_heads, dim[2], rope_dims;
     larder_rope keys;
     bool interleaved;
-    uint64_t frequency_at, mean_at, level_at[LARDER_PROFILE_MAX_LEVELS], level_bytes[LARDER_PROFILE_MAX_LEVELS];
+    uint32_t basis_heads, basis_levels;  // basis_levels: bit l for level l
+    uint64_t frequency_at, mean_at, weight_at, basis_at, level_at[LARDER_PROFILE_MAX_LEVELS], level_bytes[LARDER_PROFILE_MAX_LEVELS];
 };
 larder_status read_profile_header(ByteSpan saved, ProfileHeader& out) noexcept;
 // Carves the arrays of one level at `at` and fills them. With `at` starting from NULL it only counts.

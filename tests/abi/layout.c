@@ -165,7 +165,7 @@ LOCK(larder_profile_options, rope, 48);
 LOCK(larder_profile_options, rope_interleaved, 52);
 LOCK(larder_profile_options, rope_base, 56);
 LOCK(larder_profile_options, rope_dims, 64);
-LOCK(larder_profile_options, reserved0, 68);
+LOCK(larder_profile_options, basis_heads, 68);
 SIZE(larder_log_sink, 24);
 LOCK(larder_log_sink, fn, 0);
 LOCK(larder_log_sink, ctx, 8);
