@@ -82,11 +82,13 @@ void measure(bench::Run& run, const Case& c, const Wanted& w) {
     quality::Lab lab(c);
     run.row({c.name, "loss", "nat", lab.base_nll(), {}, "with the exact cache"});
     run.row({c.name, "profile", "KB", double(lab.profile_bytes()) / 1000, {}, "once for a model"});
-    if (!w.chain.empty()) return report(run, c, w.chain, lab.measure(w.chain, false));
+    if (!w.chain.empty()) return report(run, c, w.chain, lab.measure(w.chain, w.chain.starts_with("xquant")));
     larder_codec_info info = LARDER_CODEC_INFO_INIT;
     for (uint32_t i = 0; larder_codec_list(i, &info) == LARDER_OK; ++i)
-        if (info.quality != LARDER_QUALITY_EXACT) report(run, c, info.name, lab.measure(info.name, false));
-    for (const char* chain : {"larder-small level=2", "larder-small level=3"}) report(run, c, chain, lab.measure(chain, false));
+        if (info.quality != LARDER_QUALITY_EXACT)
+            report(run, c, info.name, lab.measure(info.name, info.needs & LARDER_CODEC_TAKES_INPUT));
+    for (const char* chain : {"larder-small level=2", "larder-small level=3", "cskv keep=50", "cachegen-2 predict=anchor",
+                              "cachegen-2 predict=previous", "int4 hadamard=1"}) report(run, c, chain, lab.measure(chain, false));
 }
 
 }  // namespace

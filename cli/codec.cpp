@@ -13,6 +13,7 @@ std::string needs(uint32_t flags) {
     if (flags & LARDER_CODEC_NEEDS_PROFILE) s += "needs a profile; ";
     if (flags & LARDER_CODEC_USES_PROFILE) s += "uses a profile; ";
     if (flags & LARDER_CODEC_NEEDS_SALIENCY) s += "needs the tokens' saliency; ";
+    if (flags & LARDER_CODEC_TAKES_INPUT) s += "layer inputs in the place of K and V; ";
     if (flags & LARDER_CODEC_FLOAT_ONLY) s += "float data; ";
     return s.empty() ? "" : s.substr(0, s.size() - 2);
 }

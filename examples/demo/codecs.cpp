@@ -65,7 +65,8 @@ class Bench {
         for (const Window& w : windows_) nats += nats_of(w, w.logits);
         report.plain_perplexity = perplexity(nats);
         larder_codec_info info = LARDER_CODEC_INFO_INIT;
-        for (uint32_t i = 0; larder_codec_list(i, &info) == LARDER_OK; ++i) report.presets.push_back(measure(info));
+        for (uint32_t i = 0; larder_codec_list(i, &info) == LARDER_OK; ++i)
+            if (!(info.needs & LARDER_CODEC_TAKES_INPUT)) report.presets.push_back(measure(info));
         return report;
     }
 

@@ -42,6 +42,8 @@ typedef struct larder_stream_shape {
 #define LARDER_CODEC_NEEDS_PROFILE 1u  /**< a calibrated profile: without one the codec cannot be opened */
 #define LARDER_CODEC_USES_PROFILE 2u   /**< a profile makes it smaller, but it works without */
 #define LARDER_CODEC_FLOAT_ONLY 4u     /**< for F16, BF16 and F32 data only */
+#define LARDER_CODEC_TAKES_INPUT 16u   /**< meant for the layers' inputs (K planes of one head, v_dim 0), from which the
+                                          engine computes K and V again */
 #define LARDER_CODEC_NEEDS_SALIENCY 8u /**< larder_stream_source.saliency: without it encoding is refused */
 
 /** One preset. Filled by larder_codec_list(). */

@@ -11,9 +11,6 @@
 namespace larder {
 
 inline constexpr uint32_t max_basis_channels = 1024;  // of one block
-// What the encoder takes off a value, in steps, towards zero before it rounds: a code less is worth more than the error
-// that it adds. Decoders need not know.
-inline constexpr float dead_zone = 0.1f;
 
 constexpr uint32_t basis_channels(const ExtentShape& e) noexcept {
     return e.chain->basis * e.dim;

@@ -25,9 +25,7 @@ constexpr int n_rounds = 8;
 
 // What the encoder makes of x steps.
 size_t symbol_of(double x) noexcept {
-    const double dead = double(dead_zone);
-    const double q = std::floor(x - std::clamp(x, -dead, dead) + 0.5);
-    return size_t(std::clamp(q - first_symbol, 0.0, double(n_symbols - 1)));
+    return size_t(std::clamp(std::floor(x + 0.5) - first_symbol, 0.0, double(n_symbols - 1)));
 }
 
 template <class T> void append(Vec<std::byte>& out, T v) {

@@ -7,6 +7,7 @@
 
 #include "base/options.h"
 #include "codec/basis.h"
+#include "codec/codebook.h"
 #include "codec/frame.h"
 #include "codec/numeric.h"
 #include "core/layout.h"
@@ -47,6 +48,14 @@ constexpr Preset presets[] = {
     {"nvfp4", "block format=nvfp4 group=16", LARDER_CODEC_FLOAT_ONLY, 4.56,
      "E2M1 values, an E4M3 scale for 16 channels, a power-of-two scale per token"},
     {"fp8", "block format=fp8 group=0", LARDER_CODEC_FLOAT_ONLY, 8.13, "E4M3 values, one 16-bit scale per token"},
+    {"turbo4", "block format=lloyd bits=4 group=32 hadamard=1", LARDER_CODEC_FLOAT_ONLY, 4.5,
+     "after TurboQuant (arXiv 2504.19874): heads turned by a Walsh-Hadamard transform, Lloyd-Max levels of the normal "
+     "distribution"},
+    {"xquant", "affine bits=4 group=32", LARDER_CODEC_TAKES_INPUT | LARDER_CODEC_FLOAT_ONLY, 2.5,
+     "XQuant (arXiv 2508.10395): the layers' inputs, from which the engine computes K and V again; bits per value of K "
+     "and V where both are as wide as the input"},
+    {"cskv", "lowrank level=1 keep=20 tail=32", LARDER_CODEC_NEEDS_PROFILE | LARDER_CODEC_FLOAT_ONLY, 3.2,
+     "CSKV (arXiv 2409.10593): the strongest 20 % of the components of each block of heads, the newest tokens exact"},
     {"mustafar70", "sparse keep=30", LARDER_CODEC_FLOAT_ONLY, 6,
      "Mustafar (arXiv 2505.22913): the 30 % largest magnitudes of each token and head, with a bitmap"},
     {"cachegen-1", "affine bits=5 group=0 sym=1 taper=1 entropy=rans", LARDER_CODEC_FLOAT_ONLY, 3.0,
@@ -101,11 +110,15 @@ template <class E> struct Named {
     E value;
 };
 constexpr Named<Quant> quants[] = {{"exact", Quant::exact}, {"affine", Quant::affine}, {"block", Quant::block},
-                                   {"step", Quant::step},   {"sparse", Quant::sparse}, {"separable", Quant::separable}};
+                                   {"step", Quant::step},   {"sparse", Quant::sparse}, {"separable", Quant::separable},
+                                   {"lowrank", Quant::lowrank}};
 constexpr Named<Entropy> entropies[] = {{"none", Entropy::none}, {"rans", Entropy::rans}, {"zstd", Entropy::zstd}};
 constexpr Named<Axis> axes[] = {{"token", Axis::token}, {"channel", Axis::channel}};
 constexpr Named<BlockFormat> formats[] = {
-    {"bfp", BlockFormat::bfp}, {"mxfp4", BlockFormat::mxfp4}, {"nvfp4", BlockFormat::nvfp4}, {"fp8", BlockFormat::fp8}};
+    {"bfp", BlockFormat::bfp}, {"mxfp4", BlockFormat::mxfp4}, {"nvfp4", BlockFormat::nvfp4}, {"fp8", BlockFormat::fp8},
+    {"lloyd", BlockFormat::lloyd}, {"median", BlockFormat::median}};
+constexpr Named<Predict> predictors[] = {
+    {"none", Predict::none}, {"previous", Predict::previous}, {"anchor", Predict::anchor}};
 
 template <class E, size_t N> bool find(const Named<E> (&list)[N], std::string_view name, E& out) noexcept {
     for (const auto& n : list)
@@ -123,6 +136,7 @@ larder_status set_one(const Word& w, Chain& c) noexcept {
     if (w.key == "entropy")
         return find(entropies, w.value, c.entropy) ? LARDER_OK : bad_word(w, "no such entropy coder");
     if (w.key == "format") return find(formats, w.value, c.format) ? LARDER_OK : bad_word(w, "no such block format");
+    if (w.key == "predict") return find(predictors, w.value, c.predict) ? LARDER_OK : bad_word(w, "no such predictor");
     if (w.key == "axis" || w.key == "kaxis" || w.key == "vaxis") {
         Axis a;
         if (!find(axes, w.value, a)) return bad_word(w, "no such axis");
@@ -145,6 +159,7 @@ larder_status set_one(const Word& w, Chain& c) noexcept {
         {"sym", 1, [](Chain& k, uint32_t n) { k.symmetric = n != 0; }},
         {"taper", 3, [](Chain& k, uint32_t n) { k.taper = uint8_t(n); }},
         {"level", LARDER_PROFILE_MAX_LEVELS - 1, [](Chain& k, uint32_t n) { k.level = uint8_t(n); }},
+        {"hadamard", 1, [](Chain& k, uint32_t n) { k.hadamard = n != 0; }},
         {"basis", max_heads, [](Chain& k, uint32_t n) { k.basis = uint16_t(n); }},
         {"keep", 100, [](Chain& k, uint32_t n) { k.keep_percent = uint8_t(n); }},
         {"sort", 1, [](Chain& k, uint32_t n) { k.sorted = n != 0; }},
@@ -215,10 +230,14 @@ void print_chain(const Chain& c, char* out, size_t capacity) noexcept {
         if (c.salient_percent) add(" salient=%u salient_bits=%u", c.salient_percent, c.salient_bits);
     }
     if (c.quant == Quant::block) add(" format=%s group=%u", name_of(formats, c.format), c.group);
+    if (is_codebook(c.format)) add(c.bits[0] == c.bits[1] ? " bits=%u" : " kbits=%u", c.bits[0]);
+    if (is_codebook(c.format) && c.bits[0] != c.bits[1]) add(" vbits=%u", c.bits[1]);
+    if (c.hadamard) add(" hadamard=%u", 1u);
+    if (c.predict != Predict::none) add(" predict=%s", name_of(predictors, c.predict));
     if (c.sorted) add(" sort=%u", 1u);
-    if (c.quant == Quant::step) add(" level=%u", c.level);
+    if (needs_profile(c)) add(" level=%u", c.level);
     if (c.basis) add(" basis=%u", c.basis);
-    if (c.quant == Quant::sparse) add(" keep=%u", c.keep_percent);
+    if (c.quant == Quant::sparse || c.quant == Quant::lowrank) add(" keep=%u", c.keep_percent);
     if (c.entropy != Entropy::none) add(" entropy=%s", name_of(entropies, c.entropy));
     if (c.exact_tail) add(" tail=%u", c.exact_tail);
     if (c.refine) add(" refine=%u", c.refine);
@@ -270,7 +289,14 @@ larder_status check_separable(const Chain& c) noexcept {
 larder_status check_chain(const Chain& c) noexcept {
     const auto bad = [](const char* why) { return fail(LARDER_E_INVALID, "chain", "%s", why); };
     if (c.chunk_tokens == 0) return fail(LARDER_E_RANGE, "chain", "chunk is 0");
-    if (c.basis && c.quant != Quant::step) return bad("basis is for step chains");
+    if (c.basis && !needs_profile(c)) return bad("basis is for step and lowrank chains");
+    if (c.basis && c.refine)
+        return bad("a level with a basis cannot be refined: most components are far smaller than a step");
+    if (c.hadamard && c.quant != Quant::affine && c.quant != Quant::block)
+        return bad("hadamard is for affine and block chains");
+    if (c.predict != Predict::none &&
+        (c.quant != Quant::affine || c.entropy != Entropy::rans || std::max(c.bits[0], c.bits[1]) > 6))
+        return bad("predict is for entropy-coded affine chains of at most 6 bits");
     if (c.sorted && (c.quant != Quant::block || !c.group)) return bad("sort is for block chains with groups");
     if (c.entropy == Entropy::zstd && c.quant != Quant::exact) return bad("zstd is for exact chains only");
     const bool steps = c.quant == Quant::affine || c.quant == Quant::step;
@@ -291,9 +317,12 @@ larder_status check_chain(const Chain& c) noexcept {
     } else if (c.quant == Quant::block) {
         if (c.format == BlockFormat::none) return bad("a block chain needs a format");
         if (c.entropy != Entropy::none) return bad("a block chain is not entropy-coded");
-    } else if (c.quant == Quant::sparse) {
+        for (const uint8_t bits : c.bits)
+            if (is_codebook(c.format) && (bits < 1 || bits > 4))
+                return fail(LARDER_E_RANGE, "chain", "a codebook has 1 to 4 bits");
+    } else if (c.quant == Quant::sparse || c.quant == Quant::lowrank) {
         if (c.keep_percent == 0) return fail(LARDER_E_RANGE, "chain", "keep is 0");
-        if (c.entropy != Entropy::none) return bad("a sparse chain is not entropy-coded");
+        if (c.entropy != Entropy::none) return bad("sparse and lowrank chains are not entropy-coded");
     } else if (c.quant == Quant::separable) {
         LARDER_TRY(check_separable(c));
     } else if (c.quant != Quant::exact) {
@@ -310,6 +339,9 @@ larder_status check_chain_shape(const Chain& c, const larder_stream_shape& s) no
         if (!is_float_dtype(t) && c.quant != Quant::exact)
             return fail(LARDER_E_UNSUPPORTED, kv ? "v_dtype" : "k_dtype",
                         "a lossy chain needs F16, BF16 or F32 data, not dtype %d", t);
+        if (c.hadamard && (dim & (dim - 1)))
+            return fail(LARDER_E_UNSUPPORTED, kv ? "v_dim" : "k_dim",
+                        "a Walsh-Hadamard transform needs a power of two, not %u", dim);
         if (c.basis && (s.n_kv_heads % c.basis || c.basis * dim > max_basis_channels))
             return fail(LARDER_E_UNSUPPORTED, "n_kv_heads", "%u heads of %u are not in blocks of %u heads", s.n_kv_heads,
                         dim, c.basis);
@@ -327,6 +359,8 @@ enum StageType : uint16_t {
     stage_quantizer = 0x0101,
     stage_sort = 0x0102,
     stage_basis = 0x0103,
+    stage_hadamard = 0x0104,
+    stage_predict = 0x0105,
     stage_entropy = 0x0201,
     stage_profile = 0x0301,
     stage_link = 0x0401
@@ -369,6 +403,9 @@ size_t write_stages(const Chain& c, const larder_key* profile_hash, const Link& 
     std::byte heads[8] = {};
     store_le<uint16_t>(heads, c.basis);
     if (c.basis) at += put_stage(out + at, stage_basis, heads, sizeof heads);
+    const uint8_t turned[8] = {1}, predictor[8] = {uint8_t(c.predict)};
+    if (c.hadamard) at += put_stage(out + at, stage_hadamard, turned, sizeof turned);
+    if (c.predict != Predict::none) at += put_stage(out + at, stage_predict, predictor, sizeof predictor);
     const uint8_t e[8] = {uint8_t(c.entropy)};
     at += put_stage(out + at, stage_entropy, e, sizeof e);
     if (profile_hash) at += put_stage(out + at, stage_profile, profile_hash->bytes, 32);
@@ -402,7 +439,8 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         const ByteSpan padding = in.take((8 - n % 8) % 8);
         if (!in.ok() || std::any_of(padding.begin(), padding.end(), [](std::byte b) { return b != std::byte{0}; }))
             return damaged();
-        const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_basis || type == stage_entropy ||
+        const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_basis || type == stage_hadamard ||
+                                            type == stage_predict || type == stage_entropy ||
                                             type == stage_profile || type == stage_link);
         if (!known) {
             if (flags & stage_critical)
@@ -430,7 +468,7 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
             const uint16_t zero = d.get<uint16_t>();
             c.exact_tail = d.get<uint32_t>();
             if (!d.ok() || d.remaining() || zero || k_axis > 1 || v_axis > 1 || symmetric > 1 || c.taper > 3 ||
-                c.level >= LARDER_PROFILE_MAX_LEVELS || c.format > BlockFormat::fp8 || c.keep_percent > 100 ||
+                c.level >= LARDER_PROFILE_MAX_LEVELS || c.format > BlockFormat::median || c.keep_percent > 100 ||
                 c.salient_percent > 100)
                 return damaged();
             seen_quantizer = true;
@@ -441,6 +479,13 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
             const uint64_t heads = d.get<uint64_t>();
             if (data.size() != 8 || !heads || heads > max_heads) return damaged();
             c.basis = uint16_t(heads);
+        } else if (type == stage_hadamard) {
+            if (data.size() != 8 || d.get<uint64_t>() != 1) return damaged();
+            c.hadamard = true;
+        } else if (type == stage_predict) {
+            const uint64_t predictor = d.get<uint64_t>();
+            if (data.size() != 8 || predictor < 1 || predictor > uint64_t(Predict::anchor)) return damaged();
+            c.predict = Predict(predictor);
         } else if (type == stage_entropy) {
             const uint8_t e = d.get<uint8_t>();
             if (data.size() != 8 || e > uint8_t(Entropy::zstd)) return damaged();
@@ -458,7 +503,7 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         }
     }
     if (!seen_quantizer || !seen_entropy) return damaged();
-    if (uint8_t(c.quant) > uint8_t(Quant::separable))
+    if (uint8_t(c.quant) > uint8_t(Quant::lowrank))
         return fail(LARDER_E_FORMAT, "stages", "quantizer %u is not known to this library", uint32_t(c.quant));
     return check_chain(c) < 0 ? damaged() : LARDER_OK;
 }

@@ -21,7 +21,8 @@ enum class Quant : uint8_t {
     block = 3,     // block floating point: a shared scale and small floats or mantissas
     step = 4,      // a fixed step per channel, from a profile
     sparse = 5,    // the largest magnitudes of each token and head, the rest zero
-    separable = 6  // scales of channels and of tokens, and more bits for salient tokens
+    separable = 6,  // scales of channels and of tokens, and more bits for salient tokens
+    lowrank = 7     // the strongest components of a profile's basis, in 16 bits
 };
 
 enum class Entropy : uint8_t { none = 0, rans = 1, zstd = 2 };
@@ -29,7 +30,10 @@ enum class Entropy : uint8_t { none = 0, rans = 1, zstd = 2 };
 // Which neighbours share a scale: channels of one token, or tokens of one channel.
 enum class Axis : uint8_t { token = 0, channel = 1 };
 
-enum class BlockFormat : uint8_t { none = 0, bfp = 1, mxfp4 = 2, nvfp4 = 3, fp8 = 4 };
+enum class BlockFormat : uint8_t { none = 0, bfp = 1, mxfp4 = 2, nvfp4 = 3, fp8 = 4, lloyd = 5, median = 6 };
+
+// What a token's codes are coded relative to.
+enum class Predict : uint8_t { none = 0, previous = 1, anchor = 2 };
 
 struct Chain {
     Quant quant = Quant::exact;
@@ -41,7 +45,9 @@ struct Chain {
     bool symmetric = false;
     uint8_t taper = 0;            // 1 to 3: fewer levels in deeper layers, as CacheGen's quality levels do
     uint8_t level = 0;            // precision level of the profile
-    uint16_t basis = 0;           // step: heads whose channels the profile decorrelates together; 0: none
+    Predict predict = Predict::none;
+    bool hadamard = false;        // heads are turned by signs and a Walsh-Hadamard transform first
+    uint16_t basis = 0;           // step, lowrank: heads whose channels the profile decorrelates together; 0: none
     uint8_t keep_percent = 100;   // sparse: magnitudes kept
     bool sorted = false;          // block: channels of like strength share blocks
     uint8_t salient_percent = 0;  // mixed precision: tokens that get salient_bits
@@ -60,7 +66,7 @@ constexpr larder_quality chain_quality(const Chain& c) noexcept {
     return is_exact(c) ? LARDER_QUALITY_EXACT : LARDER_QUALITY_APPROXIMATE;
 }
 constexpr bool needs_profile(const Chain& c) noexcept {
-    return c.quant == Quant::step;
+    return c.quant == Quant::step || c.quant == Quant::lowrank;
 }
 
 // Largest code of a symmetric quantizer, or of an asymmetric one (smallest 0), in this layer.

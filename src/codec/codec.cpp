@@ -52,6 +52,9 @@ larder_status larder_codec::create(larder_context& c, const larder_codec_options
             return fail(LARDER_E_INVALID, "chain", "basis=%u is asked for; level %u of the profile has %u", chain.basis,
                         chain.level, basis);
         chain.basis = uint16_t(basis);
+        LARDER_TRY(check_chain(chain));
+        if (chain.quant == Quant::lowrank && !basis)
+            return fail(LARDER_E_UNSUPPORTED, "profile", "level %u of the profile has no basis", chain.level);
     }
     auto* codec = c.make_handle<larder_codec>(c);
     codec->chain = chain;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/result.h"
+#include "codec/codebook.h"
 #include "codec/numeric.h"
 
 namespace larder {
@@ -64,23 +65,29 @@ uint8_t nibble(const std::byte* in, uint32_t i) noexcept {
     return uint8_t(in[i / 2]) >> (i % 2 * 4) & 15;
 }
 
-size_t group_bytes(BlockFormat f, uint32_t g) noexcept {
+size_t group_bytes(const ExtentShape& e) noexcept {
+    const BlockFormat f = e.chain->format;
+    const uint32_t g = e.group();
+    if (is_codebook(f)) return codebook_group_bytes(f, e.chain->bits[e.kv], g);
     return f == BlockFormat::fp8 ? 2 + size_t(g) : 1 + (size_t(g) + 1) / 2;
 }
 
-void encode_group(BlockFormat f, const float* x, uint32_t g, float token_scale, larder_dtype t,
-                  std::byte* out) noexcept {
+void encode_group(const ExtentShape& e, const float* x, float token_scale, std::byte* out) noexcept {
+    const BlockFormat f = e.chain->format;
+    const uint32_t g = e.group();
+    const larder_dtype t = e.dtype;
+    if (is_codebook(f)) return codebook_encode(f, e.chain->bits[e.kv], x, g, t, out);
     const float most = largest(x, g);
     if (f == BlockFormat::bfp) {
-        const int e = std::max(exponent_of(most) - 2, -126);
-        const float inverse = power_of_two(-e);
-        out[0] = biased(e);
+        const int exponent = std::max(exponent_of(most) - 2, -126);
+        const float inverse = power_of_two(-exponent);
+        out[0] = biased(exponent);
         put_nibbles(g, out + 1,
                     [&](uint32_t i) { return uint8_t(int(round_even(clamp(x[i] * inverse, -8, 7)))) & 15; });
     } else if (f == BlockFormat::mxfp4) {
-        const int e = std::max(exponent_of(most) - 2, -126);
-        const float inverse = power_of_two(-e);
-        out[0] = biased(e);
+        const int exponent = std::max(exponent_of(most) - 2, -126);
+        const float inverse = power_of_two(-exponent);
+        out[0] = biased(exponent);
         put_nibbles(g, out + 1, [&](uint32_t i) { return to_e2m1(x[i] * inverse); });
     } else if (f == BlockFormat::nvfp4) {
         const uint8_t scale = to_e4m3(most / 6 / token_scale);
@@ -95,8 +102,11 @@ void encode_group(BlockFormat f, const float* x, uint32_t g, float token_scale, 
     }
 }
 
-bool decode_group(BlockFormat f, const std::byte* in, uint32_t g, float token_scale, larder_dtype t,
-                  float* x) noexcept {
+bool decode_group(const ExtentShape& e, const std::byte* in, float token_scale, float* x) noexcept {
+    const BlockFormat f = e.chain->format;
+    const uint32_t g = e.group();
+    const larder_dtype t = e.dtype;
+    if (is_codebook(f)) return codebook_decode(f, e.chain->bits[e.kv], in, g, t, x);
     if (f == BlockFormat::fp8) {
         const float s = scale_value(load_le<uint16_t>(in), t);
         for (uint32_t i = 0; i < g; ++i) x[i] = from_e4m3(uint8_t(in[2 + i])) * s;
@@ -154,6 +164,27 @@ bool decode_sparse(const std::byte* in, uint32_t dim, uint32_t n_kept, larder_dt
     return n == n_kept;
 }
 
+void encode_components(const ExtentShape& e, const float* z, std::byte*& out) noexcept {
+    const uint32_t block = e.chain->basis * e.dim;
+    const float limit = e.dtype == LARDER_DTYPE_F16 ? 65504.0f : 0x1p126f;
+    for (uint32_t first = 0; first < e.width; first += block)
+        for (uint32_t j = 0; j < kept_components(e); ++j, out += 2)
+            store_le<uint16_t>(out, scale_bits(clamp(z[first + j], -limit, limit), e.dtype));
+}
+
+bool decode_components(const ExtentShape& e, const std::byte*& in, float* z) noexcept {
+    const uint32_t block = e.chain->basis * e.dim;
+    bool good = true;
+    for (uint32_t first = 0; first < e.width; first += block) {
+        std::fill_n(z + first, block, 0.0f);
+        for (uint32_t j = 0; j < kept_components(e); ++j, in += 2) {
+            z[first + j] = scale_value(load_le<uint16_t>(in), e.dtype);
+            good = good && std::isfinite(z[first + j]);
+        }
+    }
+    return good;
+}
+
 size_t head_bytes_sparse(const ExtentShape& e) noexcept {
     return (e.dim + 7) / 8 + 2 * size_t(kept_dims(*e.chain, e.dim));
 }
@@ -162,7 +193,8 @@ size_t head_bytes_sparse(const ExtentShape& e) noexcept {
 
 size_t direct_token_bytes(const ExtentShape& e) noexcept {
     if (e.chain->quant == Quant::sparse) return e.n_heads * head_bytes_sparse(e);
-    return e.groups() * group_bytes(e.chain->format, e.group()) + (e.chain->format == BlockFormat::nvfp4 ? 1 : 0);
+    if (e.chain->quant == Quant::lowrank) return 2 * size_t(e.width / (e.chain->basis * e.dim)) * kept_components(e);
+    return e.groups() * group_bytes(e) + (e.chain->format == BlockFormat::nvfp4 ? 1 : 0);
 }
 
 void direct_encode(const ExtentShape& e, const ExtentScratch& s, uint32_t n, std::byte*& out) noexcept {
@@ -171,6 +203,10 @@ void direct_encode(const ExtentShape& e, const ExtentScratch& s, uint32_t n, std
         if (e.chain->quant == Quant::sparse) {
             for (uint32_t h = 0; h < e.n_heads; ++h, out += head_bytes_sparse(e))
                 encode_sparse(x + size_t(h) * e.dim, e.dim, kept_dims(*e.chain, e.dim), e.dtype, out);
+            continue;
+        }
+        if (e.chain->quant == Quant::lowrank) {
+            encode_components(e, x, out);
             continue;
         }
         float token_scale = 1;
@@ -184,8 +220,8 @@ void direct_encode(const ExtentShape& e, const ExtentScratch& s, uint32_t n, std
             for (uint32_t c = 0; c < e.width; ++c) s.lo[c] = x[s.order[c]];
             x = s.lo;
         }
-        for (uint32_t g = 0; g < e.groups(); ++g, out += group_bytes(e.chain->format, e.group()))
-            encode_group(e.chain->format, x + size_t(g) * e.group(), e.group(), token_scale, e.dtype, out);
+        for (uint32_t g = 0; g < e.groups(); ++g, out += group_bytes(e))
+            encode_group(e, x + size_t(g) * e.group(), token_scale, out);
     }
 }
 
@@ -198,11 +234,14 @@ larder_status direct_decode(const ExtentShape& e, const ExtentScratch& s, uint32
                 good = decode_sparse(in, e.dim, kept_dims(*e.chain, e.dim), e.dtype, x + size_t(h) * e.dim) && good;
             continue;
         }
+        if (e.chain->quant == Quant::lowrank) {
+            good = decode_components(e, in, x) && good;
+            continue;
+        }
         const float token_scale = e.chain->format == BlockFormat::nvfp4 ? power_of_two(unbiased(*in++)) : 1.0f;
         float* const blocks = e.chain->sorted ? s.lo : x;
-        for (uint32_t g = 0; g < e.groups(); ++g, in += group_bytes(e.chain->format, e.group()))
-            good = decode_group(e.chain->format, in, e.group(), token_scale, e.dtype, blocks + size_t(g) * e.group()) &&
-                   good;
+        for (uint32_t g = 0; g < e.groups(); ++g, in += group_bytes(e))
+            good = decode_group(e, in, token_scale, blocks + size_t(g) * e.group()) && good;
         for (uint32_t c = 0; e.chain->sorted && c < e.width; ++c) x[s.order[c]] = blocks[c];
     }
     return good ? LARDER_OK

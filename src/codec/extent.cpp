@@ -11,6 +11,8 @@
 #include "codec/direct.h"
 #include "codec/numeric.h"
 #include "codec/planes_zstd.h"
+#include "codec/predict.h"
+#include "codec/rotation.h"
 #include "codec/separable.h"
 #include "codec/sort.h"
 
@@ -86,12 +88,13 @@ ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool en
     s.hi = carve<float>(at, e.width);
     s.scale = carve<float>(at, e.width);
     s.inverse = carve<float>(at, e.width);
-    s.angles = carve<float>(at, e.chain->quant == Quant::step ? Rope::scratch_floats(e.dim) : 0);
+    s.angles = carve<float>(at, needs_profile(*e.chain) ? Rope::scratch_floats(e.dim) : 0);
     if (e.chain->sorted) {
         s.order = carve<uint32_t>(at, e.width);
         s.block = carve<uint32_t>(at, e.width);
         if (encode) s.power = carve<double>(at, e.width);
     }
+    s.reference = carve<int16_t>(at, e.chain->predict == Predict::none ? 0 : e.width);
     if (e.chain->basis) {
         s.matrix = carve<float>(at, size_t(e.width) * basis_channels(e));
         s.mixed = carve<float>(at, tile);
@@ -107,6 +110,22 @@ ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool en
     return s;
 }
 
+namespace {
+
+// Keys turned back, channels decorrelated, where the profile has either; and the way back.
+void to_components(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel& m, uint32_t t,
+                   uint32_t n) noexcept {
+    if (m.rope) rope_rotate(k, *m.rope, e.position + t, n, e.n_heads, e.dim, -1, s.x, s.angles);
+    if (e.chain->basis) basis_forward(k, e, s, m, n);
+}
+void from_components(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel& m, uint32_t t,
+                     uint32_t n) noexcept {
+    if (e.chain->basis) basis_backward(k, e, s, m, n);
+    if (m.rope) rope_rotate(k, *m.rope, e.position + t, n, e.n_heads, e.dim, 1, s.x, s.angles);
+}
+
+}  // namespace
+
 void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const PlaneModel* model,
                    const std::byte* elems, uint32_t t, uint32_t n, std::byte*& side, std::byte*& extra) noexcept {
     const size_t values = size_t(n) * e.width;
@@ -116,15 +135,21 @@ void quantize_tile(const Kernels& k, const ExtentShape& e, const ExtentScratch& 
         return;
     }
     k.to_f32(elems, e.dtype, s.x, values);
+    if (e.chain->hadamard)
+        for (uint32_t i = 0; i < n; ++i) rotate_forward(s.x + size_t(i) * e.width, e.n_heads, e.dim);
+    if (e.chain->quant == Quant::lowrank) to_components(k, e, s, *model, t, n);
     if (is_direct(*e.chain)) return direct_encode(e, s, n, extra);
     if (is_separable(*e.chain)) return separable_encode(k, e, s, t, n, side, extra);
-    if (e.chain->quant == Quant::affine) return affine_quantize(k, e, s, n, side);
-    if (model->rope) rope_rotate(k, *model->rope, e.position + t, n, e.n_heads, e.dim, -1, s.x, s.angles);
-    if (e.chain->basis) basis_forward(k, e, s, *model, n);
+    if (e.chain->quant == Quant::affine) {
+        affine_quantize(k, e, s, n, side);
+        if (e.chain->predict != Predict::none) predict_encode(e, s, t, n);
+        return;
+    }
+    to_components(k, e, s, *model, t, n);
     const float* centre = e.chain->basis ? s.lo : model->mean;
     for (uint32_t i = 0; i < n; ++i)
-        k.quantize_dead(s.x + size_t(i) * e.width, centre, model->inverse, dead_zone,
-                        s.q + size_t(i) * e.width, e.width);
+        k.quantize(s.x + size_t(i) * e.width, centre, model->inverse, 1, -32767, 32767, s.q + size_t(i) * e.width,
+                   e.width);
     for (uint32_t i = 0; e.refine && i < n; ++i)
         refine_put(*e.refine, s.x + size_t(i) * e.width, s.q + size_t(i) * e.width, centre, model->step, 1, e.width);
 }
@@ -249,11 +274,22 @@ larder_status ExtentDecoder::refine(const ByteSpan* levels, uint32_t n_levels) n
     return LARDER_OK;
 }
 
+namespace {
+
+void turn_back(const ExtentShape& e, const ExtentScratch& s, uint32_t n) noexcept {
+    for (uint32_t i = 0; e.chain->hadamard && i < n; ++i)
+        rotate_backward(s.x + size_t(i) * e.width, e.n_heads, e.dim);
+}
+
+}  // namespace
+
 larder_status ExtentDecoder::finish_tile(uint32_t t, uint32_t n, std::byte* out) noexcept {
     const size_t values = size_t(n) * e_.width;
     if (is_direct(*e_.chain)) {
         LARDER_TRY(direct_decode(e_, s_, n, extra_.data() + extra_at_));
         extra_at_ += n * direct_token_bytes(e_);
+        if (e_.chain->quant == Quant::lowrank) from_components(*k_, e_, s_, model_, t, n);
+        turn_back(e_, s_, n);
         k_->from_f32(s_.x, e_.dtype, out, values);
         return LARDER_OK;
     }
@@ -273,16 +309,17 @@ larder_status ExtentDecoder::finish_tile(uint32_t t, uint32_t n, std::byte* out)
         return LARDER_OK;
     }
     if (e_.chain->quant == Quant::affine) {
+        if (e_.chain->predict != Predict::none) predict_decode(e_, s_, t, n);
         if (!has_job_) extra_at_ += n * ((size_t(e_.width) * e_.chain->bits[e_.kv] + 7) / 8);
         LARDER_TRY(affine_dequantize(*k_, e_, s_, n, side_, side_at_, refine_));
+        turn_back(e_, s_, n);
     } else {
         const float* centre = e_.chain->basis ? s_.lo : model_.mean;
         for (uint32_t i = 0; i < n; ++i)
             k_->dequantize(s_.q + size_t(i) * e_.width, centre, model_.step, 1, s_.x + size_t(i) * e_.width, e_.width);
         for (uint32_t i = 0; refine_.n_levels && i < n; ++i)
             refine_get(refine_, model_.step, 1, s_.x + size_t(i) * e_.width, e_.width);
-        if (e_.chain->basis) basis_backward(*k_, e_, s_, model_, n);
-        if (model_.rope) rope_rotate(*k_, *model_.rope, e_.position + t, n, e_.n_heads, e_.dim, 1, s_.x, s_.angles);
+        from_components(*k_, e_, s_, model_, t, n);
     }
     k_->from_f32(s_.x, e_.dtype, out, values);
     return LARDER_OK;

@@ -61,6 +61,7 @@ struct ExtentScratch {
     uint32_t *order, *block;           // [width] of sort.h
     double* power;                     // [width] of sort.h; encode
     float* matrix;                     // [width][channels of a block] of basis.h
+    int16_t* reference;                // [width] of predict.h
     float* mixed;                      // [tile_tokens][width] of basis.h
     std::byte* side;                   // encode
     std::byte* extra;                  // encode

@@ -67,9 +67,6 @@ struct Kernels {
     // y = q * step + mid.
     void (*dequantize)(const int16_t* q, const float* mid, const float* step, uint32_t g, float* y,
                        uint32_t n) noexcept;
-    // The same by v = (x - mid) * inverse, taking up to `dead` off |v| before rounding.
-    void (*quantize_dead)(const float* x, const float* mid, const float* inverse, float dead, int16_t* q,
-                          uint32_t n) noexcept;
     // Rows of `size` values, `stride` apart: y[o] = sum over i, ascending, of x[i] * matrix[i][o].
     void (*mix)(const float* x, size_t stride, uint32_t n_rows, const float* matrix, uint32_t size, float* y) noexcept;
     // Rotate pairs of one head by their angles.

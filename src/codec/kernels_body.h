@@ -234,14 +234,6 @@ void quantize_body(const float* x, const float* mid, const float* inverse, uint3
     }
 }
 
-void quantize_dead_body(const float* x, const float* mid, const float* inverse, float dead, int16_t* q,
-                        uint32_t n) noexcept {
-    for (uint32_t i = 0; i < n; ++i) {
-        const float v = clamp((x[i] - mid[i]) * inverse[i], -32767, 32767);
-        q[i] = int16_t(int32_t(round_even(v - clamp(v, -dead, dead))));
-    }
-}
-
 // n_rows and n_outputs are constants, so that the sums stay in registers.
 template <uint32_t n_rows, uint32_t n_outputs>
 void mix_tile(const float* x, size_t stride, const float* matrix, uint32_t size, float* y) noexcept {

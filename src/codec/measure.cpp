@@ -26,14 +26,19 @@ TableMeasure::TableMeasure(std::byte*& at, uint32_t n_layers, const uint32_t wid
     : n_layers_(n_layers), width_{width[0], width[1]}, exact_(chain.quant == Quant::exact) {
     const uint32_t widest = std::max(width[0], width[1]);
     per_channel_ = per_channel && widest <= max_width;
-    first_ = !exact_ && chain.symmetric ? -128 : 0;
+    const bool relative = chain.predict != Predict::none;
+    first_ = !exact_ && (chain.symmetric || relative) ? -128 : 0;
     const uint32_t bits = std::max(chain.bits[0], chain.bits[1]);
-    max_k_ = exact_ || bits <= 4 ? 0 : bits - 3;
+    max_k_ = exact_ || (bits <= 4 && !relative) ? 0 : relative ? std::max(bits, 2u) - 2 : bits - 3;
     if (!exact_) {
         for (uint32_t layer = 0; layer < n_layers; ++layer)
             for (uint32_t kv = 0; kv < 2; ++kv)
                 highest_ = std::max(highest_, int32_t(code_limit(chain, kv, layer, n_layers)));
-        lowest_ = chain.symmetric ? -highest_ : 0;
+        lowest_ = chain.symmetric || relative ? -highest_ : 0;
+        if (relative) {
+            const int32_t span = chain.symmetric ? 2 * highest_ : highest_;
+            lowest_ = -span, highest_ = span;
+        }
     }
     channel_ = carve<uint32_t>(at, size_t(std::min(widest, max_width)) * n_bins);
     plane_ = carve<uint32_t>(at, n_bins);

@@ -158,8 +158,8 @@ struct Definition {
             double z = 0;
             for (uint32_t c = 0; c < block; ++c)
                 z += (double(larder::f16_to_f32(in[first + c])) - mean[first + c]) * weight[first + c] * u[c];
-            const double v = z / step[j], shrunk = v - std::clamp(v, -0.1, 0.1), q = std::nearbyint(shrunk);
-            margin = std::min(margin, 0.5 - std::fabs(shrunk - q));
+            const double v = z / step[j], q = std::nearbyint(v);
+            margin = std::min(margin, 0.5 - std::fabs(v - q));
             for (uint32_t c = 0; c < block; ++c) out[first + c] += q * step[j] * u[c] / weight[first + c];
         }
         return margin;
@@ -261,6 +261,8 @@ void bad_options_are_refused(void**) {
     larder_codec* codec = nullptr;
     co.profile = p;
     co.chain = "larder-small basis=4";
+    assert_int_equal(larder_codec_open(w.context, &co, &codec), LARDER_E_INVALID);
+    co.chain = "larder-small refine=1";
     assert_int_equal(larder_codec_open(w.context, &co, &codec), LARDER_E_INVALID);
     co.chain = "int4 basis=2";
     assert_int_equal(larder_codec_open(w.context, &co, &codec), LARDER_E_INVALID);
