@@ -4,95 +4,80 @@
 
 namespace larder {
 
-KeyTable::~KeyTable() {
-    for (Segment& s : segments_)
-        if (Table* t = s.table.load(relaxed)) alloc_.free(t, table_bytes(t->mask), 64);
-    for (Table* t : idle_) alloc_.free(t, table_bytes(t->mask), 64);
+// About four thousand keys per shard when the index is full: what a rebuild may move.
+static uint32_t shard_bits(uint64_t max_keys) noexcept {
+    const auto log2 = uint32_t(std::bit_width(max_keys - 1));
+    return std::clamp(log2, 16u, 27u) - 12;
 }
 
-larder_status KeyTable::init() noexcept {
-    for (Segment& s : segments_) {
-        Table* t = make_table(first_words);
-        if (!t) return fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
-        s.table.store(t, release);
+KeyTable::KeyTable(larder_context& c, SlabPool& slabs, uint64_t max_keys)
+    : shard_shift_(64 - shard_bits(max_keys)), shards_(size_t(1) << shard_bits(max_keys), c.alloc) {
+    for (uint64_t& x : seed_) x = c.random_u64();
+    // The link of a free table overwrites hash bits, so that a late reader still meets slots that exist.
+    for (uint32_t i = 0; i < std::size(pools_); ++i)
+        pools_[i].emplace(c, slabs, uint32_t(sizeof(uint64_t) * words_per_bucket) << (i + min_log2_buckets),
+                          uint32_t(sizeof(uint32_t)));
+}
+
+// A new table for a shard that is three quarters full; twice as large unless graves fill it. The caller holds the lock.
+larder_status KeyTable::make_room(Shard& s) noexcept {
+    const Table old{s.table.load(relaxed)};
+    const uint32_t n_old = old.words() ? old.n_words() : 0;
+    uint32_t n_live = 0;
+    for (uint32_t i = 0; i < n_old; ++i) n_live += slot_of(load_at(old.words() + i)) != 0;
+    const uint32_t log2 = !n_old ? min_log2_buckets : old.log2_buckets() + (n_live > n_old / 8 * 3);
+    if (log2 > max_log2_buckets) return fail(LARDER_E_NOSPACE, "max_entries", "a part of the key table is full");
+    LARDER_ASSIGN(const uint32_t id, pool(log2).alloc());
+    const Table t{uint64_t(reinterpret_cast<uintptr_t>(pool(log2).at(id))) | log2};
+    for (uint32_t i = 0; i < t.n_words(); ++i) store_at(t.words() + i, uint64_t(0), release);
+    for (uint32_t i = 0; i < n_old; ++i) {
+        const uint64_t w = load_at(old.words() + i);
+        if (!slot_of(w)) continue;
+        uint64_t* place = nullptr;
+        for (uint64_t n = 0; !place; ++n) {
+            uint64_t* b = t.next(w >> slot_bits, n);
+            for (uint32_t j = 0; j < words_per_bucket && !place; ++j)
+                if (!load_at(b + j)) place = b + j;
+        }
+        store_at(place, w, release);
     }
+    s.table.store(t.bits, release);
+    s.n_rebuilds.fetch_add(1, acq_rel);
+    if (n_old) pool(old.log2_buckets()).free(s.table_id);
+    s.table_id = id;
+    s.n_used = n_live;
     return LARDER_OK;
 }
 
-KeyTable::Table* KeyTable::make_table(uint32_t n_words) noexcept {
-    {
-        std::lock_guard lock(idle_mutex_);
-        const auto it = std::find_if(idle_.begin(), idle_.end(), [&](Table* t) { return t->mask == n_words - 1; });
-        if (it != idle_.end()) {
-            Table* t = *it;
-            *it = idle_.back();
-            idle_.pop_back();
-            for (uint32_t i = 0; i < n_words; ++i) store_at(t->words() + i, uint64_t(0));  // late readers are about
-            return t;
+void KeyTable::remove(uint64_t h, uint32_t slot) noexcept {
+    Shard& s = shard(h);
+    std::lock_guard guard(s.mutex);
+    const Table t{s.table.load(relaxed)};
+    if (!t.words()) return;
+    for (uint64_t i = 0; i <= t.mask(); ++i) {
+        uint64_t* b = t.next(h, i);
+        uint64_t* found = nullptr;
+        bool empty_seen = false;
+        for (uint32_t j = 0; j < words_per_bucket; ++j) {
+            const uint64_t w = load_at(b + j);
+            if (w == word(h, slot)) found = b + j;
+            empty_seen |= !w;
         }
-        try {
-            idle_.reserve(idle_.size() + 2 * n_segments);  // so that putting one there cannot fail
-        } catch (const std::bad_alloc&) {
-            return nullptr;
+        if (found) {
+            store_at(found, empty_seen ? uint64_t(0) : grave, release);
+            s.n_used -= empty_seen;
+            return;
         }
+        if (empty_seen) return;
     }
-    auto* t = static_cast<Table*>(alloc_.try_alloc(table_bytes(n_words - 1), 64));
-    if (!t) return nullptr;
-    memory_bytes_.fetch_add(table_bytes(n_words - 1), relaxed);
-    t->mask = n_words - 1;
-    std::memset(t->words(), 0, size_t(n_words) * sizeof(uint64_t));
-    return t;
-}
-
-// The segment's lock is held. Readers go on in the old table, which nobody changes any more.
-bool KeyTable::grow(Segment& s) noexcept {
-    Table* old = s.table.load(relaxed);
-    if (old->mask >= UINT32_MAX / 2) return false;
-    Table* t = make_table(2 * (old->mask + 1));
-    if (!t) return false;
-    for (uint32_t i = 0; i <= old->mask; ++i) {
-        const uint64_t w = load_at(old->words() + i);
-        if (!w) continue;
-        uint32_t to = uint32_t(w >> 32) & t->mask;
-        while (load_at(t->words() + to)) to = (to + 1) & t->mask;
-        store_at(t->words() + to, w);
-    }
-    s.table.store(t, release);
-    s.version.fetch_add(2, release);
-    std::lock_guard lock(idle_mutex_);
-    idle_.push_back(old);
-    return true;
-}
-
-// Words behind the hole move up until the row ends, so that no look-up has to pass over graves.
-void KeyTable::remove(const larder_key& key, uint32_t slot) noexcept {
-    const uint64_t h = hash_of(key), mine = word(tag_of(h), slot);
-    Segment& s = segment(h);
-    std::lock_guard lock(s.lock);
-    Table* t = s.table.load(relaxed);
-    const uint32_t mask = t->mask;
-    uint32_t hole = tag_of(h) & mask;
-    for (uint64_t w; (w = load_at(t->words() + hole)) != mine; hole = (hole + 1) & mask)
-        if (!w) return;
-    s.version.fetch_add(1, relaxed);
-    fence(release);
-    for (uint32_t i = (hole + 1) & mask;; i = (i + 1) & mask) {
-        const uint64_t w = load_at(t->words() + i);
-        if (!w) break;
-        const uint32_t home = uint32_t(w >> 32) & mask;
-        // It may stay where it is when its home lies behind the hole.
-        if (((i - home) & mask) < ((i - hole) & mask)) continue;
-        store_at(t->words() + hole, w, release);
-        hole = i;
-    }
-    store_at(t->words() + hole, uint64_t(0), release);
-    s.version.fetch_add(1, release);
-    --s.n;
 }
 
 uint64_t KeyTable::count() const noexcept {
     uint64_t n = 0;
-    for (const Segment& s : segments_) n += s.n;
+    for (const Shard& s : shards_) {
+        const Table t{s.table.load(relaxed)};
+        for (uint32_t i = 0; t.words() && i < t.n_words(); ++i) n += slot_of(load_at(t.words() + i)) != 0;
+    }
     return n;
 }
 

@@ -1,123 +1,141 @@
-// Content keys to slots: an open-addressing hash table whose words are {tag 32, slot 32}. The whole key stands in the
-// slot's entry, so a look-up reads one cache line here and one there.
+// From a chain key to the slot of its entry: a concurrent open-addressing table.
 //
-// Keys are uniform hashes: some bits choose one of the segments, others the place in it. A segment has its own lock for
-// writers and doubles by itself. Readers take no lock: an entry that was found is verified by its key; that none was
-// found holds if the segment's version has not changed meanwhile. Tables that were outgrown stay readable and serve
-// other segments of the same size, so a late reader reads old words, never freed ones.
+// The hash's top bits choose a shard, a table of 64-bit words {hash 36, slot 28} in buckets of one cache line. A key
+// stands in its home bucket, or in the next one that had room. Each shard grows on its own, so growth moves a few
+// thousand words and stops nobody.
+//
+// Readers take no lock and write nothing. A word is a hint: who follows it compares the whole key in the entry. That
+// nothing was found holds if the shard was not rebuilt meanwhile, because a bucket without an empty word never gets one
+// again until the next rebuild (a removed word leaves a grave there), so a probe that ends at an empty word has passed
+// every bucket where the key could have stood. Old tables are handed out again at once and stay readable.
 #pragma once
 
-#include <array>
-#include <cstring>
 #include <mutex>
+#include <optional>
 
-#include "base/atomic.h"
-#include "base/spin_lock.h"
-#include "core/context.h"
+#include "base/hash.h"
+#include "index/node_slots.h"
 
 namespace larder {
 
 class KeyTable {
   public:
-    explicit KeyTable(larder_context& c) : alloc_(c.alloc), idle_(c.alloc) {}
-    ~KeyTable();
-    KeyTable(const KeyTable&) = delete;
-    larder_status init() noexcept;
+    static constexpr uint32_t slot_bits = 28;
 
-    // same(slot): whether the slot's entry has the key. It may be asked about slots that were freed meanwhile.
-    template <class Same> uint32_t find(const larder_key& key, Same same) const noexcept;
-    void prefetch_words(const larder_key& key) const noexcept;
-    // What find() would look at first; 0: nothing.
-    uint32_t likely_slot(const larder_key& key) const noexcept;
-    // E_EXISTS when the key is there; E_NOMEM.
-    template <class Same> larder_status insert(const larder_key& key, uint32_t slot, Same same) noexcept;
-    void remove(const larder_key& key, uint32_t slot) noexcept;
+    KeyTable(larder_context& c, SlabPool& slabs, uint64_t max_keys);
 
-    uint64_t count() const noexcept;
-    uint64_t memory_bytes() const noexcept { return memory_bytes_.load(relaxed); }
+    // Keys may be the caller's own and far from uniform; the seed keeps an adversary from choosing their places.
+    uint64_t hash(const larder_key& k) const noexcept {
+        uint64_t w[4];
+        std::memcpy(w, k.bytes, sizeof w);
+        return fold(fold(w[0] ^ seed_[0], w[1] ^ seed_[1]) ^ seed_[4], fold(w[2] ^ seed_[2], w[3] ^ seed_[3]));
+    }
+
+    // The steps of a look-up, apart, so that many can be in flight: warm_shard, warm_bucket, guess; then find().
+    void warm_shard(uint64_t h) const noexcept { prefetch(&shard(h)); }
+    void warm_bucket(uint64_t h) const noexcept {
+        if (const Table t{shard(h).table.load(acquire)}; t.words()) prefetch(t.bucket(h));
+    }
+    // A slot that probably belongs to the hash; 0 when the home bucket holds none.
+    uint32_t guess(uint64_t h) const noexcept;
+    // The slot for which is_it(slot) holds, or 0.
+    template <class Is> uint32_t find(uint64_t h, Is is_it) const noexcept;
+
+    // E_EXISTS if is_it(slot) holds for a slot that is there; E_NOMEM, E_NOSPACE.
+    template <class Is> larder_status insert(uint64_t h, uint32_t slot, Is is_it) noexcept;
+    void remove(uint64_t h, uint32_t slot) noexcept;
+
+    uint64_t count() const noexcept;  // quiescent use only
 
   private:
-    static constexpr uint32_t n_segments = 128, first_words = 16;
-    struct Table {
-        uint32_t mask;
-        uint64_t* words() noexcept { return reinterpret_cast<uint64_t*>(this) + 8; }  // a cache line on
-    };
-    struct alignas(64) Segment {
-        atomic<Table*> table{nullptr};
-        atomic<uint32_t> version{0};  // odd while words are being moved
-        uint32_t n = 0;
-        SpinLock lock;
-    };
-    static uint64_t hash_of(const larder_key& key) noexcept {
-        uint64_t h;
-        std::memcpy(&h, key.bytes, sizeof h);
-        return h;
-    }
-    static uint32_t tag_of(uint64_t h) noexcept { return uint32_t(h); }
-    Segment& segment(uint64_t h) noexcept { return segments_[h >> 57]; }
-    const Segment& segment(uint64_t h) const noexcept { return segments_[h >> 57]; }
-    static uint64_t word(uint32_t tag, uint32_t slot) noexcept { return uint64_t(tag) << 32 | slot; }
-    static size_t table_bytes(uint32_t mask) noexcept { return 64 + (size_t(mask) + 1) * sizeof(uint64_t); }
-    Table* make_table(uint32_t n_words) noexcept;
-    bool grow(Segment& s) noexcept;
+    static constexpr uint32_t words_per_bucket = 8, min_log2_buckets = 3, max_log2_buckets = 15;
+    static constexpr uint64_t grave = uint64_t(1) << slot_bits;  // slot 0, which no entry has
 
-    const Allocator alloc_;
-    std::array<Segment, n_segments> segments_;
-    std::mutex idle_mutex_;
-    Vec<Table*> idle_;  // outgrown, by rising size in no order
-    atomic<uint64_t> memory_bytes_{0};
+    // Where a shard's words are, and how many: one word, so that both are read at once.
+    struct Table {
+        uint64_t bits;
+        uint64_t* words() const noexcept { return reinterpret_cast<uint64_t*>(bits & ~uint64_t(63)); }
+        uint32_t log2_buckets() const noexcept { return uint32_t(bits & 63); }
+        uint64_t mask() const noexcept { return (uint64_t(1) << log2_buckets()) - 1; }
+        uint64_t* bucket(uint64_t h) const noexcept { return words() + (h & mask()) * words_per_bucket; }
+        uint64_t* next(uint64_t h, uint64_t i) const noexcept { return bucket(h + i); }
+        uint32_t n_words() const noexcept { return words_per_bucket << log2_buckets(); }
+    };
+    struct alignas(64) Shard {
+        atomic<uint64_t> n_rebuilds{0};
+        atomic<uint64_t> table{0};
+        uint32_t table_id = 0;
+        uint32_t n_used = 0;  // words that are not empty, graves included
+        std::mutex mutex;
+    };
+
+    static uint64_t fold(uint64_t a, uint64_t b) noexcept {
+        const auto p = (unsigned __int128)a * b;
+        return uint64_t(p) ^ uint64_t(p >> 64);
+    }
+    static uint64_t word(uint64_t h, uint32_t slot) noexcept { return h << slot_bits | slot; }
+    static uint32_t slot_of(uint64_t w) noexcept { return uint32_t(w & ((1u << slot_bits) - 1)); }
+    const Shard& shard(uint64_t h) const noexcept { return shards_[size_t(h >> shard_shift_)]; }
+    Shard& shard(uint64_t h) noexcept { return shards_[size_t(h >> shard_shift_)]; }
+    NodeSlots& pool(uint32_t log2_buckets) noexcept { return *pools_[log2_buckets - min_log2_buckets]; }
+    larder_status make_room(Shard& s) noexcept;
+
+    const uint32_t shard_shift_;
+    uint64_t seed_[5];
+    Vec<Shard> shards_;
+    std::optional<NodeSlots> pools_[max_log2_buckets - min_log2_buckets + 1];
 };
 
-template <class Same> uint32_t KeyTable::find(const larder_key& key, Same same) const noexcept {
-    const uint64_t h = hash_of(key);
-    const uint32_t tag = tag_of(h);
-    const Segment& s = segment(h);
-    for (;; cpu_relax()) {
-        const uint32_t version = s.version.load(acquire);
-        Table* t = s.table.load(acquire);
-        const uint32_t mask = t->mask;
-        for (uint32_t i = tag & mask, n = 0; n <= mask; i = (i + 1) & mask, ++n) {
-            const uint64_t w = load_at(t->words() + i, acquire);
-            if (!w) break;
-            if (uint32_t(w >> 32) == tag && same(uint32_t(w))) return uint32_t(w);
-        }
-        fence(acquire);
-        if (!(version & 1) && s.version.load(relaxed) == version) return 0;
-    }
-}
-
-inline void KeyTable::prefetch_words(const larder_key& key) const noexcept {
-    const uint64_t h = hash_of(key);
-    Table* t = segment(h).table.load(acquire);
-    prefetch(t->words() + (tag_of(h) & t->mask));
-}
-
-inline uint32_t KeyTable::likely_slot(const larder_key& key) const noexcept {
-    const uint64_t h = hash_of(key);
-    Table* t = segment(h).table.load(acquire);
-    const uint32_t tag = tag_of(h), mask = t->mask;
-    for (uint32_t i = tag & mask, n = 0; n < 8; i = (i + 1) & mask, ++n) {
-        const uint64_t w = load_at(t->words() + i);
-        if (!w || uint32_t(w >> 32) == tag) return uint32_t(w);
-    }
+inline uint32_t KeyTable::guess(uint64_t h) const noexcept {
+    const Table t{shard(h).table.load(acquire)};
+    if (!t.words()) return 0;
+    const uint64_t* b = t.bucket(h);
+    for (uint32_t i = 0; i < words_per_bucket; ++i)
+        if (const uint64_t w = load_at(b + i, acquire); w >> slot_bits == word(h, 0) >> slot_bits) return slot_of(w);
     return 0;
 }
 
-template <class Same> larder_status KeyTable::insert(const larder_key& key, uint32_t slot, Same same) noexcept {
-    const uint64_t h = hash_of(key);
-    const uint32_t tag = tag_of(h);
-    Segment& s = segment(h);
-    std::lock_guard lock(s.lock);
-    Table* t = s.table.load(relaxed);
-    if ((s.n + 1) * uint64_t(8) > (t->mask + 1) * uint64_t(5)) {
-        if (!grow(s)) return LARDER_E_NOMEM;
-        t = s.table.load(relaxed);
+template <class Is> uint32_t KeyTable::find(uint64_t h, Is is_it) const noexcept {
+    const Shard& s = shard(h);
+    for (;;) {
+        const uint64_t n_rebuilds = s.n_rebuilds.load(acquire);
+        const Table t{s.table.load(acquire)};
+        bool empty_seen = !t.words();
+        for (uint64_t i = 0; !empty_seen && i <= t.mask(); ++i) {
+            const uint64_t* b = t.next(h, i);
+            for (uint32_t j = 0; j < words_per_bucket; ++j) {
+                const uint64_t w = load_at(b + j, acquire);
+                empty_seen |= !w;
+                if ((w ^ word(h, 0)) >> slot_bits == 0 && slot_of(w) && is_it(slot_of(w))) return slot_of(w);
+            }
+        }
+        fence(acquire);
+        if (s.n_rebuilds.load(relaxed) == n_rebuilds) return 0;
     }
-    uint32_t i = tag & t->mask;
-    for (uint64_t w; (w = load_at(t->words() + i)); i = (i + 1) & t->mask)
-        if (uint32_t(w >> 32) == tag && same(uint32_t(w))) return LARDER_E_EXISTS;
-    store_at(t->words() + i, word(tag, slot), release);
-    ++s.n;
+}
+
+template <class Is> larder_status KeyTable::insert(uint64_t h, uint32_t slot, Is is_it) noexcept {
+    Shard& s = shard(h);
+    std::lock_guard guard(s.mutex);
+    Table t{s.table.load(relaxed)};
+    if (!t.words() || s.n_used >= t.n_words() / 4 * 3) {
+        LARDER_TRY(make_room(s));
+        t.bits = s.table.load(relaxed);
+    }
+    uint64_t* place = nullptr;
+    for (uint64_t i = 0;; ++i) {
+        uint64_t* b = t.next(h, i);
+        bool empty_seen = false;
+        for (uint32_t j = 0; j < words_per_bucket; ++j) {
+            const uint64_t w = load_at(b + j);
+            if ((!w || w == grave) && !place) place = b + j;
+            empty_seen |= !w;
+            if ((w ^ word(h, 0)) >> slot_bits == 0 && slot_of(w) && is_it(slot_of(w))) return LARDER_E_EXISTS;
+        }
+        if (empty_seen) break;
+    }
+    s.n_used += !load_at(place);
+    store_at(place, word(h, slot), release);
     return LARDER_OK;
 }
 

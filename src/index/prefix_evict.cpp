@@ -31,18 +31,15 @@ void PrefixIndex::Impl::bury(uint64_t id, uint64_t last_state) noexcept {
     const uint32_t slot = Id::index(id);
     PrefixEntry& e = *at(slot);
     const uint32_t parent = load_at(&e.parent);
-    if (parent) unlist_child(slot);
-    by_key_.remove(e.key, slot);
-    (parent ? n_entries_ : n_roots_).fetch_sub(1, relaxed);
+    if (parent) unlink_child(parent, id);
+    by_key_.remove(by_key_.hash(key_of(e)), slot);
     discard(id);
+    n_used_.fetch_sub(1, relaxed);
     if (!parent) return;
     context_.stats.add(Stat::prefix_blocks_removed);
     uint32_t bare = 0;  // places where the parent has become the last one
     for (uint32_t p = 0; p < n_places; ++p)
-        if (residency(last_state) >> p & 1) {
-            n_resident_[p].fetch_sub(1, relaxed);
-            if (at(parent)->below[p].fetch_sub(1, relaxed) == 1) bare |= 1u << p;
-        }
+        if (residency(last_state) >> p & 1 && at(parent)->below[p].fetch_sub(1, relaxed) == 1) bare |= 1u << p;
     const uint64_t parent_id = id_of(parent);
     if (bare && !is_root(*at(parent))) enqueue(parent_id, bare);
     release_child(parent);
@@ -73,7 +70,6 @@ larder_status PrefixIndex::Impl::drop(uint64_t id, uint32_t bit, PrefixBlock* ou
         if (e.state.compare_exchange_weak(s, with_residency(s, residency(s) & ~bit), acq_rel, acquire)) break;
     }
     const uint32_t place = bit_to_place(bit), parent = load_at(&e.parent);
-    n_resident_[place].fetch_sub(1, relaxed);
     if (at(parent)->below[place].fetch_sub(1, relaxed) == 1 && !is_root(*at(parent))) enqueue(id_of(parent), bit);
     unpin(e);
     return LARDER_OK;
@@ -94,13 +90,11 @@ void PrefixIndex::Impl::enqueue(uint64_t id, uint32_t places) noexcept {
     PrefixEntry& e = *at(Id::index(id));
     for (uint32_t p = 0; p < n_places; ++p) {
         const uint32_t bit = 1u << p;
-        if (!(places & bit) || !evictable(e, s, p) ||
-            (e.aside.fetch_or(bit << aside_queued_shift, acq_rel) >> aside_queued_shift & bit))
-            continue;
+        if (!(places & bit) || !evictable(e, s, p) || (e.queued.fetch_or(uint8_t(bit), acq_rel) & bit)) continue;
         const QueueKey k = queue_key(p, e.last_use.load(relaxed), load_at(&e.depth), Id::index(id));
         if (queue_.put(k, {id}) >= 0) continue;
         // No memory for the record: candidates() will look at all entries again.
-        e.aside.fetch_and(~(bit << aside_queued_shift), relaxed);
+        e.queued.fetch_and(uint8_t(~bit), relaxed);
         active_places_.fetch_and(~bit, relaxed);
     }
     unpin(e);
@@ -136,7 +130,7 @@ larder_status PrefixIndex::Impl::candidates(uint32_t place, std::span<PrefixBloc
             const QueueKey now = queue_key(place, e.last_use.load(relaxed), load_at(&e.depth), Id::index(id));
             if (!evictable(e, s, place)) {
                 queue_.remove(r, nullptr);
-                e.aside.fetch_and(~(1u << place << aside_queued_shift), acq_rel);
+                e.queued.fetch_and(uint8_t(~(1u << place)), acq_rel);
                 enqueue(id, 1u << place);  // it may have become evictable meanwhile
             } else if (now != r) {
                 if (queue_.put(now, {id}) >= 0) queue_.remove(r, nullptr);
@@ -156,7 +150,7 @@ larder_status PrefixIndex::Impl::candidates(uint32_t place, std::span<PrefixBloc
 larder_status PrefixIndex::Impl::remove_tree(uint64_t top, std::span<PrefixBlock> out, uint64_t& out_n) {
     struct Frame {
         uint64_t id;
-        TokenKey next;
+        WideKey next;
         int rounds;
     };
     out_n = 0;
@@ -176,15 +170,11 @@ larder_status PrefixIndex::Impl::remove_tree(uint64_t top, std::span<PrefixBlock
         Frame& f = stack.back();
         const uint32_t slot = Id::index(f.id);
         PrefixEntry& e = *at(slot);
-        TokenKey k;
+        WideKey k;
         uint64_t child;
-        if (out_n < out.size() && scan_children(slot, f.next, {&k, 1}, {&child, 1})) {
+        if (out_n < out.size() && scan_children(slot, f.next, true, {&k, 1}, &child)) {
             f.next = k;
             if (!try_pin(child, &s)) continue;
-            if (load_at(&at(Id::index(child))->parent) != slot) {
-                unpin(*at(Id::index(child)));
-                continue;
-            }
             try {
                 stack.push_back(frame(child));
             } catch (...) {

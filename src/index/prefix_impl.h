@@ -1,10 +1,10 @@
 // Inside of the prefix index.
 //
-// An entry is a 128-byte slot. Three maps lead to entries:
-//   by_key_     chain key -> slot, a hash table
-//   by_tokens_  {parent's slot, first six tokens, own slot} -> entry id, ordered: the children of an entry are one
-//               range, in token order, so the child that shares the most tokens with a query is next to the query. The
-//               first child stands in its parent itself (`aside`): most blocks have one
+// An entry is a 128-byte slot. What leads to entries:
+//   by_key_     a hash table, chain key -> slot
+//   child       in the parent: its only child. Most blocks have one at most, so most chains touch no ordered map
+//   by_tokens_  {parent's slot, first six tokens, own slot} -> entry id, once a parent has had two children: they are
+//               one range, in token order, so the child that shares the most tokens with a query is next to the query
 //   queue_      {place, time of last use, slot} -> entry id: what may be evicted, with lazily corrected times
 //
 // What must be decided atomically stands in one word, `state`: {children 32, pins 24, location lock 1, residency 6,
@@ -16,8 +16,8 @@
 
 #include "base/bytes.h"
 #include "base/ids.h"
-#include "index/key_table.h"
 #include "index/prefix_index.h"
+#include "index/key_table.h"
 #include "index/skiplist.h"
 
 namespace larder {
@@ -27,14 +27,15 @@ inline constexpr uint32_t all_places = (1u << n_places) - 1;
 
 struct PrefixEntry {
     atomic<uint64_t> state;
-    larder_key key;  // written while nobody can find the entry, and read by late readers: by words
+    uint64_t key[4];
     atomic<uint32_t> generation;
     uint32_t parent;  // slot; 0: a root
     uint32_t depth;
-    uint32_t shape;  // {flags 8, n_tokens 24}
+    uint16_t n_tokens;
+    uint8_t flags;
+    atomic<uint8_t> queued;  // places whose queue has a record of this entry
     atomic<uint32_t> tag;
-    atomic<uint32_t>
-        aside;  // {places whose queue has a record of this entry 4, slot of a child that is not in by_tokens_}
+    atomic<uint32_t> child;  // slot of the only child; 0: none yet; many_children: ask by_tokens_
     atomic<uint64_t> location[n_places];
     atomic<uint64_t> last_use;
     atomic<uint32_t> below[n_places];  // children that lie in each place
@@ -61,16 +62,15 @@ constexpr uint32_t child_count(uint64_t s) noexcept {
 }
 }  // namespace prefix_state
 
-inline constexpr uint32_t aside_slot = (1u << 28) - 1, aside_queued_shift = 28;
+inline constexpr uint32_t many_children = UINT32_MAX;
 
-enum PrefixEntryFlag : uint32_t { prefix_root_entry = 1, prefix_no_partial = 2 };
+enum PrefixEntryFlag : uint8_t { prefix_root_entry = 1, prefix_no_partial = 2 };
 
 class PrefixIndex::Impl {
   public:
     using ByTokens = bskip::Skiplist<4, 1>;
     using Queue = bskip::Skiplist<2, 1>;
-    using TokenKey = bskip::Key<4>;
-    static constexpr size_t wave = 16;  // look-ups in flight
+    using WideKey = bskip::Key<4>;
 
     Impl(larder_context& c, uint32_t flags, uint32_t block_tokens, uint64_t max_entries);
     larder_status init() noexcept;
@@ -80,9 +80,10 @@ class PrefixIndex::Impl {
     size_t match_blocks(std::span<const larder_key> keys, bool pin, std::span<PrefixBlock> out) noexcept;
     void match_partial(const larder_prefix_query& q, size_t n_blocks, uint64_t last,
                        larder_prefix_match_info& info) noexcept;
-    uint64_t find(const larder_key& key) const noexcept;
-    bool has_key(uint32_t slot, const larder_key& key, bool alive) const noexcept;
-    void warm(const larder_key* keys, size_t stride, size_t n) const noexcept;
+    uint64_t find(const larder_key& key) const noexcept { return find(key, by_key_.hash(key)); }
+    uint64_t find(const larder_key& key, uint64_t hash) const noexcept;
+    uint64_t id_if_live(uint32_t slot, const larder_key& key) const noexcept;
+    void find_many(std::span<const larder_key> keys, uint64_t* ids) const noexcept;
 
     // prefix_entry.cpp
     PrefixEntry* at(uint32_t slot) const noexcept {
@@ -98,17 +99,39 @@ class PrefixIndex::Impl {
     void describe(uint64_t id, const PrefixEntry& e, uint64_t state, PrefixBlock& out) const noexcept;
     bool peek(uint64_t id, PrefixBlock& out) const noexcept;
     uint64_t tick(uint64_t n) noexcept { return clock_.fetch_add(n, relaxed) + 1; }
+    static bool has_key(const PrefixEntry& e, const larder_key& k) noexcept {
+        uint64_t w[4];
+        std::memcpy(w, k.bytes, sizeof w);
+        return load_at(e.key) == w[0] && load_at(e.key + 1) == w[1] && load_at(e.key + 2) == w[2] &&
+               load_at(e.key + 3) == w[3];
+    }
+    static larder_key key_of(const PrefixEntry& e) noexcept {
+        larder_key k;
+        for (int i = 0; i < 4; ++i) {
+            const uint64_t w = load_at(e.key + i);
+            std::memcpy(k.bytes + 8 * i, &w, 8);
+        }
+        return k;
+    }
 
     // prefix_publish.cpp
     Result<uint64_t> root_for_child(const larder_key& root);
     bool reserve_child(uint64_t id) noexcept;
     void release_child(uint32_t slot) noexcept;
-    Result<uint64_t> make_entry(const larder_key& key, uint32_t parent, uint32_t depth, const PrefixItem* item);
+    // Room for entries, taken from max_entries a few at a time.
+    struct Budget {
+        uint64_t n_wanted, n_left = 0;
+    };
+    Result<uint64_t> make_entry(const larder_key& key, uint32_t parent, uint32_t depth, const PrefixItem* item,
+                                uint64_t last_use);
+    larder_status take_room(Budget& b) noexcept;
     void discard(uint64_t id) noexcept;
-    larder_status list_and_publish(uint64_t id, uint64_t first_state) noexcept;
-    larder_status list_child(uint32_t slot) noexcept;
-    void unlist_child(uint32_t slot) noexcept;
-    larder_status publish_one(uint64_t parent, const PrefixItem& item, PrefixPublished& out);
+    larder_status list_and_publish(uint64_t id, const larder_key& key, uint64_t hash, uint64_t first_state) noexcept;
+    bool join(uint64_t id, uint32_t parent_slot, const PrefixItem& item, uint64_t now, PrefixPublished& out,
+              larder_status& status) noexcept;
+    larder_status publish_one(uint64_t parent, const PrefixItem& item, uint64_t hash, uint64_t now, Budget& budget,
+                              PrefixPublished& out);
+    void warm(std::span<const PrefixItem> items, uint64_t* hashes) const noexcept;
     larder_status publish_under(uint64_t parent, std::span<const PrefixItem> items, bool keep_pins,
                                 std::span<PrefixPublished> out, uint64_t& out_n);
     larder_status add_place(PrefixEntry& e, uint32_t bit, uint64_t location, bool replace) noexcept;
@@ -124,24 +147,25 @@ class PrefixIndex::Impl {
     larder_status candidates(uint32_t place, std::span<PrefixBlock> out, uint64_t& out_n);
 
     // prefix_tree.cpp
-    TokenKey token_key(uint32_t parent, const int32_t* tokens, uint32_t n, uint32_t child) const noexcept;
-    TokenKey token_key_of(uint32_t slot) const noexcept;
+    WideKey token_key(uint32_t parent, const int32_t* tokens, uint32_t n, uint32_t child) const noexcept;
+    WideKey token_key_of(uint32_t slot) const noexcept;
     uint32_t shared_tokens(uint64_t id, std::span<const int32_t> tokens) const noexcept;
     uint64_t best_child(uint32_t parent, std::span<const int32_t> tokens, uint32_t& out_shared) const noexcept;
-    size_t scan_children(uint32_t parent, const TokenKey& from, std::span<TokenKey> keys,
-                         std::span<uint64_t> ids) const noexcept;
-    uint32_t lone_child(uint32_t parent) const noexcept { return at(parent)->aside.load(acquire) & aside_slot; }
+    larder_status link_child(uint32_t parent, uint64_t id) noexcept;
+    void unlink_child(uint32_t parent, uint64_t id) noexcept;
+    size_t scan_children(uint32_t parent, const WideKey& from, bool strict, std::span<WideKey> keys,
+                         uint64_t* ids) const noexcept;
     larder_status children(uint32_t parent, uint64_t after, std::span<PrefixBlock> out, uint64_t& out_n);
     int32_t* tokens_of(const PrefixEntry& e) const noexcept {
         return reinterpret_cast<int32_t*>(tokens_.at(e.tokens_slot));
     }
-    static uint32_t n_tokens(const PrefixEntry& e) noexcept { return load_at(&e.shape) & 0xffffff; }
-    static bool is_root(const PrefixEntry& e) noexcept { return load_at(&e.shape) >> 24 & prefix_root_entry; }
+    static uint32_t n_tokens(const PrefixEntry& e) noexcept { return load_at(&e.n_tokens); }
+    static bool is_root(const PrefixEntry& e) noexcept { return load_at(&e.flags) & prefix_root_entry; }
 
     // prefix_check.cpp
     void info(larder_prefix_info& out) noexcept;
     larder_status verify();
-    larder_status verify_entry(uint32_t slot, uint64_t& n_entries, uint64_t& n_roots) const;
+    larder_status verify_entry(uint32_t slot, uint64_t& n_entries, uint64_t& n_roots, uint64_t& n_in_map) const;
 
     static uint32_t bit_to_place(uint32_t bit) noexcept { return uint32_t(std::countr_zero(bit)); }
 
@@ -153,9 +177,8 @@ class PrefixIndex::Impl {
     KeyTable by_key_;
     ByTokens by_tokens_;
     Queue queue_;
-    atomic<uint64_t> n_entries_{0}, n_roots_{0};  // live ones
-    atomic<uint64_t> n_resident_[n_places]{};
-    atomic<uint64_t> clock_{0};
+    alignas(64) atomic<uint64_t> n_used_{0};  // entries and roots, and room that publishers hold
+    alignas(64) atomic<uint64_t> clock_{0};
     atomic<uint32_t> active_places_{
         0};  // places that somebody evicts from; the queues of others would only take memory
     std::mutex evict_mutex_;

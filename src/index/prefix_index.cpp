@@ -205,7 +205,7 @@ larder_status PrefixIndex::describe(uint64_t entry, larder_key* key, uint64_t* p
     LARDER_TRY(impl_->pin(entry, nullptr));
     PrefixEntry& e = *impl_->at(Id::index(entry));
     const uint32_t p = load_at(&e.parent), n = load_at(&e.tokens_slot) ? Impl::n_tokens(e) : 0;
-    if (key) *key = e.key;
+    if (key) *key = Impl::key_of(e);
     if (parent) *parent = Impl::is_root(*impl_->at(p)) ? 0 : impl_->id_of(p);
     if (n_tokens) *n_tokens = n;
     larder_status s = LARDER_OK;

@@ -4,40 +4,42 @@ namespace larder {
 
 using namespace prefix_state;
 
-// The key of a slot that may change hands meanwhile. `alive`: an entry that is being born or dying does not count.
-bool PrefixIndex::Impl::has_key(uint32_t slot, const larder_key& key, bool alive) const noexcept {
+namespace {
+constexpr size_t wave = 16, in_flight = 64;  // look-ups at once: to find a length, to hold blocks
+}
+
+// The id of the entry in a slot if it is alive and has this key. A key is fixed before its entry comes to life.
+uint64_t PrefixIndex::Impl::id_if_live(uint32_t slot, const larder_key& key) const noexcept {
     const PrefixEntry& e = *at(slot);
-    const uint32_t generation = e.generation.load(acquire);
-    uint64_t want[4], differs = 0;
-    std::memcpy(want, key.bytes, sizeof want);
-    const auto* words = reinterpret_cast<const uint64_t*>(e.key.bytes);
-    for (int i = 0; i < 4; ++i) differs |= load_at(words + i) ^ want[i];
-    if (differs || (alive && !(e.state.load(acquire) & live))) return false;
+    const uint32_t g = e.generation.load(acquire);
+    if (!(e.state.load(acquire) & live) || !has_key(e, key)) return 0;
     fence(acquire);
-    return e.generation.load(relaxed) == generation;
+    return e.generation.load(relaxed) == g ? Id::make(IdKind::prefix_entry, slot, g + first_generation_) : 0;
 }
 
-uint64_t PrefixIndex::Impl::find(const larder_key& key) const noexcept {
+uint64_t PrefixIndex::Impl::find(const larder_key& key, uint64_t hash) const noexcept {
     uint64_t id = 0;
-    const bool there = by_key_.find(key, [&](uint32_t slot) {
-        id = id_of(slot);
-        return has_key(slot, key, true) && id_of(slot) == id;
-    });
-    return there ? id : 0;
+    by_key_.find(hash, [&](uint32_t slot) { return (id = id_if_live(slot, key)) != 0; });
+    return id;
 }
 
-// Bring near what looking up n keys will read: first the words of the table, then the entries that they name.
-void PrefixIndex::Impl::warm(const larder_key* keys, size_t stride, size_t n) const noexcept {
-    const auto key = [&](size_t i) -> const larder_key& {
-        return *reinterpret_cast<const larder_key*>(reinterpret_cast<const std::byte*>(keys) + i * stride);
-    };
-    for (size_t i = 0; i < n; ++i) by_key_.prefetch_words(key(i));
-    for (size_t i = 0; i < n; ++i) {
-        const uint32_t slot = by_key_.likely_slot(key(i));
-        if (!slot) continue;
-        const PrefixEntry* e = at(slot);
+// Up to 64 at once: what the next step of a look-up reads is fetched for all before any of them takes it.
+void PrefixIndex::Impl::find_many(std::span<const larder_key> keys, uint64_t* ids) const noexcept {
+    uint64_t hash[in_flight];
+    uint32_t guess[in_flight];
+    const size_t n = keys.size();
+    for (size_t j = 0; j < n; ++j) by_key_.warm_shard(hash[j] = by_key_.hash(keys[j]));
+    for (size_t j = 0; j < n; ++j) by_key_.warm_bucket(hash[j]);
+    for (size_t j = 0; j < n; ++j) {
+        guess[j] = by_key_.guess(hash[j]);
+        if (!guess[j]) continue;
+        const PrefixEntry* e = at(guess[j]);
         prefetch(e);
         prefetch(e->location);
+    }
+    for (size_t j = 0; j < n; ++j) {
+        ids[j] = guess[j] ? id_if_live(guess[j], keys[j]) : 0;
+        if (!ids[j]) ids[j] = find(keys[j], hash[j]);
     }
 }
 
@@ -49,13 +51,14 @@ size_t PrefixIndex::Impl::match_length(std::span<const larder_key> keys) noexcep
         const size_t m = std::min(wave, open - known);
         size_t length[wave];
         larder_key probe[wave];
+        uint64_t ids[wave];
         for (size_t j = 0; j < m; ++j) {
             length[j] = known + ((open - known) * (j + 1) + m - 1) / m;
             probe[j] = keys[length[j] - 1];
         }
-        warm(probe, sizeof probe[0], m);
+        find_many({probe, m}, ids);
         size_t hits = 0;
-        while (hits < m && find(probe[hits])) ++hits;
+        while (hits < m && ids[hits]) ++hits;
         if (hits < m) open = length[hits] - 1;
         if (hits) known = length[hits - 1];
     }
@@ -67,13 +70,14 @@ size_t PrefixIndex::Impl::match_length(std::span<const larder_key> keys) noexcep
 size_t PrefixIndex::Impl::match_blocks(std::span<const larder_key> keys, bool pin,
                                        std::span<PrefixBlock> out) noexcept {
     const size_t n = std::min(keys.size(), out.size());
+    uint64_t ids[in_flight];
     for (size_t done = 0; done < n;) {
-        const size_t m = std::min(2 * wave, n - done);
-        warm(&keys[done], sizeof keys[0], m);
+        const size_t m = std::min(in_flight, n - done);
+        find_many(keys.subspan(done, m), ids);
         for (size_t j = 0; j < m; ++j, ++done) {
-            const uint64_t id = find(keys[done]);
-            if (!id) return done;
+            const uint64_t id = ids[j];
             uint64_t s;
+            if (!id) return done;
             if (!pin) {
                 if (!peek(id, out[done])) return done;
             } else {
@@ -108,7 +112,7 @@ void PrefixIndex::Impl::match_partial(const larder_prefix_query& q, size_t n_blo
         uint64_t s;
         if (!try_pin(id, &s)) continue;
         PrefixEntry& e = *at(Id::index(id));
-        const bool ours = load_at(&e.parent) == slot && at_id(parent) && (n_blocks || at(slot)->key == q.root);
+        const bool ours = load_at(&e.parent) == slot && at_id(parent) && (n_blocks || has_key(*at(slot), q.root));
         if (ours) {
             describe(id, e, s, info.partial);
             info.n_partial_tokens = shared;

@@ -28,11 +28,25 @@ void PrefixIndex::Impl::release_child(uint32_t slot) noexcept {
     if (e.state.compare_exchange_strong(lonely, 0, acq_rel, relaxed)) bury(id, live);
 }
 
+// Ask for a little more than one, so that the shared count is not written for every block.
+larder_status PrefixIndex::Impl::take_room(Budget& b) noexcept {
+    if (!b.n_left) {
+        uint64_t n = std::clamp<uint64_t>(b.n_wanted, 1, 64), used = n_used_.load(relaxed);
+        do {
+            if (used + n > max_entries_) n = 1;
+            if (used >= max_entries_)
+                return fail(LARDER_E_NOSPACE, "max_entries", "all %llu entries are in use",
+                            (unsigned long long)max_entries_);
+        } while (!n_used_.compare_exchange_weak(used, used + n, relaxed, relaxed));
+        b.n_left = n;
+    }
+    --b.n_left;
+    return LARDER_OK;
+}
+
 // An entry that nobody can find yet.
 Result<uint64_t> PrefixIndex::Impl::make_entry(const larder_key& key, uint32_t parent, uint32_t depth,
-                                               const PrefixItem* item) {
-    if (n_entries_.load(relaxed) + n_roots_.load(relaxed) >= max_entries_)
-        return fail(LARDER_E_NOSPACE, "max_entries", "all %llu entries are in use", (unsigned long long)max_entries_);
+                                               const PrefixItem* item, uint64_t last_use) {
     LARDER_ASSIGN(const uint32_t slot, entries_.alloc());
     uint32_t tokens_slot = 0;
     if (item && item->tokens && !(flags_ & LARDER_PREFIX_NO_TOKENS)) {
@@ -43,17 +57,18 @@ Result<uint64_t> PrefixIndex::Impl::make_entry(const larder_key& key, uint32_t p
     PrefixEntry& e = *at(slot);
     uint64_t words[4];
     std::memcpy(words, key.bytes, sizeof words);
-    for (int i = 0; i < 4; ++i) store_at(reinterpret_cast<uint64_t*>(e.key.bytes) + i, words[i]);
+    for (int i = 0; i < 4; ++i) store_at(e.key + i, words[i]);
     store_at(&e.parent, parent);
     store_at(&e.depth, depth);
-    const uint32_t flags = !item                                         ? uint32_t(prefix_root_entry)
-                           : item->flags & LARDER_PREFIX_ITEM_NO_PARTIAL ? uint32_t(prefix_no_partial)
-                                                                         : 0u;
-    store_at(&e.shape, flags << 24 | (item ? item->n_tokens : 0));
+    store_at(&e.n_tokens, uint16_t(item ? item->n_tokens : 0));
+    store_at(&e.flags, !item                                         ? uint8_t(prefix_root_entry)
+                       : item->flags & LARDER_PREFIX_ITEM_NO_PARTIAL ? uint8_t(prefix_no_partial)
+                                                                     : uint8_t(0));
     store_at(&e.tokens_slot, tokens_slot);
     e.tag.store(item ? item->tag : 0, relaxed);
-    e.aside.store(0, relaxed);
-    e.last_use.store(clock_.load(relaxed), relaxed);
+    e.child.store(0, relaxed);
+    e.queued.store(0, relaxed);
+    e.last_use.store(last_use, relaxed);
     for (uint32_t p = 0; p < n_places; ++p) {
         e.below[p].store(0, relaxed);
         e.location[p].store(item && item->residency >> p & 1 ? item->location : 0, relaxed);
@@ -75,52 +90,41 @@ void PrefixIndex::Impl::discard(uint64_t id) noexcept {
     entries_.free(slot);
 }
 
-// Enter it into the maps and bring it to life with `first_state`. E_EXISTS when somebody else published the key; then
-// it is discarded, as after any failure.
-larder_status PrefixIndex::Impl::list_and_publish(uint64_t id, uint64_t first_state) noexcept {
+// Make it known and bring it to life with `first_state`. E_EXISTS when somebody else published the key; then it is
+// discarded, as after any failure.
+larder_status PrefixIndex::Impl::list_and_publish(uint64_t id, const larder_key& key, uint64_t hash,
+                                                  uint64_t first_state) noexcept {
     const uint32_t slot = Id::index(id);
     PrefixEntry& e = *at(slot);
-    const bool root = is_root(e);
-    larder_status s = by_key_.insert(e.key, slot, [&](uint32_t other) { return has_key(other, e.key, false); });
-    if (s >= 0 && !root && (s = list_child(slot)) < 0) by_key_.remove(e.key, slot);
+    larder_status s = by_key_.insert(hash, slot, [&](uint32_t other) { return has_key(*at(other), key); });
+    if (s >= 0 && !is_root(e)) {
+        s = link_child(load_at(&e.parent), id);
+        if (s < 0) by_key_.remove(hash, slot);
+    }
     if (s < 0) {
         discard(id);
         return s;
     }
-    (root ? n_roots_ : n_entries_).fetch_add(1, relaxed);
     e.state.store(first_state, release);
     return LARDER_OK;
 }
 
-// The first child stands in the parent, the others in by_tokens_.
-larder_status PrefixIndex::Impl::list_child(uint32_t slot) noexcept {
-    PrefixEntry& p = *at(load_at(&at(slot)->parent));
-    uint32_t a = p.aside.load(relaxed);
-    while (!(a & aside_slot))
-        if (p.aside.compare_exchange_weak(a, a | slot, acq_rel, relaxed)) return LARDER_OK;
-    return by_tokens_.put(token_key_of(slot), {id_of(slot)});
-}
-
-void PrefixIndex::Impl::unlist_child(uint32_t slot) noexcept {
-    PrefixEntry& p = *at(load_at(&at(slot)->parent));
-    uint32_t a = p.aside.load(relaxed);
-    while ((a & aside_slot) == slot)
-        if (p.aside.compare_exchange_weak(a, a & ~aside_slot, acq_rel, relaxed)) return;
-    by_tokens_.remove(token_key_of(slot), nullptr);
-}
-
 // The root's entry with one child reserved; made when it is not there.
 Result<uint64_t> PrefixIndex::Impl::root_for_child(const larder_key& root) {
+    const uint64_t hash = by_key_.hash(root);
     for (;; cpu_relax()) {
-        if (const uint64_t id = find(root)) {
-            if (!reserve_child(id)) continue;  // being born or dying
+        if (const uint64_t id = find(root, hash)) {
+            if (!reserve_child(id)) continue;  // dying
             if (is_root(*at(Id::index(id)))) return id;
             release_child(Id::index(id));
             return fail(LARDER_E_INVALID, "root", "the root is the key of a published block");
         }
-        LARDER_ASSIGN(const uint64_t id, make_entry(root, 0, 0, nullptr));
-        const larder_status s = list_and_publish(id, live | one_child);
+        Budget one{1};
+        LARDER_TRY(take_room(one));
+        Result<uint64_t> id = make_entry(root, 0, 0, nullptr, 0);
+        const larder_status s = id.ok() ? list_and_publish(*id, root, hash, live | one_child) : id.status();
         if (s >= 0) return id;
+        n_used_.fetch_sub(1, relaxed);
         if (s != LARDER_E_EXISTS) return s;
     }
 }
@@ -142,48 +146,56 @@ larder_status PrefixIndex::Impl::add_place(PrefixEntry& e, uint32_t bit, uint64_
     const uint32_t place = bit_to_place(bit);
     e.location[place].store(location, release);
     const bool fresh = !(residency(s) & bit);
-    if (fresh) {
-        n_resident_[place].fetch_add(1, relaxed);
-        at(load_at(&e.parent))->below[place].fetch_add(1, relaxed);
-    }
+    if (fresh) at(load_at(&e.parent))->below[place].fetch_add(1, relaxed);
     for (s |= location_lock;;)
         if (e.state.compare_exchange_weak(s, with_residency(s & ~location_lock, residency(s) | bit), acq_rel, relaxed))
             break;
     return LARDER_OK;
 }
 
+// The block is known: add the place. False when the entry went meanwhile. Leaves it pinned once.
+bool PrefixIndex::Impl::join(uint64_t id, uint32_t parent_slot, const PrefixItem& item, uint64_t now,
+                             PrefixPublished& out, larder_status& status) noexcept {
+    if (!try_pin(id, nullptr)) return false;
+    PrefixEntry& e = *at(Id::index(id));
+    if (is_root(e) || load_at(&e.parent) != parent_slot) {
+        unpin(e);
+        status = fail(LARDER_E_INVALID, "items.key", "a key is published already after another block");
+        return true;
+    }
+    const larder_status joined = add_place(e, item.residency, item.location, false);
+    out.outcome = joined == LARDER_OK ? LARDER_PREFIX_JOINED : LARDER_PREFIX_DUPLICATE;
+    e.last_use.store(now, relaxed);
+    describe(id, e, e.state.load(acquire), out.block);
+    status = LARDER_OK;
+    return true;
+}
+
 // Leaves the entry pinned once.
-larder_status PrefixIndex::Impl::publish_one(uint64_t parent, const PrefixItem& item, PrefixPublished& out) {
+larder_status PrefixIndex::Impl::publish_one(uint64_t parent, const PrefixItem& item, uint64_t hash, uint64_t now,
+                                             Budget& budget, PrefixPublished& out) {
     const uint32_t parent_slot = Id::index(parent);
     for (;; cpu_relax()) {
-        out.outcome = LARDER_PREFIX_NEW;
-        if (uint64_t id = find(item.key)) {
-            uint64_t s;
-            if (!try_pin(id, &s)) continue;  // being born or dying
-            PrefixEntry& e = *at(Id::index(id));
-            if (is_root(e) || load_at(&e.parent) != parent_slot) {
-                unpin(e);
-                return fail(LARDER_E_INVALID, "items.key", "a key is published already after another block");
-            }
-            const larder_status joined = add_place(e, item.residency, item.location, false);
-            out.outcome = joined == LARDER_OK ? LARDER_PREFIX_JOINED : LARDER_PREFIX_DUPLICATE;
-            e.last_use.store(tick(1), relaxed);
-            describe(id, e, e.state.load(acquire), out.block);
-            return LARDER_OK;
-        }
-        PrefixEntry& p = *at(parent_slot);
-        if (!reserve_child(parent)) return fail(LARDER_E_STALE, "parent", "the parent is no longer published");
-        const uint32_t depth = is_root(p) ? 0 : load_at(&p.depth) + 1;
         larder_status s;
-        Result<uint64_t> id = make_entry(item.key, parent_slot, depth, &item);
+        if (const uint64_t known = find(item.key, hash)) {
+            if (join(known, parent_slot, item, now, out, s)) return s;
+            continue;
+        }
+        LARDER_TRY(take_room(budget));
+        PrefixEntry& p = *at(parent_slot);
+        if (!reserve_child(parent)) {
+            ++budget.n_left;
+            return fail(LARDER_E_STALE, "parent", "the parent is no longer published");
+        }
+        const uint32_t depth = is_root(p) ? 0 : load_at(&p.depth) + 1;
+        Result<uint64_t> id = make_entry(item.key, parent_slot, depth, &item, now);
         if (id.ok()) {
             const uint32_t place = bit_to_place(item.residency);
             p.below[place].fetch_add(1, relaxed);
-            at(Id::index(*id))->last_use.store(tick(1), relaxed);
             const uint64_t state = with_residency(live | one_pin, item.residency);
-            s = list_and_publish(*id, state);
+            s = list_and_publish(*id, item.key, hash, state);
             if (s >= 0) {
-                n_resident_[place].fetch_add(1, relaxed);
+                out.outcome = LARDER_PREFIX_NEW;
                 describe(*id, *at(Id::index(*id)), state, out.block);
                 return LARDER_OK;
             }
@@ -191,30 +203,44 @@ larder_status PrefixIndex::Impl::publish_one(uint64_t parent, const PrefixItem& 
         } else {
             s = id.status();
         }
+        ++budget.n_left;
         release_child(parent_slot);
         if (s != LARDER_E_EXISTS) return s;
     }
 }
 
+// Bring near what the next items will look up and change.
+void PrefixIndex::Impl::warm(std::span<const PrefixItem> items, uint64_t* hashes) const noexcept {
+    for (size_t i = 0; i < items.size(); ++i) by_key_.warm_shard(hashes[i] = by_key_.hash(items[i].key));
+    for (size_t i = 0; i < items.size(); ++i) by_key_.warm_bucket(hashes[i]);
+}
+
 larder_status PrefixIndex::Impl::publish_under(uint64_t parent, std::span<const PrefixItem> items, bool keep_pins,
                                                std::span<PrefixPublished> out, uint64_t& out_n) {
+    constexpr size_t at_once = 32;
+    uint64_t hashes[at_once];
     larder_status s = LARDER_OK;
     uint64_t n_new = 0;
-    for (out_n = 0; out_n < items.size() && s >= 0; ++out_n) {
-        if (out_n % wave == 0 && items.size() > 1)
-            warm(&items[out_n].key, sizeof items[0], std::min(wave, items.size() - out_n));
-        s = publish_one(parent, items[out_n], out[out_n]);
+    const uint64_t now = tick(items.size());
+    Budget budget{items.size()};
+    for (out_n = 0; out_n < items.size(); ++out_n) {
+        if (out_n % at_once == 0) warm(items.subspan(out_n, std::min(at_once, items.size() - out_n)), hashes);
+        budget.n_wanted = items.size() - out_n;
+        s = publish_one(parent, items[out_n], hashes[out_n % at_once], now + out_n, budget, out[out_n]);
         if (s < 0) break;
         n_new += out[out_n].outcome == LARDER_PREFIX_NEW;
         out[out_n].reserved0 = 0;
+        // From now on its child holds it.
+        if (out_n && !keep_pins) unpin(*at(Id::index(parent)));
         parent = out[out_n].block.entry;
     }
+    n_used_.fetch_sub(budget.n_left, relaxed);
     for (uint64_t i = 0; i < out_n; ++i) {
         const PrefixBlock& b = out[i].block;
         // Inner blocks of the chain have a child by now; a joined place may have none below it.
         if (i + 1 == out_n || out[i].outcome == LARDER_PREFIX_JOINED) enqueue(b.entry, b.residency);
-        if (!keep_pins) unpin(*at(Id::index(b.entry)));
     }
+    if (out_n && !keep_pins) unpin(*at(Id::index(parent)));
     context_.stats.add(Stat::prefix_blocks_published, n_new);
     context_.stats.add(Stat::prefix_blocks_deduplicated, out_n - n_new);
     return s >= 0 || !out_n ? s : LARDER_PARTIAL;
