@@ -19,7 +19,7 @@ void PrefixIndex::Impl::info(larder_prefix_info& out) noexcept {
 }
 
 larder_status PrefixIndex::Impl::verify_entry(uint32_t slot, uint64_t& n_entries, uint64_t& n_roots,
-                                             uint64_t& n_in_map) const {
+                                              uint64_t& n_in_map) const {
     const PrefixEntry& e = *at(slot);
     const uint64_t s = e.state.load(acquire), id = id_of(slot);
     if (!s) return LARDER_OK;

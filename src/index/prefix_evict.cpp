@@ -34,7 +34,6 @@ void PrefixIndex::Impl::bury(uint64_t id, uint64_t last_state) noexcept {
     if (parent) unlink_child(parent, id);
     by_key_.remove(by_key_.hash(key_of(e)), slot);
     discard(id);
-    n_used_.fetch_sub(1, relaxed);
     if (!parent) return;
     context_.stats.add(Stat::prefix_blocks_removed);
     uint32_t bare = 0;  // places where the parent has become the last one

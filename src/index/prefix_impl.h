@@ -16,8 +16,8 @@
 
 #include "base/bytes.h"
 #include "base/ids.h"
-#include "index/prefix_index.h"
 #include "index/key_table.h"
+#include "index/prefix_index.h"
 #include "index/skiplist.h"
 
 namespace larder {
@@ -118,18 +118,22 @@ class PrefixIndex::Impl {
     Result<uint64_t> root_for_child(const larder_key& root);
     bool reserve_child(uint64_t id) noexcept;
     void release_child(uint32_t slot) noexcept;
-    // Room for entries, taken from max_entries a few at a time.
-    struct Budget {
-        uint64_t n_wanted, n_left = 0;
+    // Free slots in a publisher's hands. Taken many at a time: the pools' heads are written by every thread.
+    struct Supply {
+        uint64_t n_wanted;
+        uint32_t n = 0;
+        bool with_tokens = false;
+        uint32_t entries[32], tokens[32];
     };
-    Result<uint64_t> make_entry(const larder_key& key, uint32_t parent, uint32_t depth, const PrefixItem* item,
-                                uint64_t last_use);
-    larder_status take_room(Budget& b) noexcept;
+    larder_status refill(Supply& s) noexcept;
+    void give_back(Supply& s) noexcept;
+    uint64_t make_entry(Supply& s, const larder_key& key, uint32_t parent, uint32_t depth, const PrefixItem* item,
+                        uint64_t last_use) noexcept;
     void discard(uint64_t id) noexcept;
     larder_status list_and_publish(uint64_t id, const larder_key& key, uint64_t hash, uint64_t first_state) noexcept;
     bool join(uint64_t id, uint32_t parent_slot, const PrefixItem& item, uint64_t now, PrefixPublished& out,
               larder_status& status) noexcept;
-    larder_status publish_one(uint64_t parent, const PrefixItem& item, uint64_t hash, uint64_t now, Budget& budget,
+    larder_status publish_one(uint64_t parent, const PrefixItem& item, uint64_t hash, uint64_t now, Supply& supply,
                               PrefixPublished& out);
     void warm(std::span<const PrefixItem> items, uint64_t* hashes) const noexcept;
     larder_status publish_under(uint64_t parent, std::span<const PrefixItem> items, bool keep_pins,

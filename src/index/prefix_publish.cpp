@@ -28,31 +28,50 @@ void PrefixIndex::Impl::release_child(uint32_t slot) noexcept {
     if (e.state.compare_exchange_strong(lonely, 0, acq_rel, relaxed)) bury(id, live);
 }
 
-// Ask for a little more than one, so that the shared count is not written for every block.
-larder_status PrefixIndex::Impl::take_room(Budget& b) noexcept {
-    if (!b.n_left) {
-        uint64_t n = std::clamp<uint64_t>(b.n_wanted, 1, 64), used = n_used_.load(relaxed);
-        do {
-            if (used + n > max_entries_) n = 1;
-            if (used >= max_entries_)
-                return fail(LARDER_E_NOSPACE, "max_entries", "all %llu entries are in use",
-                            (unsigned long long)max_entries_);
-        } while (!n_used_.compare_exchange_weak(used, used + n, relaxed, relaxed));
-        b.n_left = n;
-    }
-    --b.n_left;
-    return LARDER_OK;
+larder_status PrefixIndex::Impl::refill(Supply& s) noexcept {
+    uint64_t n = std::clamp<uint64_t>(s.n_wanted, 1, std::size(s.entries)), used = n_used_.load(relaxed);
+    do {
+        if (used >= max_entries_)
+            return fail(LARDER_E_NOSPACE, "max_entries", "all %llu entries are in use",
+                        (unsigned long long)max_entries_);
+        n = std::min(n, max_entries_ - used);
+    } while (!n_used_.compare_exchange_weak(used, used + n, relaxed, relaxed));
+    const auto take = [&](NodeSlots& pool, uint32_t* slots, uint32_t wanted, larder_status& status) {
+        uint32_t got = 0;
+        for (; got < wanted; ++got) {
+            const Result<uint32_t> slot = pool.alloc();
+            if (!slot.ok()) {
+                status = slot.status();
+                break;
+            }
+            slots[got] = *slot;
+        }
+        return got;
+    };
+    larder_status status = LARDER_OK;
+    const uint32_t n_entries = take(entries_, s.entries, uint32_t(n), status);
+    s.n = s.with_tokens ? take(tokens_, s.tokens, n_entries, status) : n_entries;
+    for (uint32_t i = s.n; i < n_entries; ++i) entries_.free(s.entries[i]);
+    n_used_.fetch_sub(n - s.n, relaxed);
+    return s.n ? LARDER_OK : status;
 }
 
-// An entry that nobody can find yet.
-Result<uint64_t> PrefixIndex::Impl::make_entry(const larder_key& key, uint32_t parent, uint32_t depth,
-                                               const PrefixItem* item, uint64_t last_use) {
-    LARDER_ASSIGN(const uint32_t slot, entries_.alloc());
-    uint32_t tokens_slot = 0;
-    if (item && item->tokens && !(flags_ & LARDER_PREFIX_NO_TOKENS)) {
-        Result<uint32_t> t = tokens_.alloc();
-        if (!t.ok()) return entries_.free(slot), t.status();
-        tokens_slot = *t;
+void PrefixIndex::Impl::give_back(Supply& s) noexcept {
+    for (uint32_t i = 0; i < s.n; ++i) {
+        entries_.free(s.entries[i]);
+        if (s.with_tokens) tokens_.free(s.tokens[i]);
+    }
+    if (s.n) n_used_.fetch_sub(s.n, relaxed);
+}
+
+// An entry that nobody can find yet. The supply is not empty.
+uint64_t PrefixIndex::Impl::make_entry(Supply& supply, const larder_key& key, uint32_t parent, uint32_t depth,
+                                       const PrefixItem* item, uint64_t last_use) noexcept {
+    const uint32_t slot = supply.entries[--supply.n];
+    uint32_t tokens_slot = supply.with_tokens ? supply.tokens[supply.n] : 0;
+    if (tokens_slot && !item->tokens) {
+        tokens_.free(tokens_slot);
+        tokens_slot = 0;
     }
     PrefixEntry& e = *at(slot);
     uint64_t words[4];
@@ -88,6 +107,7 @@ void PrefixIndex::Impl::discard(uint64_t id) noexcept {
     }
     e.generation.fetch_add(1, release);
     entries_.free(slot);
+    n_used_.fetch_sub(1, relaxed);
 }
 
 // Make it known and bring it to life with `first_state`. E_EXISTS when somebody else published the key; then it is
@@ -119,12 +139,11 @@ Result<uint64_t> PrefixIndex::Impl::root_for_child(const larder_key& root) {
             release_child(Id::index(id));
             return fail(LARDER_E_INVALID, "root", "the root is the key of a published block");
         }
-        Budget one{1};
-        LARDER_TRY(take_room(one));
-        Result<uint64_t> id = make_entry(root, 0, 0, nullptr, 0);
-        const larder_status s = id.ok() ? list_and_publish(*id, root, hash, live | one_child) : id.status();
+        Supply one{1};
+        LARDER_TRY(refill(one));
+        const uint64_t id = make_entry(one, root, 0, 0, nullptr, 0);
+        const larder_status s = list_and_publish(id, root, hash, live | one_child);
         if (s >= 0) return id;
-        n_used_.fetch_sub(1, relaxed);
         if (s != LARDER_E_EXISTS) return s;
     }
 }
@@ -173,7 +192,7 @@ bool PrefixIndex::Impl::join(uint64_t id, uint32_t parent_slot, const PrefixItem
 
 // Leaves the entry pinned once.
 larder_status PrefixIndex::Impl::publish_one(uint64_t parent, const PrefixItem& item, uint64_t hash, uint64_t now,
-                                             Budget& budget, PrefixPublished& out) {
+                                             Supply& supply, PrefixPublished& out) {
     const uint32_t parent_slot = Id::index(parent);
     for (;; cpu_relax()) {
         larder_status s;
@@ -181,29 +200,20 @@ larder_status PrefixIndex::Impl::publish_one(uint64_t parent, const PrefixItem& 
             if (join(known, parent_slot, item, now, out, s)) return s;
             continue;
         }
-        LARDER_TRY(take_room(budget));
+        if (!supply.n) LARDER_TRY(refill(supply));
         PrefixEntry& p = *at(parent_slot);
-        if (!reserve_child(parent)) {
-            ++budget.n_left;
-            return fail(LARDER_E_STALE, "parent", "the parent is no longer published");
+        if (!reserve_child(parent)) return fail(LARDER_E_STALE, "parent", "the parent is no longer published");
+        const uint32_t depth = is_root(p) ? 0 : load_at(&p.depth) + 1, place = bit_to_place(item.residency);
+        const uint64_t id = make_entry(supply, item.key, parent_slot, depth, &item, now);
+        const uint64_t state = with_residency(live | one_pin, item.residency);
+        p.below[place].fetch_add(1, relaxed);
+        s = list_and_publish(id, item.key, hash, state);
+        if (s >= 0) {
+            out.outcome = LARDER_PREFIX_NEW;
+            describe(id, *at(Id::index(id)), state, out.block);
+            return LARDER_OK;
         }
-        const uint32_t depth = is_root(p) ? 0 : load_at(&p.depth) + 1;
-        Result<uint64_t> id = make_entry(item.key, parent_slot, depth, &item, now);
-        if (id.ok()) {
-            const uint32_t place = bit_to_place(item.residency);
-            p.below[place].fetch_add(1, relaxed);
-            const uint64_t state = with_residency(live | one_pin, item.residency);
-            s = list_and_publish(*id, item.key, hash, state);
-            if (s >= 0) {
-                out.outcome = LARDER_PREFIX_NEW;
-                describe(*id, *at(Id::index(*id)), state, out.block);
-                return LARDER_OK;
-            }
-            p.below[place].fetch_sub(1, relaxed);
-        } else {
-            s = id.status();
-        }
-        ++budget.n_left;
+        p.below[place].fetch_sub(1, relaxed);
         release_child(parent_slot);
         if (s != LARDER_E_EXISTS) return s;
     }
@@ -222,11 +232,12 @@ larder_status PrefixIndex::Impl::publish_under(uint64_t parent, std::span<const 
     larder_status s = LARDER_OK;
     uint64_t n_new = 0;
     const uint64_t now = tick(items.size());
-    Budget budget{items.size()};
+    Supply supply{items.size()};
+    supply.with_tokens = !(flags_ & LARDER_PREFIX_NO_TOKENS) && !items.empty() && items[0].tokens;
     for (out_n = 0; out_n < items.size(); ++out_n) {
         if (out_n % at_once == 0) warm(items.subspan(out_n, std::min(at_once, items.size() - out_n)), hashes);
-        budget.n_wanted = items.size() - out_n;
-        s = publish_one(parent, items[out_n], hashes[out_n % at_once], now + out_n, budget, out[out_n]);
+        supply.n_wanted = items.size() - out_n;
+        s = publish_one(parent, items[out_n], hashes[out_n % at_once], now + out_n, supply, out[out_n]);
         if (s < 0) break;
         n_new += out[out_n].outcome == LARDER_PREFIX_NEW;
         out[out_n].reserved0 = 0;
@@ -234,7 +245,7 @@ larder_status PrefixIndex::Impl::publish_under(uint64_t parent, std::span<const 
         if (out_n && !keep_pins) unpin(*at(Id::index(parent)));
         parent = out[out_n].block.entry;
     }
-    n_used_.fetch_sub(budget.n_left, relaxed);
+    give_back(supply);
     for (uint64_t i = 0; i < out_n; ++i) {
         const PrefixBlock& b = out[i].block;
         // Inner blocks of the chain have a child by now; a joined place may have none below it.
