@@ -104,7 +104,8 @@ typedef struct larder_prefix_tokens {
  *  @param parent  the root, or the key of the block before tokens[0].
  *  @param out_keys  [capacity]  @param out_n  receives the number of full blocks, n_tokens / block_tokens; may be NULL.
  *  @return LARDER_OK; LARDER_E_BUFFER_TOO_SMALL (out_n is set; the first `capacity` keys were written);
- * LARDER_E_INVALID (NULL, order of ranges, an empty range, first_position); LARDER_E_RANGE; LARDER_E_TOO_NEW.
+ * LARDER_E_INVALID (NULL, order of ranges, an empty range, first_position, a token below 0: the message gives its
+ * position); LARDER_E_RANGE; LARDER_E_TOO_NEW.
  *  @threads any  @blocking never  @cost one hash per block  @since 0.1 */
 LARDER_API larder_status larder_prefix_keys(const larder_key* parent, const larder_prefix_tokens* tokens,
                                             larder_key* out_keys, uint64_t capacity, uint64_t* out_n) LARDER_NOEXCEPT;
@@ -119,7 +120,8 @@ typedef struct larder_prefix_options {
     uint32_t flags;        /**< LARDER_PREFIX_NO_TOKENS */
     uint32_t block_tokens; /**< 1 to 4096, a power of two; default 16 */
     uint32_t reserved0;
-    uint64_t max_entries; /**< entries at once, roots included, 1 to 2^27; default 2^24. Memory is taken as they come */
+    uint64_t max_entries; /**< entries at once, roots included, 1 to 2^27; default 2^24. Memory is taken as they come. A
+                             publisher at work holds room for up to 32 */
 } larder_prefix_options;
 
 #define LARDER_PREFIX_OPTIONS_INIT                                                                                     \

@@ -233,7 +233,8 @@ larder_status PrefixIndex::Impl::publish_under(uint64_t parent, std::span<const 
     uint64_t n_new = 0;
     const uint64_t now = tick(items.size());
     Supply supply{items.size()};
-    supply.with_tokens = !(flags_ & LARDER_PREFIX_NO_TOKENS) && !items.empty() && items[0].tokens;
+    supply.with_tokens = !(flags_ & LARDER_PREFIX_NO_TOKENS) &&
+                         std::any_of(items.begin(), items.end(), [](const PrefixItem& i) { return i.tokens; });
     for (out_n = 0; out_n < items.size(); ++out_n) {
         if (out_n % at_once == 0) warm(items.subspan(out_n, std::min(at_once, items.size() - out_n)), hashes);
         supply.n_wanted = items.size() - out_n;
