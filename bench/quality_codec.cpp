@@ -109,7 +109,8 @@ void Lab::calibrate() {
     std::vector<double> power(s.n_layers * s.n_kv_heads * pairs, 0.0);
     for (const auto& w : case_.calibration) {
         std::vector<std::vector<uint16_t>> planes;
-        const Outcome o = forced_.run(w, [&](uint32_t, LayerCache& c) { planes.push_back(c.k), planes.push_back(c.v); });
+        const Outcome o =
+            forced_.run(w, [&](uint32_t, LayerCache& c) { planes.push_back(c.k), planes.push_back(c.v); });
         for (size_t i = 0; i < power.size(); ++i) power[i] += o.query_power[i];
         std::vector<larder_stream_plane> views;
         for (auto& rows : planes) views.push_back(plane_of(rows));

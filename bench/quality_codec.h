@@ -17,11 +17,11 @@ struct Case {
 };
 
 struct LayerFigures {
-    double bits = 0;                      // per value of the layer's extents
+    double bits = 0;                                    // per value of the layer's extents
     double k_error = 0, v_error = 0, output_error = 0;  // relative
 };
 struct Figures {
-    double bits = 0;           // per value of K and V, everything counted but a profile that is named by hash
+    double bits = 0;  // per value of K and V, everything counted but a profile that is named by hash
     double rise = 0, standard_error = 0;  // nats per token
     std::vector<LayerFigures> layers;
 };

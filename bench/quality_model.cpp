@@ -24,8 +24,8 @@ std::vector<uint16_t> packed(const std::vector<float>& x, const engine::Kernels&
     return out;
 }
 
-// One query against keys 0 .. n - 1, of which the first n_stored are read from the stored planes. Keys are [dim][token],
-// values [token][dim].
+// One query against keys 0 .. n - 1, of which the first n_stored are read from the stored planes. Keys are
+// [dim][token], values [token][dim].
 struct Reader {
     const float *keys, *values, *stored_keys, *stored_values;
     size_t dim, n_tokens;

@@ -15,16 +15,16 @@ namespace quality {
 // One layer of a window: what it computed, and what later queries are to read instead. Keys and values are halves, as
 // in a cache; stored ones equal the computed ones until a codec has changed them.
 struct LayerCache {
-    std::vector<float> x;         // [token][dim]: the layer's input after its norm
-    std::vector<uint16_t> k, v;   // [token][kv_width], keys rotated
+    std::vector<float> x;        // [token][dim]: the layer's input after its norm
+    std::vector<uint16_t> k, v;  // [token][kv_width], keys rotated
     std::vector<uint16_t> stored_k, stored_v;
 };
 
 struct Outcome {
-    double nll = 0;                     // mean over the window, nats per token
-    std::vector<double> output_error;   // [layer], relative, of attention's output
-    std::vector<float> attention;       // [token]: mean attention over the queries that see it, all heads and layers
-    std::vector<double> query_power;    // [layer][kv head][pair]: mean square of the queries, both halves of a pair
+    double nll = 0;                    // mean over the window, nats per token
+    std::vector<double> output_error;  // [layer], relative, of attention's output
+    std::vector<float> attention;      // [token]: mean attention over the queries that see it, all heads and layers
+    std::vector<double> query_power;   // [layer][kv head][pair]: mean square of the queries, both halves of a pair
 };
 
 // Called with each layer in turn, once its keys and values are there.

@@ -87,8 +87,9 @@ void measure(bench::Run& run, const Case& c, const Wanted& w) {
     for (uint32_t i = 0; larder_codec_list(i, &info) == LARDER_OK; ++i)
         if (info.quality != LARDER_QUALITY_EXACT)
             report(run, c, info.name, lab.measure(info.name, info.needs & LARDER_CODEC_TAKES_INPUT));
-    for (const char* chain : {"larder-small level=2", "larder-small level=3", "cskv keep=50", "cachegen-2 predict=anchor",
-                              "cachegen-2 predict=previous", "int4 hadamard=1"}) report(run, c, chain, lab.measure(chain, false));
+    for (const char* chain : {"larder-small level=2", "larder-small level=3", "cskv keep=50",
+                              "cachegen-2 predict=anchor", "cachegen-2 predict=previous", "int4 hadamard=1"})
+        report(run, c, chain, lab.measure(chain, false));
 }
 
 }  // namespace

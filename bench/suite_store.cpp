@@ -164,22 +164,21 @@ void file_tier(bench::Run& run) {
         const larder_store_options o = file_options(tree.path, n_bytes);
         const std::string fio_file = tree.path + "/fio.data";
         double amplification = 0;
-        auto put = bench::interleave(
-            run.rounds(),
-            {{"larder",
-              [&] {
-                  std::filesystem::remove(tree.path + "/store.larder");
-                  Store s(c, o);
-                  const double speed = put_all(s.s, n_bytes, object, data, 0);
-                  larder_store_info info = LARDER_STORE_INFO_INIT;
-                  larder_store_info_get(s.s, &info);
-                  amplification = double(info.written_bytes) / double(info.put_bytes);
-                  return speed;
-              }},
-             {"fio", [&] {
-                  std::filesystem::remove(fio_file);
-                  return have_fio ? fio(fio_file, "write", object, 16, n_bytes) : 0.0;
-              }}});
+        auto put =
+            bench::interleave(run.rounds(), {{"larder",
+                                              [&] {
+                                                  std::filesystem::remove(tree.path + "/store.larder");
+                                                  Store s(c, o);
+                                                  const double speed = put_all(s.s, n_bytes, object, data, 0);
+                                                  larder_store_info info = LARDER_STORE_INFO_INIT;
+                                                  larder_store_info_get(s.s, &info);
+                                                  amplification = double(info.written_bytes) / double(info.put_bytes);
+                                                  return speed;
+                                              }},
+                                             {"fio", [&] {
+                                                  std::filesystem::remove(fio_file);
+                                                  return have_fio ? fio(fio_file, "write", object, 16, n_bytes) : 0.0;
+                                              }}});
         have_fio = put["fio"] > 0;
         auto peers = [&](double v) {
             return have_fio ? std::map<std::string, double>{{"fio", v / 1e9}} : std::map<std::string, double>{};

@@ -6,9 +6,9 @@
  * 1 bit a weight is mean +- 0.6745 deviations. It is meant for adapters trained that way; other adapters lose what the
  * rounding loses.
  *
- *  MODULES holds an optional base and several sparse modules of the same matrices, of which no two have a weight in common
- * (MoSA, arXiv 2312.02923). One map per matrix says whose each weight is, so that a set of modules can be merged while
- * loading, and can never count a weight twice.
+ *  MODULES holds an optional base and several sparse modules of the same matrices, of which no two have a weight in
+ * common (MoSA, arXiv 2312.02923). One map per matrix says whose each weight is, so that a set of modules can be merged
+ * while loading, and can never count a weight twice.
  *
  *  The functions keep no state, allocate nothing, and are total: whatever the bytes are, they answer with a status. The
  * bytes are docs/formats/adapter.md.
@@ -53,14 +53,16 @@ typedef struct larder_adapter_options {
 
 #define LARDER_ADAPTER_OPTIONS_INIT                                                                                    \
     {                                                                                                                  \
-        sizeof(larder_adapter_options), 0, 0, 0, {{0}}                                                                 \
+        sizeof(larder_adapter_options), 0, 0, 0, {                                                                     \
+            { 0 }                                                                                                      \
+        }                                                                                                              \
     }
 
 /** Write an adapter.
  *  @param matrices  [n_matrices], 1 to 65536, at a stride of matrices[0].struct_size. Borrowed
  *  @param out       may be NULL when capacity is 0, to ask for the size
- *  @return LARDER_OK; LARDER_E_BUFFER_TOO_SMALL (out_n_bytes is set); LARDER_E_INVALID (a value that is not finite, a name,
- * two modules that share a weight: the message says which); LARDER_E_RANGE; LARDER_E_TOO_NEW.
+ *  @return LARDER_OK; LARDER_E_BUFFER_TOO_SMALL (out_n_bytes is set); LARDER_E_INVALID (a value that is not finite, a
+ * name, two modules that share a weight: the message says which); LARDER_E_RANGE; LARDER_E_TOO_NEW.
  *  @threads any  @blocking computes  @since 0.1 */
 LARDER_API larder_status larder_adapter_encode(const larder_adapter_options* options,
                                                const larder_adapter_matrix* matrices, uint32_t n_matrices, void* out,
@@ -80,7 +82,9 @@ typedef struct larder_adapter_info {
 
 #define LARDER_ADAPTER_INFO_INIT                                                                                       \
     {                                                                                                                  \
-        sizeof(larder_adapter_info), 0, 0, 0, 0, 0, 0, {{0}}                                                           \
+        sizeof(larder_adapter_info), 0, 0, 0, 0, 0, 0, {                                                               \
+            { 0 }                                                                                                      \
+        }                                                                                                              \
     }
 
 /** Read and check header and directory; the matrices may be missing.
@@ -108,8 +112,8 @@ LARDER_API larder_status larder_adapter_entry_at(larder_span adapter, uint32_t i
                                                  larder_adapter_entry* out) LARDER_NOEXCEPT;
 
 /** Decode one matrix, or merge modules of it: the base, or zeros, plus the weights of the chosen modules. The matrix's
- * checksum is verified first, and that its map gives every module exactly the weights that are stored for it; nothing is
- * written otherwise.
+ * checksum is verified first, and that its map gives every module exactly the weights that are stored for it; nothing
+ * is written otherwise.
  *  @param expect_identity  NULL: not compared
  *  @param modules    MODULES: [n_modules] module numbers, each at most once; NULL: all. NULL for CODED
  *  @param out        [rows * cols]

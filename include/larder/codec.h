@@ -39,11 +39,12 @@ typedef struct larder_stream_shape {
 #define LARDER_STREAM_SHAPE_INIT                                                                                       \
     { sizeof(larder_stream_shape), 0, 0, 0, 0, 0, 0, 0 }
 
-#define LARDER_CODEC_NEEDS_PROFILE 1u  /**< a calibrated profile: without one the codec cannot be opened */
-#define LARDER_CODEC_USES_PROFILE 2u   /**< a profile makes it smaller, but it works without */
-#define LARDER_CODEC_FLOAT_ONLY 4u     /**< for F16, BF16 and F32 data only */
-#define LARDER_CODEC_TAKES_INPUT 16u   /**< meant for the layers' inputs (K planes of one head, v_dim 0), from which the
-                                          engine computes K and V again */
+#define LARDER_CODEC_NEEDS_PROFILE 1u /**< a calibrated profile: without one the codec cannot be opened */
+#define LARDER_CODEC_USES_PROFILE 2u  /**< a profile makes it smaller, but it works without */
+#define LARDER_CODEC_FLOAT_ONLY 4u    /**< for F16, BF16 and F32 data only */
+#define LARDER_CODEC_TAKES_INPUT                                                                                       \
+    16u /**< meant for the layers' inputs (K planes of one head, v_dim 0), from which the                              \
+           engine computes K and V again */
 #define LARDER_CODEC_NEEDS_SALIENCY 8u /**< larder_stream_source.saliency: without it encoding is refused */
 
 /** One preset. Filled by larder_codec_list(). */
@@ -159,8 +160,8 @@ LARDER_API larder_status larder_profile_set_reader(larder_profile* profile, uint
 
 struct larder_stream_source;
 /** Learn from one sample: the same description that larder_stream_encode() takes. Memory does not grow with the number
- * of samples: 1 to 2 KB per channel, and up to 8192 whole tokens, in 256 MiB where that holds at least 512. Samples may be given twice over: the probability tables are fitted in finish() from a histogram at the
- * finest resolution.
+ * of samples: 1 to 2 KB per channel, and up to 8192 whole tokens, in 256 MiB where that holds at least 512. Samples may
+ * be given twice over: the probability tables are fitted in finish() from a histogram at the finest resolution.
  *  @return LARDER_OK; LARDER_E_STATE (finished already); LARDER_E_INVALID (another shape than the profile's).
  *  @threads one at a time  @blocking computes  @since 0.1 */
 LARDER_API larder_status larder_profile_add(larder_profile* profile,

@@ -1,13 +1,13 @@
 /** @file loader.h
  *  @brief Loading a stored prefix under a deadline: for each chunk a quality level, or computing it again.
  *
- *  A loader decides and does nothing else: it owns no thread, no clock and no file. Its user asks for the next step, does
- * it, and says when it was done; the loader learns the bandwidth from that. The same calls give the same answers.
+ *  A loader decides and does nothing else: it owns no thread, no clock and no file. Its user asks for the next step,
+ * does it, and says when it was done; the loader learns the bandwidth from that. The same calls give the same answers.
  *
- *  Chunks are those of streams with levels (stream.h), or of anything that comes in a base and refinements. Steps come one
- * at a time, as if link and processor took turns. First every chunk is made usable, in order: its base is read, or it is
- * computed again where that is faster. What time is left over is not lost but shared by all chunks that are still to
- * come; more than the base is read at once only as long as the bases of the rest would be there in time at half the
+ *  Chunks are those of streams with levels (stream.h), or of anything that comes in a base and refinements. Steps come
+ * one at a time, as if link and processor took turns. First every chunk is made usable, in order: its base is read, or
+ * it is computed again where that is faster. What time is left over is not lost but shared by all chunks that are still
+ * to come; more than the base is read at once only as long as the bases of the rest would be there in time at half the
  * bandwidth that is expected. When all chunks are usable, the time until the deadline goes to refinements, those first
  * that give the most for their time.
  *
@@ -29,18 +29,18 @@ typedef struct larder_loader larder_loader;
 /** Options of larder_loader_create(). */
 typedef struct larder_loader_options {
     uint32_t struct_size;
-    uint32_t n_chunks;            /**< 1 to 65536 */
-    uint32_t n_levels;            /**< 1 to LARDER_LOADER_MAX_LEVELS */
+    uint32_t n_chunks; /**< 1 to 65536 */
+    uint32_t n_levels; /**< 1 to LARDER_LOADER_MAX_LEVELS */
     uint32_t reserved0;
     const uint64_t* level_bytes;  /**< [n_chunks * n_levels]: bytes that each level adds to the one before; a chunk's
                                      levels end at the first 0, its base is at least 1. Copied */
     const uint64_t* recompute_ns; /**< [n_chunks], or NULL: none can be computed again. Copied */
-    const double* values;         /**< [n_levels + 1]: what a chunk is worth at each level, then computed again; positive,
-                                     not descending up to the last level; NULL: 1, 2, ... n_levels, and n_levels again.
-                                     Copied */
-    uint64_t deadline_ns;         /**< when all chunks must be usable, on the caller's clock */
-    uint64_t bytes_per_s;         /**< bandwidth expected at first, 1 to 2^50 */
-    uint64_t request_ns;          /**< what each read costs besides its bytes */
+    const double* values; /**< [n_levels + 1]: what a chunk is worth at each level, then computed again; positive,
+                             not descending up to the last level; NULL: 1, 2, ... n_levels, and n_levels again.
+                             Copied */
+    uint64_t deadline_ns; /**< when all chunks must be usable, on the caller's clock */
+    uint64_t bytes_per_s; /**< bandwidth expected at first, 1 to 2^50 */
+    uint64_t request_ns;  /**< what each read costs besides its bytes */
 } larder_loader_options;
 
 #define LARDER_LOADER_OPTIONS_INIT                                                                                     \
@@ -98,10 +98,10 @@ typedef struct larder_loader_info {
     uint32_t n_usable;     /**< chunks with at least their base */
     uint32_t n_recomputed; /**< of them computed again */
     uint32_t reserved0;
-    double value;            /**< of all usable chunks together */
-    uint64_t usable_ns;      /**< when the last chunk became usable; 0: not yet */
-    uint64_t bytes_per_s;    /**< the bandwidth now expected */
-    uint64_t fetched_bytes;  /**< of reads that succeeded */
+    double value;           /**< of all usable chunks together */
+    uint64_t usable_ns;     /**< when the last chunk became usable; 0: not yet */
+    uint64_t bytes_per_s;   /**< the bandwidth now expected */
+    uint64_t fetched_bytes; /**< of reads that succeeded */
 } larder_loader_info;
 
 #define LARDER_LOADER_INFO_INIT                                                                                        \

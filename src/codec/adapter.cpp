@@ -52,7 +52,8 @@ larder_status check_entries(const AdapterHeader& h) noexcept {
         const uint64_t rows = load_le<uint32_t>(e + entry_rows), cols = load_le<uint32_t>(e + entry_cols),
                        n = load_le<uint64_t>(e + entry_n);
         if (!rows || !cols || rows * cols > max_weights) return damaged("a matrix has an impossible shape");
-        if (load_le<uint32_t>(e + entry_name) != name || name >= h.names_bytes) return damaged("a name is not in its place");
+        if (load_le<uint32_t>(e + entry_name) != name || name >= h.names_bytes)
+            return damaged("a name is not in its place");
         const size_t length = strnlen(name_of(h, uint32_t(name)), h.names_bytes - name);
         name += length + 1;
         if (!length || length > max_name || name > h.names_bytes) return damaged("a name is empty, or too long");
@@ -73,7 +74,8 @@ larder_status read_adapter(ByteSpan bytes, AdapterHeader& h) noexcept {
     const size_t have = std::min<size_t>(bytes.size(), 4);
     if (have && std::memcmp(bytes.data(), magic, have))
         return fail(LARDER_E_FORMAT, "magic", "these bytes are not an adapter");
-    if (bytes.size() < adapter_header_bytes) return fail(LARDER_E_TRUNCATED, "header", "the adapter ends in its header");
+    if (bytes.size() < adapter_header_bytes)
+        return fail(LARDER_E_TRUNCATED, "header", "the adapter ends in its header");
     const std::byte* p = bytes.data();
     if (uint8_t(p[at_version]) != 1)
         return fail(LARDER_E_VERSION, "version", "the adapter has format version %u", uint32_t(p[at_version]));
@@ -90,11 +92,10 @@ larder_status read_adapter(ByteSpan bytes, AdapterHeader& h) noexcept {
     h.matrices_offset =
         align8(adapter_header_bytes + uint64_t(h.n_matrices) * adapter_entry_bytes + uint64_t(h.names_bytes));
     const bool coded = h.kind == LARDER_ADAPTER_CODED;
-    const bool possible =
-        h.n_matrices >= 1 && h.n_matrices <= max_matrices && h.has_base <= 1 &&
-        (coded ? (h.bits == 1 || h.bits == 2 || h.bits == 4) && !h.n_modules && !h.has_base
-               : h.kind == LARDER_ADAPTER_MODULES && !h.bits && h.n_modules) &&
-        h.names_bytes <= uint64_t(h.n_matrices) * (max_name + 1);
+    const bool possible = h.n_matrices >= 1 && h.n_matrices <= max_matrices && h.has_base <= 1 &&
+                          (coded ? (h.bits == 1 || h.bits == 2 || h.bits == 4) && !h.n_modules && !h.has_base
+                                 : h.kind == LARDER_ADAPTER_MODULES && !h.bits && h.n_modules) &&
+                          h.names_bytes <= uint64_t(h.n_matrices) * (max_name + 1);
     if (bytes.size() > h.total_bytes) return fail(LARDER_E_CORRUPT, "total_bytes", "bytes follow the adapter's end");
     if (!possible || h.total_bytes < h.matrices_offset)
         return fail(LARDER_E_CORRUPT, "header", "the adapter's header states what cannot be");
@@ -109,7 +110,8 @@ larder_status read_adapter(ByteSpan bytes, AdapterHeader& h) noexcept {
 
 larder_status adapter_entry(const AdapterHeader& h, uint32_t index, larder_adapter_entry& out) noexcept {
     if (index >= h.n_matrices)
-        return fail(LARDER_E_NOT_FOUND, "index", "the adapter has %u matrices, none with number %u", h.n_matrices, index);
+        return fail(LARDER_E_NOT_FOUND, "index", "the adapter has %u matrices, none with number %u", h.n_matrices,
+                    index);
     const std::byte* e = h.bytes.data() + adapter_header_bytes + size_t(index) * adapter_entry_bytes;
     out = LARDER_ADAPTER_ENTRY_INIT;
     out.rows = load_le<uint32_t>(e + entry_rows);
@@ -150,7 +152,8 @@ larder_status check_matrix(const larder_adapter_options& o, const larder_adapter
     LARDER_TRY(check_range(uint64_t(m.rows) * m.cols, 1, max_weights, "weights of a matrix"));
     for (uint64_t i = 0; m.values && i < uint64_t(m.rows) * m.cols; ++i)
         if (!std::isfinite(m.values[i]))
-            return fail(LARDER_E_INVALID, "values", "weight %llu of %.60s is not finite", (unsigned long long)i, m.name);
+            return fail(LARDER_E_INVALID, "values", "weight %llu of %.60s is not finite", (unsigned long long)i,
+                        m.name);
     if (o.kind == LARDER_ADAPTER_CODED)
         return m.values ? LARDER_OK : fail(LARDER_E_INVALID, "values", "%.60s has no values", m.name);
     if (has_base != (m.values != nullptr))

@@ -28,7 +28,8 @@ larder_status adapter_decode(ByteSpan bytes, uint32_t index, const larder_key* i
                              uint32_t n_modules, float* out, uint64_t n_weights) noexcept;
 
 // adapter_coded.cpp: 1, 2 or 4 bits per weight.
-// 2^bits medians of the cells that lie around them, ascending: the fixed point of published code, to a double's precision.
+// 2^bits medians of the cells that lie around them, ascending: the fixed point of published code, to a double's
+// precision.
 void median_levels(uint32_t bits, float* out) noexcept;
 constexpr uint64_t coded_matrix_bytes(uint64_t n, uint32_t bits) noexcept {
     return (n * bits + 7) / 8 + 8;

@@ -69,7 +69,8 @@ void code_matrix(const float* values, uint64_t n, uint32_t bits, const float* le
 
 larder_status decode_matrix(ByteSpan in, uint64_t n, uint32_t bits, const float* levels, float* out) noexcept {
     const uint64_t n_code_bytes = (n * bits + 7) / 8;
-    const float mean = load_le<float>(in.data() + n_code_bytes), deviation = load_le<float>(in.data() + n_code_bytes + 4);
+    const float mean = load_le<float>(in.data() + n_code_bytes),
+                deviation = load_le<float>(in.data() + n_code_bytes + 4);
     const uint32_t used = uint32_t(n * bits % 8);
     if (!std::isfinite(mean) || !std::isfinite(deviation) || (used && uint32_t(in[n_code_bytes - 1]) >> used))
         return fail(LARDER_E_CORRUPT, "matrix", "a coded matrix has a scale that is no number, or bits past its end");

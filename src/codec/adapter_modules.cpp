@@ -60,7 +60,8 @@ larder_status check_disjoint(const larder_adapter_matrix& m, uint32_t n_modules)
                 return fail(LARDER_E_INVALID, "masks", "modules %u and %u both have weight %llu of %.60s", first, k,
                             (unsigned long long)i, m.name);
         if (first != nobody && !std::isfinite(m.modules[first][i]))
-            return fail(LARDER_E_INVALID, "modules", "weight %llu of %.60s is not finite", (unsigned long long)i, m.name);
+            return fail(LARDER_E_INVALID, "modules", "weight %llu of %.60s is not finite", (unsigned long long)i,
+                        m.name);
     }
     return LARDER_OK;
 }
@@ -110,7 +111,8 @@ larder_status merge_modules(ByteSpan in, uint64_t n, const AdapterHeader& h, con
     uint32_t have[LARDER_ADAPTER_MAX_MODULES + 1] = {};
     for (uint64_t i = 0; i < n; ++i) {
         const uint32_t owner = stored_owner(map, bits, i);
-        if (owner > h.n_modules || (owner == h.n_modules && !gaps)) return damaged("the map of a matrix names no module");
+        if (owner > h.n_modules || (owner == h.n_modules && !gaps))
+            return damaged("the map of a matrix names no module");
         ++have[owner];
     }
     for (uint64_t b = n * bits; b < 8 * map_bytes; ++b)

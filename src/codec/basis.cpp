@@ -45,7 +45,8 @@ void basis_backward(const Kernels& k, const ExtentShape& e, const ExtentScratch&
                     uint32_t n) noexcept {
     turn(k, e, s, n);
     for (uint32_t t = 0; t < n; ++t)
-        for (uint32_t c = 0; c < e.width; ++c) s.x[size_t(t) * e.width + c] = s.mixed[size_t(t) * e.width + c] + m.mean[c];
+        for (uint32_t c = 0; c < e.width; ++c)
+            s.x[size_t(t) * e.width + c] = s.mixed[size_t(t) * e.width + c] + m.mean[c];
 }
 
 }  // namespace larder

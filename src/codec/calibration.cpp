@@ -178,8 +178,9 @@ larder_status Calibration::choose_basis() noexcept {
     if (options_.basis_heads == LARDER_PROFILE_NO_BASIS || options_.n_levels < 2) return LARDER_OK;
     if (options_.basis_heads) {
         if (s.n_kv_heads % options_.basis_heads || options_.basis_heads * dim > max_basis_channels)
-            return fail(LARDER_E_RANGE, "basis_heads", "%u heads of %u are no block of at most %u channels out of %u heads",
-                        options_.basis_heads, uint32_t(dim), max_basis_channels, s.n_kv_heads);
+            return fail(LARDER_E_RANGE, "basis_heads",
+                        "%u heads of %u are no block of at most %u channels out of %u heads", options_.basis_heads,
+                        uint32_t(dim), max_basis_channels, s.n_kv_heads);
         basis_heads_ = options_.basis_heads;
         return LARDER_OK;
     }
@@ -311,7 +312,8 @@ void Calibration::cluster(const Vec<uint32_t>& codes, Vec<uint8_t>& map, Vec<Tab
     Vec<Ranked> order(context_.alloc);
     TableSpec spec;
     for (size_t c = 0; c < n; ++c)
-        order.push_back({fit_table(&codes[c * n_symbols], n_symbols, first_symbol, TableSpec::max_k, spec), uint32_t(c)});
+        order.push_back(
+            {fit_table(&codes[c * n_symbols], n_symbols, first_symbol, TableSpec::max_k, spec), uint32_t(c)});
     std::sort(order.begin(), order.end(), [](const Ranked& a, const Ranked& b) {
         return a.bits != b.bits ? a.bits < b.bits : a.channel < b.channel;
     });

@@ -109,14 +109,14 @@ template <class E> struct Named {
     std::string_view name;
     E value;
 };
-constexpr Named<Quant> quants[] = {{"exact", Quant::exact}, {"affine", Quant::affine}, {"block", Quant::block},
-                                   {"step", Quant::step},   {"sparse", Quant::sparse}, {"separable", Quant::separable},
-                                   {"lowrank", Quant::lowrank}};
+constexpr Named<Quant> quants[] = {
+    {"exact", Quant::exact},   {"affine", Quant::affine},       {"block", Quant::block},    {"step", Quant::step},
+    {"sparse", Quant::sparse}, {"separable", Quant::separable}, {"lowrank", Quant::lowrank}};
 constexpr Named<Entropy> entropies[] = {{"none", Entropy::none}, {"rans", Entropy::rans}, {"zstd", Entropy::zstd}};
 constexpr Named<Axis> axes[] = {{"token", Axis::token}, {"channel", Axis::channel}};
-constexpr Named<BlockFormat> formats[] = {
-    {"bfp", BlockFormat::bfp}, {"mxfp4", BlockFormat::mxfp4}, {"nvfp4", BlockFormat::nvfp4}, {"fp8", BlockFormat::fp8},
-    {"lloyd", BlockFormat::lloyd}, {"median", BlockFormat::median}};
+constexpr Named<BlockFormat> formats[] = {{"bfp", BlockFormat::bfp},     {"mxfp4", BlockFormat::mxfp4},
+                                          {"nvfp4", BlockFormat::nvfp4}, {"fp8", BlockFormat::fp8},
+                                          {"lloyd", BlockFormat::lloyd}, {"median", BlockFormat::median}};
 constexpr Named<Predict> predictors[] = {
     {"none", Predict::none}, {"previous", Predict::previous}, {"anchor", Predict::anchor}};
 
@@ -343,8 +343,8 @@ larder_status check_chain_shape(const Chain& c, const larder_stream_shape& s) no
             return fail(LARDER_E_UNSUPPORTED, kv ? "v_dim" : "k_dim",
                         "a Walsh-Hadamard transform needs a power of two, not %u", dim);
         if (c.basis && (s.n_kv_heads % c.basis || c.basis * dim > max_basis_channels))
-            return fail(LARDER_E_UNSUPPORTED, "n_kv_heads", "%u heads of %u are not in blocks of %u heads", s.n_kv_heads,
-                        dim, c.basis);
+            return fail(LARDER_E_UNSUPPORTED, "n_kv_heads", "%u heads of %u are not in blocks of %u heads",
+                        s.n_kv_heads, dim, c.basis);
         const bool grouped = c.quant == Quant::block || (c.quant == Quant::affine && c.axis[kv] == Axis::token);
         if (grouped && c.group && width % c.group)
             return fail(LARDER_E_UNSUPPORTED, kv ? "v_dim" : "k_dim",
@@ -439,8 +439,8 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         const ByteSpan padding = in.take((8 - n % 8) % 8);
         if (!in.ok() || std::any_of(padding.begin(), padding.end(), [](std::byte b) { return b != std::byte{0}; }))
             return damaged();
-        const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_basis || type == stage_hadamard ||
-                                            type == stage_predict || type == stage_entropy ||
+        const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_basis ||
+                                            type == stage_hadamard || type == stage_predict || type == stage_entropy ||
                                             type == stage_profile || type == stage_link);
         if (!known) {
             if (flags & stage_critical)

@@ -16,11 +16,11 @@
 namespace larder {
 
 enum class Quant : uint8_t {
-    exact = 1,     // every bit kept
-    affine = 2,    // q = round((x - offset) / step), offset and step shared by a group along channels or tokens
-    block = 3,     // block floating point: a shared scale and small floats or mantissas
-    step = 4,      // a fixed step per channel, from a profile
-    sparse = 5,    // the largest magnitudes of each token and head, the rest zero
+    exact = 1,      // every bit kept
+    affine = 2,     // q = round((x - offset) / step), offset and step shared by a group along channels or tokens
+    block = 3,      // block floating point: a shared scale and small floats or mantissas
+    step = 4,       // a fixed step per channel, from a profile
+    sparse = 5,     // the largest magnitudes of each token and head, the rest zero
     separable = 6,  // scales of channels and of tokens, and more bits for salient tokens
     lowrank = 7     // the strongest components of a profile's basis, in 16 bits
 };
@@ -43,8 +43,8 @@ struct Chain {
     Axis axis[2] = {Axis::token, Axis::token};
     uint16_t group = 32;  // values that share a scale; 0: all channels of a token
     bool symmetric = false;
-    uint8_t taper = 0;            // 1 to 3: fewer levels in deeper layers, as CacheGen's quality levels do
-    uint8_t level = 0;            // precision level of the profile
+    uint8_t taper = 0;  // 1 to 3: fewer levels in deeper layers, as CacheGen's quality levels do
+    uint8_t level = 0;  // precision level of the profile
     Predict predict = Predict::none;
     bool hadamard = false;        // heads are turned by signs and a Walsh-Hadamard transform first
     uint16_t basis = 0;           // step, lowrank: heads whose channels the profile decorrelates together; 0: none

@@ -1,5 +1,5 @@
-// Non-uniform quantizers for values of about normal distribution: a table of 2^bits levels for deviation 1, and a scale (and
-// a mean) for each group.
+// Non-uniform quantizers for values of about normal distribution: a table of 2^bits levels for deviation 1, and a scale
+// (and a mean) for each group.
 //
 //   lloyd   levels of least mean square error (Lloyd-Max); the scale is the group's root mean square
 //   median  the medians of 2^bits cells (the 1-bit adapters of arXiv 2307.16867); the group's mean and deviation

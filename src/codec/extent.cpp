@@ -277,8 +277,7 @@ larder_status ExtentDecoder::refine(const ByteSpan* levels, uint32_t n_levels) n
 namespace {
 
 void turn_back(const ExtentShape& e, const ExtentScratch& s, uint32_t n) noexcept {
-    for (uint32_t i = 0; e.chain->hadamard && i < n; ++i)
-        rotate_backward(s.x + size_t(i) * e.width, e.n_heads, e.dim);
+    for (uint32_t i = 0; e.chain->hadamard && i < n; ++i) rotate_backward(s.x + size_t(i) * e.width, e.n_heads, e.dim);
 }
 
 }  // namespace

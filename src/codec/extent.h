@@ -21,7 +21,7 @@ struct PlaneModel {
     const float* mean = nullptr;
     const float* step = nullptr;
     const float* inverse = nullptr;
-    const Rope* rope = nullptr;  // keys are turned back before quantization; NULL: they are taken as they are
+    const Rope* rope = nullptr;        // keys are turned back before quantization; NULL: they are taken as they are
     const float* weight = nullptr;     // with a basis: how strongly each channel is read
     const std::byte* basis = nullptr;  // of basis.h
 };

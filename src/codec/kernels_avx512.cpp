@@ -22,7 +22,7 @@ const Kernels kernels_avx512 = {
     rans_decode_avx512, rans_encode_avx512, to_f32_x86,      from_f32_x86,      transpose8_x86,
     split_x86,          join_x86,           restore_avx512,  classify_x86,      declassify_x86,
     find_escapes_x86,   scales_to_f32_body, group_range_x86, column_range_body, quantize_x86,
-    dequantize_x86, mix_body, rotate_x86,         pack_body,       unpack_body,
+    dequantize_x86,     mix_body,           rotate_x86,      pack_body,         unpack_body,
 };
 
 }  // namespace larder

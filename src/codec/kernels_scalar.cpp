@@ -17,7 +17,7 @@ const Kernels kernels_scalar = {
     rans_decode_all,   rans_encode_scalar, to_f32_body,      from_f32_body,     transpose8_body,
     split_body,        join_body,          nullptr,          classify_body,     declassify_body,
     find_escapes_body, scales_to_f32_body, group_range_body, column_range_body, quantize_body,
-    dequantize_body, mix_body, rotate_body,        pack_body,        unpack_body,
+    dequantize_body,   mix_body,           rotate_body,      pack_body,         unpack_body,
 };
 
 const Kernels& kernels(IsaLevel level) noexcept {

@@ -73,16 +73,14 @@ uint32_t larder_loader::choices(const Chunk& c, double ns_per_byte, Choice* out)
     if (c.recomputed) return 0;
     for (uint32_t l = c.have + 1; l <= c.n_levels; ++l)
         out[n++] = {l, false, fetch_ns(c, l, ns_per_byte), values_[l - 1]};
-    if (c.recompute_ns != LARDER_LOADER_NEVER)
-        out[n++] = {0, true, double(c.recompute_ns), values_[n_levels_]};
-    std::sort(out, out + n, [](const Choice& a, const Choice& b) {
-        return a.ns < b.ns || (a.ns == b.ns && a.value > b.value);
-    });
+    if (c.recompute_ns != LARDER_LOADER_NEVER) out[n++] = {0, true, double(c.recompute_ns), values_[n_levels_]};
+    std::sort(out, out + n,
+              [](const Choice& a, const Choice& b) { return a.ns < b.ns || (a.ns == b.ns && a.value > b.value); });
     return n;
 }
 
-// For each chunk that is not usable: the fastest choice, then the upgrades that give the most for their time, as long as
-// they fit. A chunk's upgrades are the upper hull of its choices, so their order over all chunks is right for each.
+// For each chunk that is not usable: the fastest choice, then the upgrades that give the most for their time, as long
+// as they fit. A chunk's upgrades are the upper hull of its choices, so their order over all chunks is right for each.
 void larder_loader::plan_open(double budget_ns) noexcept {
     upgrades_.clear();
     double total = 0;
@@ -153,8 +151,7 @@ void larder_loader::give(uint32_t chunk, const Choice& choice, larder_loader_ste
         out.n_levels = choice.levels - c.have;
         out.n_bytes = level_bytes(c, c.have, choice.levels);
     }
-    out.expected_ns =
-        uint64_t(choice.recompute ? choice.ns : fetch_ns(c, choice.levels, ns_per_byte_));
+    out.expected_ns = uint64_t(choice.recompute ? choice.ns : fetch_ns(c, choice.levels, ns_per_byte_));
     busy_ = true;
     step_chunk_ = chunk;
     step_ = choice;
@@ -199,7 +196,8 @@ larder_status larder_loader::report(uint64_t now_ns, bool succeeded) noexcept {
         c.recompute_ns = LARDER_LOADER_NEVER;
     }
     if (first_open_ == chunks_.size()) return LARDER_OK;
-    while (first_open_ < chunks_.size() && (chunks_[first_open_].have || chunks_[first_open_].recomputed)) ++first_open_;
+    while (first_open_ < chunks_.size() && (chunks_[first_open_].have || chunks_[first_open_].recomputed))
+        ++first_open_;
     if (first_open_ == chunks_.size()) usable_ns_ = now_;
     return LARDER_OK;
 }

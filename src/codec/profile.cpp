@@ -71,8 +71,9 @@ larder_status read_profile_header(ByteSpan saved, ProfileHeader& h) noexcept {
         return fail(LARDER_E_CORRUPT, "profile", "the profile's checksum does not hold");
     const bool possible = h.n_levels >= 1 && h.n_levels <= LARDER_PROFILE_MAX_LEVELS && h.n_layers >= 1 &&
                           h.n_layers <= max_layers && h.n_kv_heads >= 1 && h.n_kv_heads <= max_heads && h.dim[0] >= 1 &&
-                          h.dim[0] <= max_dim && h.dim[1] <= max_dim && basis_is_possible(h, version) && h.keys >= LARDER_ROPE_POST &&
-                          h.keys <= LARDER_ROPE_NONE && h.rope_dims <= h.dim[0] && h.rope_dims % 2 == 0;
+                          h.dim[0] <= max_dim && h.dim[1] <= max_dim && basis_is_possible(h, version) &&
+                          h.keys >= LARDER_ROPE_POST && h.keys <= LARDER_ROPE_NONE && h.rope_dims <= h.dim[0] &&
+                          h.rope_dims % 2 == 0;
     if (!possible) return fail(LARDER_E_CORRUPT, "profile", "the profile states an impossible shape");
     uint64_t at = profile_header_bytes;
     for (uint32_t l = 0; l < LARDER_PROFILE_MAX_LEVELS; ++l) h.level_bytes[l] = in.get<uint32_t>();
@@ -85,8 +86,7 @@ larder_status read_profile_header(ByteSpan saved, ProfileHeader& h) noexcept {
         h.weight_at = at;
         h.basis_at = at + n_channels * 4;
         at = h.basis_at;
-        for (uint32_t d : h.dim)
-            at += uint64_t(h.n_layers) * basis_bytes(h.n_kv_heads * d, h.basis_heads * d);
+        for (uint32_t d : h.dim) at += uint64_t(h.n_layers) * basis_bytes(h.n_kv_heads * d, h.basis_heads * d);
         at = (at + 3) / 4 * 4;
     }
     for (uint32_t l = 0; l < h.n_levels; ++l) {

@@ -31,9 +31,7 @@ struct ProfileView {
         m.basis = bases + layer * (plane_basis_bytes(0) + plane_basis_bytes(1)) + (kv ? plane_basis_bytes(0) : 0);
         return m;
     }
-    size_t plane_basis_bytes(uint32_t kv) const noexcept {
-        return basis_bytes(width[kv], basis_heads * dim[kv]);
-    }
+    size_t plane_basis_bytes(uint32_t kv) const noexcept { return basis_bytes(width[kv], basis_heads * dim[kv]); }
     size_t n_channels() const noexcept { return size_t(n_layers) * (size_t(width[0]) + width[1]); }
     larder_status check_shape(const larder_stream_shape& s) const noexcept;
 };
@@ -44,7 +42,8 @@ struct ProfileHeader {
     larder_rope keys;
     bool interleaved;
     uint32_t basis_heads, basis_levels;  // basis_levels: bit l for level l
-    uint64_t frequency_at, mean_at, weight_at, basis_at, level_at[LARDER_PROFILE_MAX_LEVELS], level_bytes[LARDER_PROFILE_MAX_LEVELS];
+    uint64_t frequency_at, mean_at, weight_at, basis_at, level_at[LARDER_PROFILE_MAX_LEVELS],
+        level_bytes[LARDER_PROFILE_MAX_LEVELS];
 };
 larder_status read_profile_header(ByteSpan saved, ProfileHeader& out) noexcept;
 // Carves the arrays of one level at `at` and fills them. With `at` starting from NULL it only counts.

@@ -37,11 +37,29 @@ const ParamInfo* find_param(larder_param p) {
 namespace larder {
 
 const char* handle_type_name(HandleType t) noexcept {
-    static constexpr const char* names[] = {
-        "",          "context",      "queue",        "layout",            "device", "arena",
-        "index",     "prefix index", "codec",        "loader",            "store",  "kv",
-        "planner",   "worker",       "expert cache", "profile",           "plan",   "virtual tensor",
-        "cell pool", "state pool",   "topology",     "translation cache", "index view"};
+    static constexpr const char* names[] = {"",
+                                            "context",
+                                            "queue",
+                                            "layout",
+                                            "device",
+                                            "arena",
+                                            "index",
+                                            "prefix index",
+                                            "codec",
+                                            "loader",
+                                            "store",
+                                            "kv",
+                                            "planner",
+                                            "worker",
+                                            "expert cache",
+                                            "profile",
+                                            "plan",
+                                            "virtual tensor",
+                                            "cell pool",
+                                            "state pool",
+                                            "topology",
+                                            "translation cache",
+                                            "index view"};
     static_assert(std::size(names) == type_slot(HandleType::n_types));
     return type_slot(t) < std::size(names) ? names[type_slot(t)] : "";
 }

@@ -77,7 +77,8 @@ uint32_t larder_store::prefetch_some(const larder_key* keys, uint32_t n, larder_
     }
     Lock lock(mutex_);
     for (size_t i = 0; i < batch.reads.size(); ++i) {
-        if (batch.reads[i].segment != no_segment) end_file_read(batch.reads[i].segment, batch.reads[i].buffer != nullptr);
+        if (batch.reads[i].segment != no_segment)
+            end_file_read(batch.reads[i].segment, batch.reads[i].buffer != nullptr);
         larder_status& status = statuses[batch.items[i]];
         status = prefetch_state(objects_.slot_of(keys[batch.items[i]]));
         // It is where it was: nothing in RAM could make room for it.

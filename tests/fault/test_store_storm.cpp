@@ -48,7 +48,9 @@ void manage(Storm& storm, Rng& rng, const larder_key& key, larder_queue* queue) 
         const larder_key keys[] = {key, make_key(rng.below(n_keys)), make_key(rng.below(n_keys))};
         larder_status statuses[3];
         larder_job job = 0;
-        if (larder_store_prefetch(s, keys, 3, rng.below(2) ? 0 : rng.below(1000000), statuses, queue, 0, &job) != LARDER_PENDING) break;
+        if (larder_store_prefetch(s, keys, 3, rng.below(2) ? 0 : rng.below(1000000), statuses, queue, 0, &job) !=
+            LARDER_PENDING)
+            break;
         larder_completion done{};
         uint32_t n = 0;
         if (larder_queue_wait(queue, &done, sizeof done, 1, UINT64_MAX, &n) != LARDER_OK) ++storm.n_wrong;
@@ -88,7 +90,9 @@ void work(Storm& storm, uint64_t seed, uint64_t n) {
         const larder_key key = make_key(k);
         const uint64_t verb = rng.below(16);
         if (verb < 6) {
-            if (put_one(storm.store, key, make_meta(), make_payload(k, size_of(k)), rng.below(4) ? 0 : LARDER_PUT_NO_HOST) < 0) ++storm.n_failed;
+            if (put_one(storm.store, key, make_meta(), make_payload(k, size_of(k)),
+                        rng.below(4) ? 0 : LARDER_PUT_NO_HOST) < 0)
+                ++storm.n_failed;
         } else if (verb < 12) {
             look(storm, k, bytes);
         } else if (verb < 15) {
@@ -105,7 +109,11 @@ void storm_of(uint32_t host_policy) {
     const uint64_t seed = test_seed();
     FaultOs os(posix_os());
     TempDir dir("/dev/shm");
-    const StoreSetup setup{.host_bytes = 512 << 10, .file_bytes = 16 * 65536 + 16384, .segment_bytes = 65536, .host_policy = host_policy, .reinsert_percent = 20};
+    const StoreSetup setup{.host_bytes = 512 << 10,
+                           .file_bytes = 16 * 65536 + 16384,
+                           .segment_bytes = 65536,
+                           .host_policy = host_policy,
+                           .reinsert_percent = 20};
     Storm storm;
     larder_context_options o = LARDER_CONTEXT_OPTIONS_INIT;
     o.set_mask = LARDER_CONTEXT_SET_N_WORKERS;
@@ -119,9 +127,10 @@ void storm_of(uint32_t host_policy) {
     for (uint64_t t = 0; t < n_threads; ++t) threads.emplace_back(work, std::ref(storm), seed + t, n);
     // Reads fail often, now and then for a while; writes and syncs rarely, because a tier that failed four times stops
     // writing.
-    const uint32_t reads = FaultPlan::bit(FaultClass::read) | FaultPlan::bit(FaultClass::ring_short) | FaultPlan::bit(FaultClass::ring_submit) |
-                           FaultPlan::bit(FaultClass::ring_create),
-                   writes = FaultPlan::bit(FaultClass::write) | FaultPlan::bit(FaultClass::sync) | FaultPlan::bit(FaultClass::ring_complete);
+    const uint32_t reads = FaultPlan::bit(FaultClass::read) | FaultPlan::bit(FaultClass::ring_short) |
+                           FaultPlan::bit(FaultClass::ring_submit) | FaultPlan::bit(FaultClass::ring_create),
+                   writes = FaultPlan::bit(FaultClass::write) | FaultPlan::bit(FaultClass::sync) |
+                            FaultPlan::bit(FaultClass::ring_complete);
     Rng rng(seed);
     for (uint64_t round = 0; storm.n_running.load(); ++round) {
         const bool writing = round % 64 == 63;
@@ -143,7 +152,8 @@ void storm_of(uint32_t host_policy) {
     assert_int_equal(larder_store_verify(storm.store), LARDER_OK);
     larder_store_close(storm.store);
     assert_int_equal(storm.n_wrong.load(), 0);
-    print_message("%llu operations, %llu hits, %llu puts refused\n", (unsigned long long)(n * n_threads), (unsigned long long)storm.n_hits.load(), (unsigned long long)storm.n_failed.load());
+    print_message("%llu operations, %llu hits, %llu puts refused\n", (unsigned long long)(n * n_threads),
+                  (unsigned long long)storm.n_hits.load(), (unsigned long long)storm.n_failed.load());
     assert_int_equal(larder_context_destroy(storm.context), LARDER_OK);
     assert_int_equal(os.n_live(), 0);
 }

@@ -36,7 +36,8 @@ bool reseal(std::vector<uint8_t>& b) {
     for (uint64_t i = 0; i < n; ++i) {
         uint8_t* e = p + 128 + 32 * i;
         const uint64_t at = larder::load_le<uint64_t>(e + 16), bytes = (larder::load_le<uint64_t>(e + 24) + 7) & ~7ull;
-        if (at <= b.size() && bytes <= b.size() - at) larder::store_le<uint32_t>(e + 12, larder::crc32c(0, p + at, bytes));
+        if (at <= b.size() && bytes <= b.size() - at)
+            larder::store_le<uint32_t>(e + 12, larder::crc32c(0, p + at, bytes));
     }
     larder::store_le<uint32_t>(p + 20, larder::crc32c(larder::crc32c(0, p, 20), p + 24, front - 24));
     return true;

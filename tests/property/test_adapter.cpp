@@ -25,7 +25,8 @@ larder_span span(const Bytes& b) {
 
 Bytes encode(const larder_adapter_options& o, const std::vector<larder_adapter_matrix>& m) {
     uint64_t n = 0;
-    assert_int_equal(larder_adapter_encode(&o, m.data(), uint32_t(m.size()), nullptr, 0, &n), LARDER_E_BUFFER_TOO_SMALL);
+    assert_int_equal(larder_adapter_encode(&o, m.data(), uint32_t(m.size()), nullptr, 0, &n),
+                     LARDER_E_BUFFER_TOO_SMALL);
     Bytes out(n + 8, 0xee);
     assert_int_equal(larder_adapter_encode(&o, m.data(), uint32_t(m.size()), out.data(), n, &n), LARDER_OK);
     for (size_t i = n; i < out.size(); ++i) assert_int_equal(out[i], 0xee);
@@ -101,7 +102,8 @@ void levels_are_medians(void**) {
         assert_int_equal(levels.size(), 1u << bits);
         for (float level : levels) {
             uint32_t below = 0, in_cell = 0;
-            for (size_t i = 0; i < w.size(); ++i) in_cell += back[i] == level, below += back[i] == level && w[i] < level;
+            for (size_t i = 0; i < w.size(); ++i)
+                in_cell += back[i] == level, below += back[i] == level && w[i] < level;
             if (in_cell > 500) assert_true(std::fabs(double(below) / in_cell - 0.5) < 0.08);
         }
         assert_true(error(w, back, 1) < before);
@@ -189,7 +191,8 @@ void overlaps_are_refused(void**) {
     for (uint32_t round = 0; round < test_rounds(50); ++round) {
         Modules m(r, "shared", uint32_t(2 + r.below(4)), true, false);
         const size_t i = r.below(m.dense.size());
-        for (uint32_t k = 0; k < 2; ++k) m.masks[k][i / 8] = uint8_t(m.masks[k][i / 8] | 1u << i % 8), m.values[k][i] = 1;
+        for (uint32_t k = 0; k < 2; ++k)
+            m.masks[k][i / 8] = uint8_t(m.masks[k][i / 8] | 1u << i % 8), m.values[k][i] = 1;
         larder_adapter_options o = LARDER_ADAPTER_OPTIONS_INIT;
         o.kind = LARDER_ADAPTER_MODULES, o.n_modules = m.n;
         uint64_t n = 0;
@@ -276,9 +279,12 @@ void bad_arguments_have_their_status(void**) {
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(coded_bytes_are_as_published), cmocka_unit_test(levels_are_medians),
-        cmocka_unit_test(any_modules_merge),            cmocka_unit_test(overlaps_are_refused),
-        cmocka_unit_test(every_damage_is_an_error),     cmocka_unit_test(bad_arguments_have_their_status),
+        cmocka_unit_test(coded_bytes_are_as_published),
+        cmocka_unit_test(levels_are_medians),
+        cmocka_unit_test(any_modules_merge),
+        cmocka_unit_test(overlaps_are_refused),
+        cmocka_unit_test(every_damage_is_an_error),
+        cmocka_unit_test(bad_arguments_have_their_status),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

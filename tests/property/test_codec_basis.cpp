@@ -1,5 +1,5 @@
-// Decorrelation: the saved basis, read by a decoder and an encoder that are written here from the format's definition, in
-// doubles; what it is worth on correlated channels; every instruction set; damage.
+// Decorrelation: the saved basis, read by a decoder and an encoder that are written here from the format's definition,
+// in doubles; what it is worth on correlated channels; every instruction set; damage.
 #include "support/cmocka.h"
 
 #include <algorithm>
@@ -142,8 +142,8 @@ struct Definition {
         for (uint32_t c = 0; c < width; ++c) {
             mean.push_back(f32_at(b, means + 4 * (size_t(plane) * width + c)));
             weight.push_back(f32_at(b, weights + 4 * (size_t(plane) * width + c)));
-            step.push_back(double(larder::bf16_to_f32(
-                larder::load_le<uint16_t>(b.data() + levels + 2 * (size_t(plane) * width + c)))));
+            step.push_back(double(
+                larder::bf16_to_f32(larder::load_le<uint16_t>(b.data() + levels + 2 * (size_t(plane) * width + c)))));
         }
         for (size_t i = 0; i < size_t(width) * block; ++i)
             matrix.push_back(f16_at(b, bases + 2 * (size_t(plane) * width * block + i)));

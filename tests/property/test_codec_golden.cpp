@@ -156,8 +156,8 @@ void golden_streams_decode_and_are_written_again(void**) {
     larder_context* context = nullptr;
     assert_int_equal(larder_context_create(nullptr, &context), LARDER_OK);
     Planes p = data();
-    const Profiles profiles{{profile(context, p, "profile.lkp", LARDER_PROFILE_NO_BASIS),
-                             profile(context, p, "profile-basis.lkp", 0)}};
+    const Profiles profiles{
+        {profile(context, p, "profile.lkp", LARDER_PROFILE_NO_BASIS), profile(context, p, "profile-basis.lkp", 0)}};
     std::map<std::string, uint32_t> sums;
     {
         std::ifstream in(folder() + "decoded.tsv");

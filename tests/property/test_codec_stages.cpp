@@ -1,5 +1,5 @@
-// Stages of a chain against their definitions: rotation, codebooks, prediction, components; special numbers through every
-// preset; chains that make no sense.
+// Stages of a chain against their definitions: rotation, codebooks, prediction, components; special numbers through
+// every preset; chains that make no sense.
 #include "support/cmocka.h"
 
 #include <algorithm>

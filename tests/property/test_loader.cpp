@@ -1,5 +1,5 @@
-// The loading controller on a simulated clock and link: against the exhaustive optimum on a steady link, and over random
-// bandwidth, where it must never do worse than it could know.
+// The loading controller on a simulated clock and link: against the exhaustive optimum on a steady link, and over
+// random bandwidth, where it must never do worse than it could know.
 #include "support/cmocka.h"
 
 #include <algorithm>
@@ -77,7 +77,8 @@ uint64_t run(const Case& c, Loader& l, const std::function<uint64_t(uint64_t now
         if (s.action == LARDER_LOADER_FETCH) {
             uint64_t n = 0;
             assert_int_equal(s.first_level, have[s.chunk]);
-            for (uint32_t k = s.first_level; k < s.first_level + s.n_levels; ++k) n += c.bytes[s.chunk * c.n_levels + k];
+            for (uint32_t k = s.first_level; k < s.first_level + s.n_levels; ++k)
+                n += c.bytes[s.chunk * c.n_levels + k];
             assert_int_equal(s.n_bytes, n);
             have[s.chunk] += s.n_levels;
             now = transfer(now + c.request, n);
@@ -106,8 +107,8 @@ void exhaust(const Case& c, uint32_t chunk, double ns, double value, double& bes
         exhaust(c, chunk + 1, ns + double(c.recompute[chunk]), value + c.values[c.n_levels], best, least);
 }
 
-// On a link that is as fast as was said the deadline is kept where it can be kept with the care that the controller takes,
-// and the value comes near the optimum.
+// On a link that is as fast as was said the deadline is kept where it can be kept with the care that the controller
+// takes, and the value comes near the optimum.
 void a_steady_link_is_used_well(void**) {
     Rng r(test_seed());
     double got = 0, possible = 0;

@@ -1,6 +1,6 @@
-// A plain arithmetic coder, the oracle of the entropy stage: one symbol after the other, one bit after the other, by the
-// interval of Witten, Neal and Cleary (Communications of the ACM 30:6, 1987). 32-bit interval, cumulative frequencies of
-// 16 bits: cdf[0 .. n], from 0 to 65536.
+// A plain arithmetic coder, the oracle of the entropy stage: one symbol after the other, one bit after the other, by
+// the interval of Witten, Neal and Cleary (Communications of the ACM 30:6, 1987). 32-bit interval, cumulative
+// frequencies of 16 bits: cdf[0 .. n], from 0 to 65536.
 #pragma once
 
 #include <cstdint>

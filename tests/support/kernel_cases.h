@@ -286,10 +286,15 @@ struct Case {
     const char* name;
     void (*run)(const Kernels&, Rng&, Bytes&);
 };
-inline constexpr Case all[] = {
-    {"rans", rans_case},       {"conversions", conversion_case}, {"transpose8", transpose_case}, {"split and join", split_case},
-    {"restore", restore_case}, {"classes", classes_case},        {"quantize", quantize_case},    {"rotate", rotate_case},
-    {"pack", pack_case}};
+inline constexpr Case all[] = {{"rans", rans_case},
+                               {"conversions", conversion_case},
+                               {"transpose8", transpose_case},
+                               {"split and join", split_case},
+                               {"restore", restore_case},
+                               {"classes", classes_case},
+                               {"quantize", quantize_case},
+                               {"rotate", rotate_case},
+                               {"pack", pack_case}};
 
 #undef require
 

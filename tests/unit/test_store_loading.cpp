@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "larder/larder.h"
 #include "base/hash.h"
+#include "larder/larder.h"
 #include "store/load_plan.h"
 #include "support/seed.h"
 #include "support/temp_dir.h"
@@ -61,7 +61,9 @@ struct Fixture {
     std::vector<larder_status> prefetch(const std::vector<larder_key>& keys, uint64_t deadline_ns = 0) {
         std::vector<larder_status> statuses(keys.size(), LARDER_E_INTERNAL);
         larder_job job = 0;
-        assert_int_equal(larder_store_prefetch(store, keys.data(), uint32_t(keys.size()), deadline_ns, statuses.data(), queue, 7, &job), LARDER_PENDING);
+        assert_int_equal(larder_store_prefetch(store, keys.data(), uint32_t(keys.size()), deadline_ns, statuses.data(),
+                                               queue, 7, &job),
+                         LARDER_PENDING);
         larder_completion done{};
         uint32_t n = 0;
         assert_int_equal(larder_queue_wait(queue, &done, sizeof done, 1, UINT64_MAX, &n), LARDER_OK);
