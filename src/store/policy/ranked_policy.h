@@ -56,10 +56,10 @@ template <class Facts> class Biography {
     explicit Biography(const Allocator& a) : now_(a), ids_(a), ghosts_(a), then_(a) {}
     void reserve(size_t n) {
         if (n <= now_.size()) return;
-        now_.resize(n);
         ids_.resize(n);
         then_.resize(n);
         ghosts_.reserve(n);
+        now_.resize(n);  // the last: what threw is done again
     }
     // The facts of what is in the slot; new facts if it never was here, as far as is remembered.
     Facts& of(uint32_t slot, uint64_t id) noexcept {

@@ -59,8 +59,8 @@ class WTinyLfuPolicy final : public SlruPolicy {
         if (n <= ids_.size()) return;
         SlruPolicy::reserve(n);
         window_.reserve(n);
-        ids_.resize(n);
         sketch_.reserve(n);
+        ids_.resize(n);
     }
     void admit(uint32_t slot, const Reference& r) override {
         ids_[slot] = r.id;
