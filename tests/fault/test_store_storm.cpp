@@ -121,7 +121,7 @@ void storm_of(uint32_t host_policy) {
     assert_int_equal(larder_context::create(&o, os, &storm.context), LARDER_OK);
     const larder_store_options options = setup.options(dir.path().c_str());
     assert_int_equal(larder_store_open(storm.context, &options, &storm.store), LARDER_OK);
-    const uint64_t n = test_rounds(n_threads * 800) / n_threads;
+    const uint64_t n = test_rounds(n_threads * 8000) / n_threads;
     storm.n_running = n_threads;
     std::vector<std::thread> threads;
     for (uint64_t t = 0; t < n_threads; ++t) threads.emplace_back(work, std::ref(storm), seed + t, n);
