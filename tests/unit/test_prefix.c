@@ -105,6 +105,10 @@ static void bad_keys(void** state) {
     t.first_position = 1;
     assert_int_equal(larder_prefix_keys(&k, &t, &k, 1, &n), LARDER_E_INVALID);
     t.first_position = 0;
+    const int32_t negative[4] = {1, 2, -3, 4};
+    t.tokens = negative;
+    assert_int_equal(larder_prefix_keys(&k, &t, &k, 1, &n), LARDER_E_INVALID);
+    t.tokens = tokens;
     const larder_prefix_extra extras[2] = {{4, 2, {0}}, {2, 1, {0}}}, empty = {1, 0, {0}},
                               endless = {5, UINT64_MAX, {0}};
     t.extras = extras;
