@@ -57,6 +57,9 @@ larder_status prefix_root(const larder_prefix_scope& s, larder_key& out) noexcep
 larder_status check_prefix_tokens(const larder_prefix_tokens& t) noexcept {
     LARDER_TRY(check_range(t.block_tokens, 1, 4096, "block_tokens"));
     if (t.n_tokens && !t.tokens) return fail(LARDER_E_INVALID, "tokens", "tokens is NULL");
+    for (uint64_t i = 0; i < t.n_tokens; ++i)
+        if (t.tokens[i] < 0)
+            return fail(LARDER_E_INVALID, "tokens", "token %llu is %d", (unsigned long long)i, t.tokens[i]);
     if (t.first_position % t.block_tokens)
         return fail(LARDER_E_INVALID, "first_position", "first_position is not a multiple of block_tokens");
     if ((t.n_extras && !t.extras) || (t.n_salted && !t.salted))

@@ -42,7 +42,11 @@ larder_adapter_matrix matrix(const char* name, uint32_t rows, uint32_t cols, con
 
 Floats decode(const Bytes& b, uint32_t index, size_t n, const std::vector<uint32_t>* modules = nullptr) {
     Floats out(n, -77);
-    assert_int_equal(larder_adapter_decode(span(b), index, nullptr, modules ? modules->data() : nullptr,
+    static const uint32_t none = 0;  // NULL would mean all of them
+    assert_int_equal(larder_adapter_decode(span(b), index, nullptr,
+                                           !modules           ? nullptr
+                                           : modules->empty() ? &none
+                                                              : modules->data(),
                                            modules ? uint32_t(modules->size()) : 0, out.data(), n),
                      LARDER_OK);
     return out;

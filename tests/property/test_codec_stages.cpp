@@ -236,7 +236,7 @@ void components_are_a_projection(void**) {
 }
 
 // NaN, infinities, denormals and both zeros among ordinary values. Exact presets keep every bit; the others give finite
-// numbers, and a group without special numbers is what it would be without the rest.
+// numbers or what was there, and a group without special numbers is what it would be without the rest.
 void special_numbers_through_every_preset(void**) {
     World w;
     Planes p = w.data(12);
@@ -255,6 +255,8 @@ void special_numbers_through_every_preset(void**) {
         }
         for (uint32_t plane = 0; plane < p.size(); ++plane)
             for (size_t t = 0; t < 50 * width; ++t) {
+                // A chunk that coding would make larger is stored as it is.
+                if (got[plane][t] == p[plane][t]) continue;
                 if ((got[plane][t] & 0x7c00) == 0x7c00) print_error("%s: %#x\n", info.name, got[plane][t]);
                 assert_true((got[plane][t] & 0x7c00) != 0x7c00);
             }
