@@ -56,7 +56,7 @@ larder_status plan_swap(larder_arena& arena, uint32_t group, std::span<const lar
     info.n_blocks = blocks.size();
     info.n_bytes = blocks.size() * state.block_bytes;
     info.n_copies = out.size() * per_run;
-    const double transfer_ns = double(info.n_bytes) / double(info.bandwidth_bytes_per_s) * 1e9;
+    const double transfer_ns = double(info.n_bytes) * 1e9 / double(info.bandwidth_bytes_per_s);
     info.modelled_ns = uint64_t(double(info.n_copies) * double(info.copy_ns) + transfer_ns);
     info.by_blocks_ns = uint64_t(double(info.n_blocks * per_run) * double(info.copy_ns) + transfer_ns);
     return LARDER_OK;
