@@ -345,6 +345,7 @@ BENCH_SUITE(codec, "entropy coding and stream presets") {
         bench_preset(run, context, t, info.name, info.needs & LARDER_CODEC_NEEDS_PROFILE ? profile : nullptr);
     }
     larder_profile_destroy(profile);
+    loader_bench::run_all(run, context);
     larder_context_destroy(context);
     bench::lossless_from_memory(run, t.planes, t.name.c_str());
     bench::four_bits(run, t.planes);

@@ -82,6 +82,42 @@ typedef struct larder_codec_options {
 #define LARDER_CODEC_OPTIONS_INIT                                                                                      \
     { sizeof(larder_codec_options), 0, 0, 0, 0, 0 }
 
+#define LARDER_CODEC_STAGE_FIRST_ID 0x8000u /**< of stages that programs register; up to 0xffff */
+
+/** A stage of the program's own: it works on the bytes of each coded extent, after entropy coding, and undoes that before
+ * decoding. "int4 stage=NAME" makes streams with it; they carry id and version, and only a context that has both
+ * registered decodes them (inspecting, verifying and cutting them down needs neither).
+ *  Callbacks are called on the threads that encode and decode, several at a time; they must not call Larder, throw or
+ * longjmp. drop (may be NULL) is called once, when the context is destroyed. */
+typedef struct larder_codec_stage {
+    uint32_t struct_size;
+    uint32_t id;      /**< LARDER_CODEC_STAGE_FIRST_ID to 0xffff; unlike those of other stages */
+    uint32_t version; /**< 1 to 255 of the bytes that encode makes */
+    uint32_t reserved0;
+    const char* name; /**< in chains: 1 to 31 of a-z, 0-9, '-' and '_', a letter first. Copied */
+    /** The most bytes that encode makes of n_bytes; at most 2 n_bytes + 65536, never less for more. */
+    uint64_t (*bound)(void* ctx, uint64_t n_bytes);
+    /** Any status but LARDER_OK, or no fewer bytes than the extent's elements have: the extent is stored uncoded. The
+     * same input must give the same bytes. */
+    larder_status (*encode)(void* ctx, const void* in, uint64_t n_bytes, void* out, uint64_t capacity,
+                            uint64_t* out_n_bytes);
+    /** Total: whatever the bytes are. Any status but LARDER_OK is LARDER_E_CORRUPT for the reader. */
+    larder_status (*decode)(void* ctx, const void* in, uint64_t n_bytes, void* out, uint64_t capacity,
+                            uint64_t* out_n_bytes);
+    void* ctx;
+    void (*drop)(void* ctx);
+} larder_codec_stage;
+
+#define LARDER_CODEC_STAGE_INIT                                                                                        \
+    { sizeof(larder_codec_stage), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/** Make a stage known to a context, for good.
+ *  @return LARDER_OK; LARDER_E_EXISTS (its id or name is taken); LARDER_E_NOSPACE (16 stages); LARDER_E_INVALID (a NULL
+ * callback, the name); LARDER_E_RANGE (id, version); LARDER_E_TOO_NEW. On failure drop is not called.
+ *  @threads internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_codec_stage_register(larder_context* context,
+                                                     const larder_codec_stage* stage) LARDER_NOEXCEPT;
+
 /** Open a codec.
  *  @return LARDER_OK; LARDER_E_NOT_FOUND (no such preset, quantizer or setting: the message names it);
  * LARDER_E_INVALID, LARDER_E_RANGE (a setting's value); LARDER_E_MISSING_PROFILE (the chain needs one);

@@ -12,6 +12,12 @@ larder_status larder_codec_list(uint32_t index, larder_codec_info* out) noexcept
     return write_struct(out, info, "larder_codec_info");
 }
 
+larder_status larder_codec_stage_register(larder_context* context, const larder_codec_stage* stage) noexcept {
+    LARDER_API_HANDLE(context, context);
+    LARDER_API_NONNULL(stage);
+    return context->stages.add(stage);
+}
+
 larder_status larder_codec_open(larder_context* context, const larder_codec_options* options,
                                 larder_codec** out_codec) noexcept {
     LARDER_API_BEGIN

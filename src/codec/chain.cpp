@@ -11,6 +11,7 @@
 #include "codec/frame.h"
 #include "codec/numeric.h"
 #include "core/layout.h"
+#include "core/stages.h"
 
 namespace larder {
 
@@ -131,8 +132,17 @@ template <class E, size_t N> const char* name_of(const Named<E> (&list)[N], E va
     return "?";
 }
 
-larder_status set_one(const Word& w, Chain& c) noexcept {
+larder_status set_stage(const Word& w, Chain& c, StageRegistry* stages) noexcept {
+    const larder_codec_stage* s = stages ? stages->find(w.value.data(), w.value.size()) : nullptr;
+    if (!s) return bad_word(w, "no such stage is registered");
+    c.stage_id = uint16_t(s->id);
+    c.stage_version = uint8_t(s->version);
+    return LARDER_OK;
+}
+
+larder_status set_one(const Word& w, Chain& c, StageRegistry* stages) noexcept {
     uint32_t v = 0;
+    if (w.key == "stage") return set_stage(w, c, stages);
     if (w.key == "entropy")
         return find(entropies, w.value, c.entropy) ? LARDER_OK : bad_word(w, "no such entropy coder");
     if (w.key == "format") return find(formats, w.value, c.format) ? LARDER_OK : bad_word(w, "no such block format");
@@ -179,17 +189,17 @@ larder_status set_one(const Word& w, Chain& c) noexcept {
     return bad_word(w, "no such setting");
 }
 
-larder_status set_words(std::string_view text, Chain& c) noexcept {
+larder_status set_words(std::string_view text, Chain& c, StageRegistry* stages) noexcept {
     for (Word w; next_word(text, w);) {
         if (!w.pair) return bad_word(w, "a setting is written key=value");
-        LARDER_TRY(set_one(w, c));
+        LARDER_TRY(set_one(w, c, stages));
     }
     return LARDER_OK;
 }
 
 }  // namespace
 
-larder_status parse_chain(const char* text, Chain& out) noexcept {
+larder_status parse_chain(const char* text, Chain& out, StageRegistry* stages) noexcept {
     out = Chain{};
     std::string_view rest(text ? text : "lossless");
     if (rest.size() > 1000)
@@ -205,9 +215,9 @@ larder_status parse_chain(const char* text, Chain& out) noexcept {
         Word quantizer;
         next_word(written, quantizer);
         find(quants, quantizer.key, out.quant);
-        LARDER_TRY(set_words(written, out));
+        LARDER_TRY(set_words(written, out, stages));
     }
-    LARDER_TRY(set_words(rest, out));
+    LARDER_TRY(set_words(rest, out, stages));
     return check_chain(out);
 }
 
@@ -242,6 +252,7 @@ void print_chain(const Chain& c, char* out, size_t capacity) noexcept {
     if (c.exact_tail) add(" tail=%u", c.exact_tail);
     if (c.refine) add(" refine=%u", c.refine);
     if (c.checked) add(" check=%u", 1u);
+    if (c.stage_id) add(" stage=%#x", c.stage_id);
 }
 
 bool preset_at(uint32_t index, larder_codec_info& out) noexcept {
@@ -301,6 +312,8 @@ larder_status check_chain(const Chain& c) noexcept {
     if (c.entropy == Entropy::zstd && c.quant != Quant::exact) return bad("zstd is for exact chains only");
     const bool steps = c.quant == Quant::affine || c.quant == Quant::step;
     if (c.refine && !steps) return bad("refine is for affine and step chains: others have no cells to halve");
+    if (c.stage_id && c.quant == Quant::exact && c.entropy == Entropy::none)
+        return bad("a stage works on coded extents, and this chain codes none");
     if (c.checked && !steps && !(c.quant == Quant::exact && c.entropy == Entropy::rans))
         return bad("check is for chains with integer codes: affine, step, exact entropy=rans");
     if (c.quant == Quant::affine) {
@@ -374,12 +387,12 @@ void put_link(const Link& link, std::byte* out) noexcept {
     store_le<uint64_t>(out + 8, link.offset);
 }
 
-size_t put_stage(std::byte* out, uint16_t type, const void* data, uint32_t n) noexcept {
+size_t put_stage(std::byte* out, uint16_t type, const void* data, uint32_t n, uint8_t version = 1) noexcept {
     store_le<uint16_t>(out, type);
-    store_le<uint8_t>(out + 2, 1);
+    store_le<uint8_t>(out + 2, version);
     store_le<uint8_t>(out + 3, stage_critical);
     store_le<uint32_t>(out + 4, n);
-    std::memcpy(out + 8, data, n);
+    if (n) std::memcpy(out + 8, data, n);
     const size_t padded = (8 + size_t(n) + 7) / 8 * 8;
     std::memset(out + 8 + n, 0, padded - 8 - n);
     return padded;
@@ -409,6 +422,7 @@ size_t write_stages(const Chain& c, const larder_key* profile_hash, const Link& 
     const uint8_t e[8] = {uint8_t(c.entropy)};
     at += put_stage(out + at, stage_entropy, e, sizeof e);
     if (profile_hash) at += put_stage(out + at, stage_profile, profile_hash->bytes, 32);
+    if (c.stage_id) at += put_stage(out + at, c.stage_id, nullptr, 0, c.stage_version);
     if (!link.generation) return at;
     std::byte l[link_bytes];
     put_link(link, l);
@@ -442,6 +456,13 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
         const bool known = version == 1 && (type == stage_quantizer || type == stage_sort || type == stage_basis ||
                                             type == stage_hadamard || type == stage_predict || type == stage_entropy ||
                                             type == stage_profile || type == stage_link);
+        if (type >= LARDER_CODEC_STAGE_FIRST_ID && flags & stage_critical) {
+            if (c.stage_id || n || !version)
+                return fail(LARDER_E_FORMAT, "stages", "stage %#x is used in a way that this library does not know", type);
+            c.stage_id = type;
+            c.stage_version = version;
+            continue;
+        }
         if (!known) {
             if (flags & stage_critical)
                 return fail(LARDER_E_FORMAT, "stages",

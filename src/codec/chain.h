@@ -56,8 +56,12 @@ struct Chain {
     uint32_t chunk_tokens = 256;
     uint8_t refine = 0;    // levels after the base, each of one bit per value (refine.h)
     bool checked = false;  // extents carry a checksum of their decoded codes
+    uint16_t stage_id = 0;  // of a stage that the program registered; 0: none
+    uint8_t stage_version = 0;
 };
 inline constexpr uint8_t max_refine = 4;
+
+class StageRegistry;
 
 constexpr bool is_exact(const Chain& c) noexcept {
     return c.quant == Quant::exact;
@@ -78,7 +82,8 @@ larder_status check_chain(const Chain& c) noexcept;
 larder_status check_chain_shape(const Chain& c, const larder_stream_shape& s) noexcept;
 
 // "int4 group=64" -> Chain. The message of a failure names the word at fault.
-larder_status parse_chain(const char* text, Chain& out) noexcept;
+// stages: those that "stage=NAME" may name; NULL: none.
+larder_status parse_chain(const char* text, Chain& out, StageRegistry* stages = nullptr) noexcept;
 // The canonical text; always terminated.
 void print_chain(const Chain& c, char* out, size_t capacity) noexcept;
 // The preset list. False past its end.

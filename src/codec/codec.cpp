@@ -32,7 +32,7 @@ larder_status larder_codec::create(larder_context& c, const larder_codec_options
     LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
     LARDER_TRY(check_range(o.embed_profile, 0, 1, "embed_profile"));
     Chain chain;
-    LARDER_TRY(parse_chain(o.chain, chain));
+    LARDER_TRY(parse_chain(o.chain, chain, &c.stages));
     if (o.chunk_tokens) {
         LARDER_TRY(check_range(o.chunk_tokens, 1, max_chunk_tokens, "chunk_tokens"));
         chain.chunk_tokens = o.chunk_tokens;
@@ -61,6 +61,7 @@ larder_status larder_codec::create(larder_context& c, const larder_codec_options
     codec->isa = IsaLevel(c.param(LARDER_PARAM_ISA_LEVEL));
     if (o.profile && needs_profile(chain)) codec->profile = o.profile->ref();
     codec->embed_profile = o.embed_profile;
+    if (chain.stage_id) codec->stage = c.stages.find(chain.stage_id, chain.stage_version);
     *out = codec;
     return LARDER_OK;
 }

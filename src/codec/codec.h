@@ -29,4 +29,5 @@ struct larder_codec final : larder::Handle {
     larder::IsaLevel isa{};
     const larder_profile* profile = nullptr;
     bool embed_profile = false;
+    const larder_codec_stage* stage = nullptr;  // of the chain; the context keeps it
 };

@@ -22,6 +22,7 @@ class Selection {
     Selection(const Kernels& k, const Frame& f, const larder_stream_target& t, const GenerationPart& part) noexcept
         : f_(f), t_(t), part_(part), k_(k), width_{plane_width(f.shape, 0), plane_width(f.shape, 1)} {}
 
+    larder_status find_stage(StageRegistry& stages) noexcept;
     void carve_all(std::byte*& at) noexcept;
     larder_status run() noexcept;
 
@@ -50,11 +51,20 @@ class Selection {
     std::byte* embedded_memory_ = nullptr;
     Slot slots_[rans_ways];
     uint32_t n_slots_ = 0, n_open_ = 0;
+    const larder_codec_stage* stage_ = nullptr;
 };
+
+larder_status Selection::find_stage(StageRegistry& stages) noexcept {
+    if (!f_.chain.stage_id) return LARDER_OK;
+    stage_ = stages.find(f_.chain.stage_id, f_.chain.stage_version);
+    return stage_ ? LARDER_OK
+                  : fail(LARDER_E_FORMAT, "stages", "stage %#x version %u is not registered and may not be skipped",
+                         f_.chain.stage_id, f_.chain.stage_version);
+}
 
 ExtentShape Selection::extent(uint32_t layer, uint32_t kv, uint32_t n_tokens) const noexcept {
     const larder_dtype t = plane_dtype(f_.shape, kv);
-    return {&f_.chain,
+    ExtentShape e{&f_.chain,
             layer,
             f_.shape.n_layers,
             kv,
@@ -66,6 +76,8 @@ ExtentShape Selection::extent(uint32_t layer, uint32_t kv, uint32_t n_tokens) co
             t,
             dtype_bytes(t),
             false};
+    e.stage = stage_;
+    return e;
 }
 
 void Selection::carve_all(std::byte*& at) noexcept {
@@ -220,6 +232,7 @@ larder_status decode_selection(larder_context& c, const Frame& f, const larder_s
     std::byte* at = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(workspace) + scratch_align - 1) /
                                                  scratch_align * scratch_align);
     Selection s(kernels(IsaLevel(c.param(LARDER_PARAM_ISA_LEVEL))), f, t, part);
+    LARDER_TRY(s.find_stage(c.stages));
     s.carve_all(at);
     LARDER_TRY(s.run());
     uint64_t out = 0;

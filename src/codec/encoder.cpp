@@ -19,7 +19,7 @@ ExtentShape EncodePlan::extent(uint32_t layer, uint32_t kv, uint32_t first_token
                                const larder_stream_identity* identity) const noexcept {
     const larder_dtype t = plane_dtype(shape_, kv);
     const bool tail = chain_.exact_tail && uint64_t(first_token) + n_tokens + chain_.exact_tail > shape_.n_tokens;
-    return {&chain_,
+    ExtentShape e{&chain_,
             layer,
             shape_.n_layers,
             kv,
@@ -31,6 +31,8 @@ ExtentShape EncodePlan::extent(uint32_t layer, uint32_t kv, uint32_t first_token
             t,
             dtype_bytes(t),
             tail};
+    e.stage = codec_.stage;
+    return e;
 }
 
 EncodePlan::Scratch EncodePlan::carve_scratch(std::byte*& at) const noexcept {

@@ -20,7 +20,7 @@ namespace larder {
 
 namespace {
 
-constexpr uint8_t method_raw = 0, method_coded = 1;
+constexpr uint8_t method_raw = 0, method_coded = 1, method_staged = 2;
 constexpr size_t head_bytes = 4;
 
 void write_head(std::byte* out, uint8_t method) noexcept {
@@ -45,6 +45,22 @@ uint32_t add_codes(uint32_t crc, const ExtentShape& e, const int16_t* q, const s
 void begin_basis(const ExtentShape& e, const ExtentScratch& s, const PlaneModel& m, bool encode) noexcept {
     std::fill_n(s.lo, e.width, 0.0f);
     basis_expand(e, s, m, encode);
+}
+
+// What a callback says is not trusted beyond what was promised of it.
+size_t stage_bound(const larder_codec_stage& s, uint64_t n) noexcept {
+    return size_t(std::min<uint64_t>(s.bound(s.ctx, n), 2 * n + 65536));
+}
+
+// A coded extent of n bytes through the program's stage, in place. 0 when it is not smaller than the elements then.
+size_t apply_stage(const ExtentShape& e, const ExtentScratch& s, std::byte* out, size_t n) noexcept {
+    uint64_t made = 0;
+    if (e.stage->encode(e.stage->ctx, out, n, s.staged, s.staged_room, &made) != LARDER_OK || made >= e.raw_bytes() ||
+        made > s.staged_room)
+        return 0;
+    write_head(out, method_staged);
+    std::memcpy(out + head_bytes, s.staged, made);
+    return head_bytes + made;
 }
 
 bool codes_are_packed(const Chain& c) noexcept {
@@ -78,6 +94,10 @@ size_t ExtentShape::extra_bytes() const noexcept {
 ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool encode) noexcept {
     const size_t tile = size_t(std::min(tile_tokens, e.n_tokens)) * e.width;
     ExtentScratch s{};
+    if (e.chain->stage_id) {
+        s.staged_room = encode && e.stage ? stage_bound(*e.stage, head_bytes + e.raw_bytes()) : head_bytes + e.raw_bytes();
+        s.staged = carve<std::byte>(at, s.staged_room);
+    }
     const bool whole = encode || e.chain->entropy == Entropy::zstd;
     s.elems = carve<std::byte>(at, whole ? e.raw_bytes() : tile * e.elem_bytes);
     if (!e.is_coded()) return s;
@@ -210,7 +230,8 @@ size_t encode_coded(const Kernels& k, const ExtentShape& e, const ExtentScratch&
 
 size_t encode_extent(const Kernels& k, const ExtentShape& e, const ExtentScratch& s, const TableSet* tables,
                      const PlaneModel* model, std::byte* out) noexcept {
-    const size_t n = e.is_coded() ? encode_coded(k, e, s, tables, model, out) : 0;
+    size_t n = e.is_coded() ? encode_coded(k, e, s, tables, model, out) : 0;
+    if (n && e.chain->stage_id) n = apply_stage(e, s, out, n);
     if (n) return n;
     if (e.refine) e.refine->at = 0;
     return encode_raw(e, s.elems, out);
@@ -229,6 +250,7 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
     codes_crc_ = 0;
     const auto damaged = [](const char* why) { return fail(LARDER_E_CORRUPT, "extent", "%s", why); };
     if (bytes.size() < head_bytes) return damaged("an extent is shorter than its head");
+    if (e.chain->stage_id && load_le<uint32_t>(bytes.data()) != method_raw) LARDER_TRY(undo_stage(bytes));
     const uint32_t head = load_le<uint32_t>(bytes.data());
     ByteSpan body = bytes.subspan(head_bytes);
     if (head == method_raw) {
@@ -259,6 +281,18 @@ larder_status ExtentDecoder::open(const Kernels& k, const ExtentShape& e, const 
     }
     if (rest.size() != n_side) return damaged("an extent does not have the size of its scales and codes");
     side_ = rest;
+    return LARDER_OK;
+}
+
+// bytes become the extent as it was before the stage.
+larder_status ExtentDecoder::undo_stage(ByteSpan& bytes) noexcept {
+    const ByteSpan in = bytes.subspan(head_bytes);
+    uint64_t n = 0;
+    if (load_le<uint32_t>(bytes.data()) != method_staged || in.size() >= e_.raw_bytes() ||
+        e_.stage->decode(e_.stage->ctx, in.data(), in.size(), s_.staged, s_.staged_room, &n) != LARDER_OK ||
+        n < head_bytes || n > s_.staged_room || load_le<uint32_t>(s_.staged) != method_coded)
+        return fail(LARDER_E_CORRUPT, "extent", "stage %#x cannot undo what an extent holds", e_.chain->stage_id);
+    bytes = {s_.staged, size_t(n)};
     return LARDER_OK;
 }
 

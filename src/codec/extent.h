@@ -40,6 +40,7 @@ struct ExtentShape {
     const SalientTokens* salient = nullptr;  // encode, mixed precision
     uint32_t first_token = 0;                // of the extent within the stream, for salient
     RefineBits* refine = nullptr;            // encode: where refinement goes
+    const larder_codec_stage* stage = nullptr;  // the chain's, where it is known
 
     size_t raw_bytes() const noexcept { return size_t(n_tokens) * width * elem_bytes; }
     bool is_coded() const noexcept;
@@ -66,6 +67,8 @@ struct ExtentScratch {
     std::byte* side;                   // encode
     std::byte* extra;                  // encode
     std::byte* raw;                    // decode: carried raw bytes
+    std::byte* staged;                 // what a stage of the program's makes of an extent, or undoes
+    size_t staged_room;
     SymbolScratch symbols;
 };
 // Carves for the larger of the given sizes; with at starting from NULL it only counts.
@@ -94,6 +97,7 @@ class ExtentDecoder {
     larder_status finish(const PlaneView& view, uint32_t from, uint32_t to, uint64_t at) noexcept;
 
   private:
+    larder_status undo_stage(ByteSpan& bytes) noexcept;
     larder_status finish_tile(uint32_t t, uint32_t n, std::byte* out) noexcept;
     // A tile of exponents straight to its tokens' places; more: the next tile will be wanted as well. False: it is not
     // one that the kernel takes.

@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "core/handle.h"
 #include "core/scheduler.h"
+#include "core/stages.h"
 #include "core/stats.h"
 #include "larder/context.h"
 #include "os/os.h"
@@ -51,6 +52,7 @@ struct larder_context final : larder::Handle {
     larder::Os& os;
     larder::Stats stats;
     larder::Scheduler scheduler;
+    larder::StageRegistry stages;
 
   private:
     static constexpr size_t n_params = 6;
