@@ -1,5 +1,5 @@
-// Loading under a deadline over a simulated link: the controller beside CacheGen's rule and beside always taking the base
-// or everything. Bandwidth is drawn anew, 0.1 to 10 Gbit/s, for every 100 ms, as in the paper's traces.
+// Loading under a deadline over a simulated link: the controller beside CacheGen's rule and beside always taking the
+// base or everything. Bandwidth is drawn anew, 0.1 to 10 Gbit/s, for every 100 ms, as in the paper's traces.
 #pragma once
 
 #include <algorithm>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/hash.h"
-#include "bench.h"
+#include "bench/bench.h"
 #include "larder/loader.h"
 
 namespace loader_bench {
@@ -58,8 +58,7 @@ inline void ours(const Work& w, const Trace& t, larder_context* context, Outcome
     if (larder_loader_create(context, &o, &loader)) return;
     larder_loader_step s = LARDER_LOADER_STEP_INIT;
     for (uint64_t now = 0; larder_loader_next(loader, now, &s) == LARDER_OK;) {
-        const uint64_t done =
-            s.action == LARDER_LOADER_FETCH ? t.transfer(now, s.n_bytes) : now + recompute_ns;
+        const uint64_t done = s.action == LARDER_LOADER_FETCH ? t.transfer(now, s.n_bytes) : now + recompute_ns;
         // A refinement that comes too late is not used.
         larder_loader_info i = LARDER_LOADER_INFO_INIT;
         (void)larder_loader_inspect(loader, &i);
@@ -74,7 +73,8 @@ inline void ours(const Work& w, const Trace& t, larder_context* context, Outcome
     larder_loader_destroy(loader);
 }
 
-// The artifact's rule: the best level whose time, by the throughput last seen, is within the chunk's share; else compute.
+// The artifact's rule: the best level whose time, by the throughput last seen, is within the chunk's share; else
+// compute.
 inline void cachegen(const Work& w, const Trace& t, Outcome& out) {
     uint64_t now = 0;
     double bandwidth = t.at(0), level = 0;

@@ -43,7 +43,8 @@ enum { TOKENS = 64, HEADS = 2, DIM = 32 };
 
 int main(void) {
     static uint16_t k[TOKENS * HEADS * DIM], v[TOKENS * HEADS * DIM], back[TOKENS * HEADS * DIM];
-    for (int i = 0; i < TOKENS * HEADS * DIM; ++i) k[i] = (uint16_t)(0x3c00 + i % 97), v[i] = (uint16_t)(0xbc00 + i % 31);
+    for (int i = 0; i < TOKENS * HEADS * DIM; ++i)
+        k[i] = (uint16_t)(0x3c00 + i % 97), v[i] = (uint16_t)(0xbc00 + i % 31);
     larder_context* context;
     must(larder_context_create(NULL, &context));
 
@@ -79,10 +80,11 @@ int main(void) {
 
     /* Without the stage the stream can be checked, but not decoded. */
     must(larder_context_create(NULL, &context));
-    larder_status verified = larder_stream_verify(stream, NULL, NULL), decoded = larder_stream_decode(context, stream, &target);
+    larder_status verified = larder_stream_verify(stream, NULL, NULL),
+                  decoded = larder_stream_decode(context, stream, &target);
     larder_context_destroy(context);
     free(bytes);
-    printf("%llu bytes; keys %s; without the stage: %s, %s\n", (unsigned long long)n_bytes, same ? "as they were" : "differ",
-           larder_status_name(verified), larder_status_name(decoded));
+    printf("%llu bytes; keys %s; without the stage: %s, %s\n", (unsigned long long)n_bytes,
+           same ? "as they were" : "differ", larder_status_name(verified), larder_status_name(decoded));
     return same && verified == LARDER_OK && decoded == LARDER_E_FORMAT ? 0 : 1;
 }

@@ -84,8 +84,8 @@ typedef struct larder_codec_options {
 
 #define LARDER_CODEC_STAGE_FIRST_ID 0x8000u /**< of stages that programs register; up to 0xffff */
 
-/** A stage of the program's own: it works on the bytes of each coded extent, after entropy coding, and undoes that before
- * decoding. "int4 stage=NAME" makes streams with it; they carry id and version, and only a context that has both
+/** A stage of the program's own: it works on the bytes of each coded extent, after entropy coding, and undoes that
+ * before decoding. "int4 stage=NAME" makes streams with it; they carry id and version, and only a context that has both
  * registered decodes them (inspecting, verifying and cutting them down needs neither).
  *  Callbacks are called on the threads that encode and decode, several at a time; they must not call Larder, throw or
  * longjmp. drop (may be NULL) is called once, when the context is destroyed. */

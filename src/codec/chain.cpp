@@ -458,7 +458,8 @@ larder_status read_stages(ByteSpan stages, Chain& c, larder_key& profile_hash, b
                                             type == stage_profile || type == stage_link);
         if (type >= LARDER_CODEC_STAGE_FIRST_ID && flags & stage_critical) {
             if (c.stage_id || n || !version)
-                return fail(LARDER_E_FORMAT, "stages", "stage %#x is used in a way that this library does not know", type);
+                return fail(LARDER_E_FORMAT, "stages", "stage %#x is used in a way that this library does not know",
+                            type);
             c.stage_id = type;
             c.stage_version = version;
             continue;

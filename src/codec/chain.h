@@ -54,8 +54,8 @@ struct Chain {
     uint8_t salient_bits = 0;
     uint32_t exact_tail = 0;  // chunks that hold one of the last so many tokens are kept exact
     uint32_t chunk_tokens = 256;
-    uint8_t refine = 0;    // levels after the base, each of one bit per value (refine.h)
-    bool checked = false;  // extents carry a checksum of their decoded codes
+    uint8_t refine = 0;     // levels after the base, each of one bit per value (refine.h)
+    bool checked = false;   // extents carry a checksum of their decoded codes
     uint16_t stage_id = 0;  // of a stage that the program registered; 0: none
     uint8_t stage_version = 0;
 };

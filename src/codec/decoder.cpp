@@ -65,17 +65,17 @@ larder_status Selection::find_stage(StageRegistry& stages) noexcept {
 ExtentShape Selection::extent(uint32_t layer, uint32_t kv, uint32_t n_tokens) const noexcept {
     const larder_dtype t = plane_dtype(f_.shape, kv);
     ExtentShape e{&f_.chain,
-            layer,
-            f_.shape.n_layers,
-            kv,
-            n_tokens,
-            width_[kv],
-            f_.shape.n_kv_heads,
-            kv ? f_.shape.v_dim : f_.shape.k_dim,
-            f_.identity.first_token,
-            t,
-            dtype_bytes(t),
-            false};
+                  layer,
+                  f_.shape.n_layers,
+                  kv,
+                  n_tokens,
+                  width_[kv],
+                  f_.shape.n_kv_heads,
+                  kv ? f_.shape.v_dim : f_.shape.k_dim,
+                  f_.identity.first_token,
+                  t,
+                  dtype_bytes(t),
+                  false};
     e.stage = stage_;
     return e;
 }

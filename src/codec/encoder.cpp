@@ -20,17 +20,17 @@ ExtentShape EncodePlan::extent(uint32_t layer, uint32_t kv, uint32_t first_token
     const larder_dtype t = plane_dtype(shape_, kv);
     const bool tail = chain_.exact_tail && uint64_t(first_token) + n_tokens + chain_.exact_tail > shape_.n_tokens;
     ExtentShape e{&chain_,
-            layer,
-            shape_.n_layers,
-            kv,
-            n_tokens,
-            width_[kv],
-            shape_.n_kv_heads,
-            kv ? shape_.v_dim : shape_.k_dim,
-            identity ? identity->first_token + first_token : 0,
-            t,
-            dtype_bytes(t),
-            tail};
+                  layer,
+                  shape_.n_layers,
+                  kv,
+                  n_tokens,
+                  width_[kv],
+                  shape_.n_kv_heads,
+                  kv ? shape_.v_dim : shape_.k_dim,
+                  identity ? identity->first_token + first_token : 0,
+                  t,
+                  dtype_bytes(t),
+                  tail};
     e.stage = codec_.stage;
     return e;
 }

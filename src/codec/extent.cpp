@@ -95,7 +95,8 @@ ExtentScratch carve_extent_scratch(std::byte*& at, const ExtentShape& e, bool en
     const size_t tile = size_t(std::min(tile_tokens, e.n_tokens)) * e.width;
     ExtentScratch s{};
     if (e.chain->stage_id) {
-        s.staged_room = encode && e.stage ? stage_bound(*e.stage, head_bytes + e.raw_bytes()) : head_bytes + e.raw_bytes();
+        s.staged_room =
+            encode && e.stage ? stage_bound(*e.stage, head_bytes + e.raw_bytes()) : head_bytes + e.raw_bytes();
         s.staged = carve<std::byte>(at, s.staged_room);
     }
     const bool whole = encode || e.chain->entropy == Entropy::zstd;

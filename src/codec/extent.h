@@ -37,9 +37,9 @@ struct ExtentShape {
     larder_dtype dtype;
     uint32_t elem_bytes;
     bool keep_exact;
-    const SalientTokens* salient = nullptr;  // encode, mixed precision
-    uint32_t first_token = 0;                // of the extent within the stream, for salient
-    RefineBits* refine = nullptr;            // encode: where refinement goes
+    const SalientTokens* salient = nullptr;     // encode, mixed precision
+    uint32_t first_token = 0;                   // of the extent within the stream, for salient
+    RefineBits* refine = nullptr;               // encode: where refinement goes
     const larder_codec_stage* stage = nullptr;  // the chain's, where it is known
 
     size_t raw_bytes() const noexcept { return size_t(n_tokens) * width * elem_bytes; }

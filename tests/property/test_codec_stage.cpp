@@ -74,9 +74,10 @@ void a_registered_stage_changes_bytes_only(void**) {
         Box with(r, small_shape(70));
         const larder_codec_stage s = zeros(z);
         assert_int_equal(larder_codec_stage_register(with.context, &s), LARDER_OK);
-        for (const char* chain : {"lossless", "zstd", "int4 refine=2", "kivi2", "larder-small check=1 refine=1", "bfp12",
-                                  "mustafar70", "cachegen-2"}) {
-            const Bytes plain = with.encode(chain, 32, 0, 70), staged = with.encode(std::string(chain) + " stage=zeros", 32, 0, 70);
+        for (const char* chain : {"lossless", "zstd", "int4 refine=2", "kivi2", "larder-small check=1 refine=1",
+                                  "bfp12", "mustafar70", "cachegen-2"}) {
+            const Bytes plain = with.encode(chain, 32, 0, 70),
+                        staged = with.encode(std::string(chain) + " stage=zeros", 32, 0, 70);
             assert_true(plain != staged);
             const auto a = with.decode(plain), b = with.decode(staged);
             assert_int_equal(b.status, LARDER_OK);
@@ -147,7 +148,8 @@ void what_cannot_be_registered(void**) {
     assert_int_equal(status([](larder_codec_stage& s) { s.id = 0x7fff; }), LARDER_E_RANGE);
     assert_int_equal(status([](larder_codec_stage& s) { s.version = 256; }), LARDER_E_RANGE);
     assert_int_equal(status([](larder_codec_stage& s) { s.name = "Zeros"; }), LARDER_E_INVALID);
-    assert_int_equal(status([](larder_codec_stage& s) { s.name = "a-name-that-is-longer-than-allowed"; }), LARDER_E_INVALID);
+    assert_int_equal(status([](larder_codec_stage& s) { s.name = "a-name-that-is-longer-than-allowed"; }),
+                     LARDER_E_INVALID);
     assert_int_equal(status([](larder_codec_stage& s) { s.bound = nullptr; }), LARDER_E_INVALID);
     assert_int_equal(status([](larder_codec_stage& s) { s.decode = nullptr; }), LARDER_E_INVALID);
     assert_int_equal(status([](larder_codec_stage&) {}), LARDER_OK);
