@@ -13,8 +13,8 @@
 
 #include "base/hash.h"
 #include "bench/bench.h"
-#include "bench/codec_speed.h"
 #include "bench/codec_loader.h"
+#include "bench/codec_speed.h"
 #include "codec/kernels.h"
 #include "codec/numeric.h"
 #include "larder/larder.h"

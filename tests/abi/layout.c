@@ -188,6 +188,17 @@ LOCK(larder_codec_options, chain, 8);
 LOCK(larder_codec_options, profile, 16);
 LOCK(larder_codec_options, embed_profile, 24);
 LOCK(larder_codec_options, reserved0, 28);
+SIZE(larder_codec_stage, 64);
+LOCK(larder_codec_stage, struct_size, 0);
+LOCK(larder_codec_stage, id, 4);
+LOCK(larder_codec_stage, version, 8);
+LOCK(larder_codec_stage, reserved0, 12);
+LOCK(larder_codec_stage, name, 16);
+LOCK(larder_codec_stage, bound, 24);
+LOCK(larder_codec_stage, encode, 32);
+LOCK(larder_codec_stage, decode, 40);
+LOCK(larder_codec_stage, ctx, 48);
+LOCK(larder_codec_stage, drop, 56);
 SIZE(larder_profile_options, 72);
 LOCK(larder_profile_options, struct_size, 0);
 LOCK(larder_profile_options, n_levels, 4);
@@ -949,6 +960,6 @@ int main(void) {
     /* The compiler did the work; running shows that the library fills a struct as the header lays it out. */
     larder_error_info e = LARDER_ERROR_INFO_INIT;
     if (larder_last_error(&e) != LARDER_OK || e.struct_size != sizeof e) return 1;
-    printf("112 structs hold\n");
+    printf("113 structs hold\n");
     return 0;
 }

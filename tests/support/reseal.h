@@ -44,7 +44,7 @@ inline bool reseal(std::vector<uint8_t>& s) {
     for (uint64_t i = 0; i < n_extents; ++i) {
         uint64_t n = align_up(load_le<uint32_t>(h + index + 8 * i), 8);
         // The last one takes what is left, so that the sum holds whatever was cut or inserted.
-        if (n > end - at || i + 1 == n_extents) {
+        if (n > end - at || (i + 1 == n_extents && n != end - at)) {
             n = end - at;
             store_le<uint32_t>(h + index + 8 * i, uint32_t(n));
         }
