@@ -138,7 +138,7 @@ uint32_t adapter_cells(uint32_t adapter) {
     return 4 * (8u << adapter * 7 % 5);
 }
 
-// Replays the trace in one pool: requests end in order when room is needed, adapters that nobody uses go by LRU. Gives
+// Replays the trace in one pool: requests end in order when room is needed, adapters that nobody uses go first. Gives
 // the cells that were neither asked for nor to be had, over those asked for.
 double unified_waste(const std::vector<Request>& requests, uint32_t n_cells) {
     Context ctx;
@@ -416,38 +416,51 @@ uint32_t walk_index(void* ctx, uint64_t first, int64_t* out) {
     return 1;
 }
 
-// The same look-ups with and without the cache; stretches of 4 blocks, starts by a skewed law.
-void translate(bench::Run& run, const char* name, Walked& w, uint64_t n_keys,
-               uint32_t (*walk)(void*, uint64_t, int64_t*), void (*plain)(Walked&, uint64_t)) {
+uint32_t scan_index(void* ctx, uint64_t first, int64_t* out) {
+    auto& w = *static_cast<Walked*>(ctx);
+    uint64_t keys[8], values[8], n = 0;
+    std::fill_n(out, 8, -1);
+    larder_index_scan(w.index, LARDER_INDEX_AT_LEAST, &first, keys, values, 8, &n);
+    for (uint64_t i = 0; i < n; ++i)
+        if (keys[i] - first < 8) out[keys[i] - first] = int64_t(values[i]);
+    return 1;
+}
+
+using Walk = uint32_t (*)(void*, uint64_t, int64_t*);
+using Plain = void (*)(Walked&, const uint64_t*, size_t);
+
+// The same look-ups with and without the cache, n_batch a call; stretches of 4 blocks, starts by a skewed law.
+void translate(bench::Run& run, const char* name, Walked& w, uint64_t n_keys, size_t n_batch, Walk walk, Plain plain) {
     Context ctx;
     larder_translation_options o = LARDER_TRANSLATION_OPTIONS_INIT;
     o.walk = {walk, &w, nullptr};
     larder_translation* cache = nullptr;
     must(larder_translation_create(ctx.c, &o, &cache), "translation cache");
     Rng rng(3);
-    std::vector<uint64_t> keys(run.size<size_t>(2000000, 400000));
+    std::vector<uint64_t> keys(run.size<size_t>(2000000, 400000) / n_batch * n_batch);
     for (size_t i = 0; i < keys.size(); ++i) {
         const double u = rng.unit();
         keys[i] = i % 4 ? std::min(keys[i - 1] + 1, n_keys - 1) : uint64_t(double(n_keys - 1) * u * u * u * u);
     }
-    auto t = bench::interleave(run.rounds(), {{"cache",
-                                               [&] {
-                                                   return bench::cpu_seconds([&] {
-                                                       int64_t v = 0;
-                                                       for (uint64_t k : keys)
-                                                           larder_translation_lookup(cache, &k, 1, &v);
-                                                       bench::keep(v);
-                                                   });
-                                               }},
-                                              {"plain", [&] {
-                                                   return bench::cpu_seconds([&] {
-                                                       for (uint64_t k : keys) plain(w, k);
-                                                   });
-                                               }}});
+    std::vector<int64_t> out(n_batch);
+    auto cached = [&] {
+        return bench::cpu_seconds([&] {
+            for (size_t i = 0; i < keys.size(); i += n_batch)
+                larder_translation_lookup(cache, &keys[i], n_batch, out.data());
+            bench::keep(out[0]);
+        });
+    };
+    auto walked = [&] {
+        return bench::cpu_seconds([&] {
+            for (size_t i = 0; i < keys.size(); i += n_batch) plain(w, &keys[i], n_batch);
+        });
+    };
+    auto t = bench::interleave(run.rounds(), {{"cache", cached}, {"plain", walked}});
     larder_translation_state s = LARDER_TRANSLATION_STATE_INIT;
     larder_translation_query(cache, &s);
     char note[80];
-    std::snprintf(note, sizeof note, "%.0f %% hits, 4096 lines", 100 * double(s.n_hits) / double(s.n_hits + s.n_walks));
+    std::snprintf(note, sizeof note, "%.0f %% hits, 4096 lines, %zu a call",
+                  100 * double(s.n_hits) / double(s.n_hits + s.n_walks), n_batch);
     run.row({.name = std::string("translation-cache-") + name,
              .metric = "time of a look-up",
              .unit = "ns",
@@ -490,10 +503,17 @@ void translations(bench::Run& run) {
     w.arena = c.arena;
     larder_arena_seq_create(c.arena, &w.seq);
     must(larder_arena_seq_append(c.arena, w.seq, n * 16, nullptr, 0, nullptr), "append");
-    translate(run, "arena", w, n, walk_tree, [](Walked& x, uint64_t k) {
+    translate(run, "arena", w, n, 1, walk_tree, [](Walked& x, const uint64_t* k, size_t) {
         larder_block b;
-        larder_arena_seq_blocks(x.arena, x.seq, 0, k, 1, &b);
+        larder_arena_seq_blocks(x.arena, x.seq, 0, *k, 1, &b);
         bench::keep(b);
+    });
+    translate(run, "arena-batch", w, n, 1024, walk_tree, [](Walked& x, const uint64_t* k, size_t n_batch) {
+        static uint32_t entries[1024];
+        static int32_t numbers[1024];
+        for (size_t i = 0; i < n_batch; ++i) entries[i] = uint32_t(k[i]);
+        larder_arena_seq_lookup(x.arena, x.seq, 0, entries, uint32_t(n_batch), numbers);
+        bench::keep(numbers[0]);
     });
     const uint64_t n_keys = run.size<uint64_t>(8000000, 2000000);
     larder_index_options io = LARDER_INDEX_OPTIONS_INIT;
@@ -501,10 +521,17 @@ void translations(bench::Run& run) {
     std::vector<uint64_t> keys(n_keys), values(n_keys);
     for (uint64_t i = 0; i < n_keys; ++i) keys[i] = i, values[i] = larder::mix64(i) >> 1;
     must(larder_index_build(w.index, keys.data(), values.data(), n_keys), "build");
-    translate(run, "index", w, n_keys, walk_index, [](Walked& x, uint64_t k) {
+    auto get = [](Walked& x, const uint64_t* k, size_t) {
         uint64_t v = 0;
-        larder_index_get(x.index, &k, &v);
+        larder_index_get(x.index, k, &v);
         bench::keep(v);
+    };
+    translate(run, "index", w, n_keys, 1, walk_index, get);
+    translate(run, "index-scan", w, n_keys, 1, scan_index, get);
+    translate(run, "index-batch", w, n_keys, 1024, scan_index, [](Walked& x, const uint64_t* k, size_t n_batch) {
+        static uint64_t values[1024];
+        larder_index_get_many(x.index, k, n_batch, values, nullptr, nullptr);
+        bench::keep(values[0]);
     });
     larder_index_destroy(w.index);
 }

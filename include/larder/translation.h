@@ -6,9 +6,10 @@
  * A line is kept only when its walk was costly: what is cheap to walk again would push out what is not. Victims are
  * chosen by re-reference prediction (SRRIP, 2 bits, 4 ways).
  *
- *  Use it in front of walks of hundreds of nanoseconds, such as an ordered index or another process. In front of an
- * arena's block tables it loses, see docs/guide/memory.md. The cache does not know when the table changes: whoever
- * changes it calls larder_translation_drop().
+ *  Whether it pays depends on what stands beside it, so measure: it gains where the table is asked key by key and one
+ * walk gives 8 neighbours for about the price of one, such as a scan of an ordered index. It loses where the table has
+ * a batched look-up (larder_arena_seq_lookup()), or where a walk costs 8 look-ups; docs/guide/memory.md has figures.
+ * The cache does not know when the table changes: whoever changes it calls larder_translation_drop().
  */
 #ifndef LARDER_TRANSLATION_H
 #define LARDER_TRANSLATION_H
