@@ -529,9 +529,9 @@ void translations(bench::Run& run) {
     translate(run, "index", w, n_keys, 1, walk_index, get);
     translate(run, "index-scan", w, n_keys, 1, scan_index, get);
     translate(run, "index-batch", w, n_keys, 1024, scan_index, [](Walked& x, const uint64_t* k, size_t n_batch) {
-        static uint64_t values[1024];
-        larder_index_get_many(x.index, k, n_batch, values, nullptr, nullptr);
-        bench::keep(values[0]);
+        static uint64_t many_values[1024];
+        larder_index_get_many(x.index, k, n_batch, many_values, nullptr, nullptr);
+        bench::keep(many_values[0]);
     });
     larder_index_destroy(w.index);
 }
