@@ -125,7 +125,7 @@ uint64_t PrefixIndex::Impl::best_child(uint32_t parent, std::span<const int32_t>
         if (i < 8) break;
         from = keys[7];
     }
-    bskip::Value<1> before;
+    bskip::Value<1> before{};
     if (out_shared < n && by_tokens_.scan_down(&q, true, 1, keys, &before) && keys[0].w[0] >> 32 == parent)
         consider(before.w[0]);
     return best;

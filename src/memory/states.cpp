@@ -140,7 +140,7 @@ larder_status larder_states::slot_of(uint64_t state, uint32_t& slot) noexcept {
 }
 
 larder_status larder_states::get(uint64_t state, const void** out) noexcept {
-    uint32_t slot;
+    uint32_t slot = 0;
     LARDER_TRY(slot_of(state, slot));
     *out = at(slot);
     return LARDER_OK;
