@@ -39,7 +39,8 @@ typedef struct larder_loader_options {
                              not descending up to the last level; NULL: 1, 2, ... n_levels, and n_levels again.
                              Copied */
     uint64_t deadline_ns; /**< when all chunks must be usable, on the caller's clock */
-    uint64_t bytes_per_s; /**< bandwidth expected at first, 1 to 2^50 */
+    uint64_t bytes_per_s; /**< bandwidth expected in the long run, 1 to 2^50: what holds at first, and what the estimate
+                             goes back to while nothing is read */
     uint64_t request_ns;  /**< what each read costs besides its bytes */
 } larder_loader_options;
 

@@ -48,6 +48,7 @@ larder_status larder_loader::open(const larder_loader_options& o) {
     deadline_ = o.deadline_ns;
     request_ns_ = o.request_ns;
     ns_per_byte_ = 1e9 / double(o.bytes_per_s);
+    at_first_ = ns_per_byte_;
     deviation_ = ns_per_byte_ / 4;
     return LARDER_OK;
 }
@@ -192,6 +193,8 @@ larder_status larder_loader::report(uint64_t now_ns, bool succeeded) noexcept {
         fetched_ += step_bytes_;
     } else if (step_.recompute && succeeded) {
         c.recomputed = true;
+        // Nothing was measured meanwhile: what a slow moment taught fades, or nothing would ever be read again.
+        ns_per_byte_ += (at_first_ - ns_per_byte_) / 2;
     } else if (step_.recompute) {
         c.recompute_ns = LARDER_LOADER_NEVER;
     }

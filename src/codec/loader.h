@@ -52,7 +52,7 @@ struct larder_loader final : larder::Handle {
     double values_[max_choices]{};
     uint32_t n_levels_ = 0, first_open_ = 0;
     uint64_t deadline_ = 0, request_ns_ = 0, now_ = 0, usable_ns_ = 0, fetched_ = 0;
-    double ns_per_byte_ = 0, deviation_ = 0;
+    double ns_per_byte_ = 0, deviation_ = 0, at_first_ = 0;
     bool busy_ = false;
     uint32_t step_chunk_ = 0;
     Choice step_;

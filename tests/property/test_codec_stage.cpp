@@ -183,6 +183,11 @@ void unknown_records_are_skipped_or_refused(void**) {
             const Bytes changed(reinterpret_cast<const std::byte*>(b.data()),
                                 reinterpret_cast<const std::byte*>(b.data()) + b.size());
             const auto d = box.decode(changed);
+            if (d.status != (critical ? LARDER_E_FORMAT : LARDER_OK)) {
+                larder_error_info e = LARDER_ERROR_INFO_INIT;
+                larder_last_error(&e);
+                print_error("%#x critical %u: %s: %s\n", type, critical, e.field, e.message);
+            }
             assert_int_equal(d.status, critical ? LARDER_E_FORMAT : LARDER_OK);
             if (!critical) assert_true(d.planes == box.decode(stream).planes);
         }
