@@ -155,7 +155,7 @@ larder_status ArenaStorage::map_parts(const larder_arena_options& o) {
         else
             LARDER_TRY(context_.os.commit(mapped_ + part.first, part.n_bytes, huge));
     }
-    if (o.flags & LARDER_ARENA_POPULATE) LARDER_TRY(populate(o, huge));
+    if (o.flags & LARDER_ARENA_POPULATE) LARDER_TRY(populate(o));
     if (!(o.flags & LARDER_ARENA_LOCKED)) return LARDER_OK;
     for (const Part& part : parts_)
         if (context_.os.commit(mapped_ + part.first, part.n_bytes, huge | map_flag::locked) < 0)
@@ -172,7 +172,6 @@ struct Populate {
     Os& os;
     std::byte* at;
     uint64_t n_bytes;
-    uint32_t map_flags;
     atomic<uint64_t> next{0};
     atomic<int32_t> status{LARDER_OK};
 
@@ -181,8 +180,8 @@ struct Populate {
         for (;;) {
             const uint64_t first = p.next.fetch_add(piece_bytes, relaxed);
             if (first >= p.n_bytes || p.status.load(relaxed) < 0) return;
-            const larder_status s =
-                p.os.commit(p.at + first, std::min(piece_bytes, p.n_bytes - first), p.map_flags | map_flag::populate);
+            const larder_status s = p.os.commit(p.at + first, std::min(piece_bytes, p.n_bytes - first),
+                                                map_flag::usable | map_flag::populate);
             if (s < 0) p.status.store(s, relaxed);
         }
     }
@@ -191,10 +190,10 @@ struct Populate {
 }  // namespace
 
 // The threads live only here: there is nothing that they could wait for but the system.
-larder_status ArenaStorage::populate(const larder_arena_options& o, uint32_t map_flags) {
+larder_status ArenaStorage::populate(const larder_arena_options& o) {
     constexpr uint32_t max_threads = 64;
     for (const Part& part : parts_) {
-        Populate job{context_.os, mapped_ + part.first, part.n_bytes, map_flags};
+        Populate job{context_.os, mapped_ + part.first, part.n_bytes};
         const uint64_t n_pieces = (part.n_bytes + Populate::piece_bytes - 1) / Populate::piece_bytes;
         uint64_t threads[max_threads];
         uint32_t n = 0;

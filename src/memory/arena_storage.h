@@ -76,7 +76,7 @@ class ArenaStorage {
     larder_status lay_out(const larder_arena_options& o, uint64_t head_bytes);
     larder_status end_part(unsigned __int128& at, bool guarded, uint32_t group);
     larder_status map_parts(const larder_arena_options& o);
-    larder_status populate(const larder_arena_options& o, uint32_t map_flags);
+    larder_status populate(const larder_arena_options& o);
     void place_planes() noexcept;
     larder_status check_import() const;
     Plane& plane_at(uint32_t group, uint32_t layer, uint32_t p) noexcept {

@@ -234,7 +234,7 @@ larder_status ContigStorage::grow_anon(Pool& p, uint32_t slot, uint32_t n_granul
     LARDER_TRY(charge(uint64_t(n) * p.n_layers * granule_));
     for (uint32_t l = 0; l < p.n_layers; ++l) {
         const larder_status s = context_.os.commit(range(p, slot, l) + uint64_t(have) * granule_,
-                                                   uint64_t(n) * granule_, map_flags_ | map_flag::populate);
+                                                   uint64_t(n) * granule_, map_flag::usable | map_flag::populate);
         if (s < 0) {
             // The layers before this one keep their memory until the slot is reclaimed; it is not counted and will be
             // populated again for nothing.

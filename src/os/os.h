@@ -29,6 +29,7 @@ struct OsHandle {
 namespace map_flag {
 inline constexpr uint32_t huge = 1;      // ask for huge pages; a wish, not a demand
 inline constexpr uint32_t populate = 2;  // fault the pages in now
+inline constexpr uint32_t usable = 8;    // it was committed before: several threads can populate side by side
 inline constexpr uint32_t locked = 4;    // mlock; E_NOMEM where the limit forbids
 }  // namespace map_flag
 

@@ -51,9 +51,12 @@ Result<std::byte*> PosixOs::reserve(size_t n_bytes, size_t align) {
 }
 
 larder_status PosixOs::commit(std::byte* p, size_t n_bytes, uint32_t map_flags) {
-    if (::mprotect(p, n_bytes, PROT_READ | PROT_WRITE) != 0)
-        return fail_os(LARDER_E_NOMEM, errno, "n_bytes", "%zu bytes of memory could not be committed", n_bytes);
-    if (map_flags & map_flag::huge) ::madvise(p, n_bytes, MADV_HUGEPAGE);
+    // Both calls below would wait for whoever faults memory in, even where they change nothing.
+    if (!(map_flags & map_flag::usable)) {
+        if (::mprotect(p, n_bytes, PROT_READ | PROT_WRITE) != 0)
+            return fail_os(LARDER_E_NOMEM, errno, "n_bytes", "%zu bytes of memory could not be committed", n_bytes);
+        if (map_flags & map_flag::huge) ::madvise(p, n_bytes, MADV_HUGEPAGE);
+    }
     larder_status status = LARDER_OK;
     if (map_flags & map_flag::locked) {
         if (::mlock(p, n_bytes) != 0)

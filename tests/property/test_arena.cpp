@@ -439,7 +439,7 @@ void imported_with_listed_copies(void**) {
     w.run(test_rounds(200000), 512);
 }
 
-void contiguous(larder_arena_memory memory, uint64_t n) {
+void contiguous(larder_arena_memory memory, uint64_t n, uint32_t flags = 0) {
     World w(test_seed() + 3 + uint64_t(memory));
     larder_arena_options o = LARDER_ARENA_OPTIONS_INIT;
     o.mode = LARDER_ARENA_CONTIGUOUS;
@@ -449,6 +449,8 @@ void contiguous(larder_arena_memory memory, uint64_t n) {
     o.max_seq_tokens = 3000;
     o.budget_bytes = 4096 * 10 * 24;
     o.n_lookahead = 16;
+    o.flags = flags;
+    if (flags) o.warm_bytes = o.budget_bytes / 4;
     w.make(o);
     w.run(n, 256);
 }
@@ -458,6 +460,12 @@ void contiguous_anonymous(void**) {
 }
 void contiguous_shared(void**) {
     contiguous(LARDER_ARENA_MEMFD, test_rounds(20000));
+}
+
+// The model knows nothing of the thread that maps and gives back beside it.
+void contiguous_in_the_background(void**) {
+    contiguous(LARDER_ARENA_ANON, test_rounds(10000), LARDER_ARENA_BACKGROUND);
+    contiguous(LARDER_ARENA_MEMFD, test_rounds(10000), LARDER_ARENA_BACKGROUND);
 }
 
 }  // namespace
@@ -470,6 +478,7 @@ int main() {
         cmocka_unit_test(imported_with_listed_copies),
         cmocka_unit_test(contiguous_anonymous),
         cmocka_unit_test(contiguous_shared),
+        cmocka_unit_test(contiguous_in_the_background),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -154,21 +154,31 @@ void paged_in_runs(void**) {
     run(o, test_rounds(20000));
 }
 
-void contiguous_shared(void**) {
+void contiguous(larder_arena_memory memory, uint32_t flags) {
     larder_arena_options o = LARDER_ARENA_OPTIONS_INIT;
     o.mode = LARDER_ARENA_CONTIGUOUS;
-    o.memory = LARDER_ARENA_MEMFD;
+    o.memory = memory;
+    o.flags = flags;
     o.granule_bytes = 4096;
     o.max_seqs = 16;
     o.max_seq_tokens = 8192;
     o.budget_bytes = 4096 * 40;
+    o.warm_bytes = 4096 * 10;
     run(o, test_rounds(2000));
+}
+
+void contiguous_shared(void**) {
+    contiguous(LARDER_ARENA_MEMFD, 0);
+}
+void contiguous_in_the_background(void**) {
+    contiguous(LARDER_ARENA_MEMFD, LARDER_ARENA_BACKGROUND);
+    contiguous(LARDER_ARENA_ANON, LARDER_ARENA_BACKGROUND);
 }
 
 }  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(paged), cmocka_unit_test(paged_in_runs),
-                                cmocka_unit_test(contiguous_shared)};
+                                cmocka_unit_test(contiguous_shared), cmocka_unit_test(contiguous_in_the_background)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -1,4 +1,6 @@
 /* The arena in CONTIGUOUS mode. */
+#include <time.h>
+
 #include "support/arena_bed.h"
 
 static void contiguous_sequences(void** state) {
@@ -69,9 +71,65 @@ static void contiguous_sequences(void** state) {
     larder_layout_destroy(layout);
 }
 
+static uint64_t mapped(larder_arena* a) {
+    larder_arena_group_state g = LARDER_ARENA_GROUP_STATE_INIT;
+    assert_int_equal(larder_arena_group_query(a, 0, &g), LARDER_OK);
+    return g.mapped_bytes;
+}
+
+/* Waits for what the arena's own thread will do; the test's own time limit is the only one. */
+static void until_mapped(larder_arena* a, uint64_t at_least, uint64_t at_most) {
+    const struct timespec ms = {0, 1000000};
+    while (mapped(a) < at_least || mapped(a) > at_most) nanosleep(&ms, NULL);
+}
+
+static void memory_is_mapped_and_given_back_in_the_background(void** state) {
+    (void)state;
+    const uint64_t granule = 4096, row = granule * LAYERS, token = HEADS * DIM * 2, per_granule = granule / token;
+    for (int memory = LARDER_ARENA_ANON; memory <= LARDER_ARENA_MEMFD; ++memory) {
+        const larder_layer_group g = full_group();
+        larder_layout* layout = layout_of(&g, 1);
+        larder_arena_options o = LARDER_ARENA_OPTIONS_INIT;
+        o.mode = LARDER_ARENA_CONTIGUOUS;
+        o.memory = memory;
+        o.flags = LARDER_ARENA_BACKGROUND;
+        o.granule_bytes = (uint32_t)granule;
+        o.max_seqs = 3;
+        o.max_seq_tokens = 64 * per_granule;
+        o.n_lookahead = (uint32_t)(4 * per_granule);
+        o.budget_bytes = 128 * row;
+        o.warm_bytes = 12 * row;
+        larder_arena* a = NULL;
+        assert_int_equal(larder_arena_create(context, layout, &o, &a), LARDER_OK);
+        larder_seq s[3];
+        for (int i = 0; i < 3; ++i) {
+            assert_int_equal(larder_arena_seq_create(a, &s[i]), LARDER_OK);
+            assert_int_equal(larder_arena_seq_append(a, s[i], 1, NULL, 0, NULL), LARDER_OK);
+        }
+        /* One token and what lies 4 granules ahead of it, in K and in V. */
+        until_mapped(a, 3 * 2 * 5 * row, 3 * 2 * 5 * row);
+        assert_int_equal(larder_arena_seq_append(a, s[0], 4 * per_granule, NULL, 0, NULL), LARDER_OK);
+        void* k = NULL;
+        assert_int_equal(larder_arena_seq_base(a, s[0], 0, 0, LARDER_PLANE_K, &k), LARDER_OK);
+        memset(k, 1, (4 * per_granule + 1) * token);
+        for (int i = 0; i < 3; ++i) assert_int_equal(larder_arena_seq_destroy(a, s[i]), LARDER_OK);
+        until_mapped(a, 0, o.warm_bytes);
+        assert_true(mapped(a) > 0);
+        assert_int_equal(larder_arena_verify(a), LARDER_OK);
+        larder_arena_destroy(a);
+        o.mode = LARDER_ARENA_PAGED;
+        assert_int_equal(larder_arena_create(context, layout, &o, &a), LARDER_E_UNSUPPORTED);
+        o.mode = LARDER_ARENA_CONTIGUOUS;
+        o.flags = LARDER_ARENA_GUARD;
+        assert_int_equal(larder_arena_create(context, layout, &o, &a), LARDER_E_UNSUPPORTED);
+        larder_layout_destroy(layout);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(contiguous_sequences, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(memory_is_mapped_and_given_back_in_the_background, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
