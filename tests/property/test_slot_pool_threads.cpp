@@ -35,7 +35,8 @@ void storm(const Cpus& cpus, uint32_t n_slots, uint32_t n_threads) {
                     continue;
                 }
                 for (uint32_t k = 0; k < n; ++k) {
-                    if (slots[k] - 1 >= n_slots || owner[slots[k]].exchange(me, relaxed)) n_broken.fetch_add(1, relaxed);
+                    if (slots[k] - 1 >= n_slots || owner[slots[k]].exchange(me, relaxed))
+                        n_broken.fetch_add(1, relaxed);
                     mine.push_back(slots[k]);
                 }
             } else {
