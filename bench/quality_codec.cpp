@@ -4,7 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "codec/numeric.h"
+#include "base/numeric.h"
 
 namespace quality {
 

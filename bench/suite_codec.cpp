@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "base/numeric.h"
 #include "bench/bench.h"
 #include "bench/codec_loader.h"
 #include "bench/codec_speed.h"
 #include "codec/kernels.h"
-#include "codec/numeric.h"
 #include "larder/larder.h"
 
 #if LARDER_BENCH_HTSCODECS

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/numeric.h"
 #include "bench/codec_speed.h"
-#include "codec/numeric.h"
 #include "larder/larder.h"
 
 namespace bench {

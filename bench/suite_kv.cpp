@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "base/numeric.h"
 #include "bench/bench.h"
 #include "larder/larder.h"
 
@@ -88,8 +89,7 @@ struct Rig {
                         const uint64_t r = rng.next();
                         const int sum =
                             int(r & 255) + int(r >> 8 & 255) + int(r >> 16 & 255) + int(r >> 24 & 255) - 510;
-                        const _Float16 x = _Float16(float(sum) / 256.f * float(1 + d % 7));
-                        std::memcpy(&row[d], &x, 2);
+                        row[d] = larder::f32_to_f16(float(sum) / 256.f * float(1 + d % 7));
                     }
                 }
     }

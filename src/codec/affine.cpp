@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "base/numeric.h"
 #include "base/result.h"
-#include "codec/numeric.h"
 
 namespace larder {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "codec/numeric.h"
+#include "base/numeric.h"
 
 namespace larder {
 

@@ -5,11 +5,11 @@
 
 #include "base/crc32c.h"
 #include "base/hash.h"
+#include "base/numeric.h"
 #include "base/options.h"
 #include "codec/basis.h"
 #include "codec/eigen.h"
 #include "codec/frame.h"
-#include "codec/numeric.h"
 #include "codec/planes.h"
 #include "core/layout.h"
 

@@ -5,11 +5,11 @@
 #include <iterator>
 #include <string_view>
 
+#include "base/numeric.h"
 #include "base/options.h"
 #include "codec/basis.h"
 #include "codec/codebook.h"
 #include "codec/frame.h"
-#include "codec/numeric.h"
 #include "core/layout.h"
 #include "core/stages.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "codec/numeric.h"
+#include "base/numeric.h"
 
 namespace larder {
 

@@ -4,9 +4,9 @@
 #include <bit>
 #include <cmath>
 
+#include "base/numeric.h"
 #include "base/result.h"
 #include "codec/codebook.h"
-#include "codec/numeric.h"
 
 namespace larder {
 

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "base/crc32c.h"
-#include "codec/numeric.h"
+#include "base/numeric.h"
 #include "core/layout.h"
 
 namespace larder {

@@ -4,12 +4,12 @@
 #include <bit>
 
 #include "base/crc32c.h"
+#include "base/numeric.h"
 #include "base/result.h"
 #include "codec/affine.h"
 #include "codec/arena.h"
 #include "codec/basis.h"
 #include "codec/direct.h"
-#include "codec/numeric.h"
 #include "codec/planes_zstd.h"
 #include "codec/predict.h"
 #include "codec/rotation.h"

@@ -1,8 +1,8 @@
 // The kernels for AVX2.
 #include <immintrin.h>
 
+#include "base/numeric.h"
 #include "codec/kernels.h"
-#include "codec/numeric.h"
 
 namespace larder {
 namespace {

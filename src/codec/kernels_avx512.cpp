@@ -6,8 +6,8 @@
 #endif
 #include <immintrin.h>
 
+#include "base/numeric.h"
 #include "codec/kernels.h"
-#include "codec/numeric.h"
 
 namespace larder {
 namespace {

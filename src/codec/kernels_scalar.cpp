@@ -1,6 +1,6 @@
 // The portable kernels: the oracle that every other instruction set must equal, and what other processors run.
+#include "base/numeric.h"
 #include "codec/kernels.h"
-#include "codec/numeric.h"
 
 namespace larder {
 namespace {

@@ -5,11 +5,11 @@
 
 #include "base/crc32c.h"
 #include "base/hash.h"
+#include "base/numeric.h"
 #include "base/options.h"
 #include "codec/arena.h"
 #include "codec/calibration.h"
 #include "codec/frame.h"
-#include "codec/numeric.h"
 
 namespace larder {
 

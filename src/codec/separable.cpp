@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/numeric.h"
 #include "base/result.h"
-#include "codec/numeric.h"
 
 namespace larder {
 

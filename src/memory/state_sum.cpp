@@ -5,32 +5,27 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/numeric.h"
+
 namespace larder {
 namespace {
 
-__extension__ typedef _Float16 Half;
-
 struct F32 {
     using Bits = uint32_t;
-    static float load(Bits b) noexcept { return std::bit_cast<float>(b); }
-    static Bits store(float f) noexcept { return std::bit_cast<uint32_t>(f); }
+    static float load(Bits b) noexcept { return bits_to_float(b); }
+    static Bits store(float f) noexcept { return float_to_bits(f); }
 };
 
 struct F16 {
     using Bits = uint16_t;
-    static float load(Bits b) noexcept { return float(std::bit_cast<Half>(b)); }
-    static Bits store(float f) noexcept { return std::bit_cast<uint16_t>(Half(f)); }
+    static float load(Bits b) noexcept { return f16_to_f32(b); }
+    static Bits store(float f) noexcept { return f != f ? Bits(0x7e00) : f32_to_f16(f); }
 };
 
 struct BF16 {
     using Bits = uint16_t;
-    static float load(Bits b) noexcept { return std::bit_cast<float>(uint32_t(b) << 16); }
-    // To nearest, ties to even; a NaN stays one.
-    static Bits store(float f) noexcept {
-        const uint32_t b = std::bit_cast<uint32_t>(f);
-        if (f != f) return Bits(b >> 16 | 0x40);
-        return Bits((b + 0x7fff + (b >> 16 & 1)) >> 16);
-    }
+    static float load(Bits b) noexcept { return bf16_to_f32(b); }
+    static Bits store(float f) noexcept { return f != f ? Bits(0x7fc0) : f32_to_bf16(f); }
 };
 
 template <class T> void add(std::byte* dst, std::span<const void* const> srcs, size_t n_bytes) noexcept {

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "codec/numeric.h"
+#include "base/numeric.h"
 #include "larder/larder.h"
 #include "support/kv_dumps.h"
 

@@ -10,7 +10,7 @@
 #include "../../cuda/kernels/rans_decode.h"
 #include "../../cuda/tile/host_block.h"
 #include "base/hash.h"
-#include "codec/numeric.h"
+#include "base/numeric.h"
 #include "codec/rans.h"
 #include "support/seed.h"
 

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "base/hash.h"
+#include "base/numeric.h"
 #include "codec/kernels.h"
-#include "codec/numeric.h"
 
 namespace kernel_cases {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/hash.h"
-#include "codec/numeric.h"
+#include "base/numeric.h"
 #include "core/layout.h"
 #include "larder/larder.h"
 
