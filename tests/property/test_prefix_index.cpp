@@ -1,10 +1,10 @@
 // The prefix index against a naive tree: random publishes, matches, pins, drops, removals and evictions on a small
 // alphabet, so that chains share much.
 #include <algorithm>
+#include <list>
 #include <map>
 #include <memory>
-#include <set>
-#include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "index/prefix_index.h"
@@ -19,24 +19,38 @@ constexpr uint32_t bt = 4;  // tokens of a block
 
 struct Node {
     std::vector<int32_t> tokens;
-    uint64_t entry = 0, last_use = 0;
+    uint64_t entry = 0;
     uint32_t residency = 0, pins = 0, depth = 0;
     uint64_t location[4] = {};
-    Node* parent = nullptr;  // null: first block of a root
-    bool tail = false;
+    Node* parent = nullptr;
     std::map<std::vector<int32_t>, std::unique_ptr<Node>> children;
+    std::list<Node*>::iterator in_order;
+    size_t in_all = 0;
 };
 
 struct Model {
     Node roots[2];
-    std::map<uint64_t, Node*> by_entry;
-    uint64_t clock = 0;
+    std::vector<Node*> all;
+    std::unordered_map<uint64_t, Node*> by_entry;
+    std::list<Node*> order;      // the least recently used first
+    std::vector<uint64_t> held;  // an element for each pin
 
     static Node* child(Node& n, const std::vector<int32_t>& tokens) {
         auto it = n.children.find(tokens);
         return it == n.children.end() ? nullptr : it->second.get();
     }
+    void add(Node* n) {
+        n->in_order = order.insert(order.end(), n);
+        n->in_all = all.size();
+        all.push_back(n);
+        assert_true(by_entry.emplace(n->entry, n).second);
+    }
+    void use(Node* n) { order.splice(order.end(), order, n->in_order); }
     void erase(Node* n) {
+        order.erase(n->in_order);
+        all[n->in_all] = all.back();
+        all[n->in_all]->in_all = n->in_all;
+        all.pop_back();
         by_entry.erase(n->entry);
         n->parent->children.erase(n->tokens);
     }
@@ -47,6 +61,7 @@ struct World {
     Owned<PrefixIndex> index;
     larder_key root[2];
     Model model;
+    std::vector<PrefixBlock> removed;
     Rng rng{0};
 
     std::vector<int32_t> random_tokens(size_t n) {
@@ -63,11 +78,7 @@ struct World {
         prefix_keys(root[r], t, k);
         return k;
     }
-    Node* pick() {
-        if (model.by_entry.empty()) return nullptr;
-        auto it = model.by_entry.lower_bound(model.by_entry.begin()->first + (rng.below(model.by_entry.size()) << 32));
-        return it == model.by_entry.end() ? model.by_entry.begin()->second : it->second;
-    }
+    Node* pick() { return model.all.empty() ? nullptr : model.all[size_t(rng.below(model.all.size()))]; }
 };
 
 std::vector<int32_t> slice(const std::vector<int32_t>& t, size_t i) {
@@ -118,9 +129,8 @@ void do_publish(World& w) {
             c->entry = out[i].block.entry;
             c->parent = at;
             c->depth = at == &w.model.roots[r] ? 0 : at->depth + 1;
-            c->tail = parts[i].size() < bt;
             at->children[parts[i]] = std::move(fresh);
-            assert_true(w.model.by_entry.emplace(c->entry, c).second);
+            w.model.add(c);
             c->residency = bit;
             c->location[place] = items[i].location;
         } else if (c->residency & bit) {
@@ -130,7 +140,7 @@ void do_publish(World& w) {
             c->residency |= bit;
             c->location[place] = items[i].location;
         }
-        c->last_use = ++w.model.clock;
+        w.model.use(c);
         check_block(out[i].block, *c);
         at = c;
     }
@@ -178,24 +188,20 @@ void do_match(World& w) {
         check_block(info.partial, *source);
     }
     if (peek) return;
-    w.model.clock += path.size();
-    for (size_t i = 0; i < path.size(); ++i) path[i]->last_use = w.model.clock - i;
-    if (source) source->last_use = ++w.model.clock;
+    for (size_t i = path.size(); i-- > 0;) w.model.use(path[i]);
+    if (source) w.model.use(source);
     if (source) path.push_back(source);
     std::vector<uint64_t> pinned;
-    for (Node* n : path) {
-        pinned.push_back(n->entry);
-        ++n->pins;
-    }
-    if (w.rng.below(4)) {
-        assert_int_equal(w.index->unpin(pinned), LARDER_OK);
-        for (Node* n : path) --n->pins;
-    }
+    for (Node* n : path) pinned.push_back(n->entry);
+    if (w.rng.below(4)) return assert_int_equal(w.index->unpin(pinned), LARDER_OK);
+    for (Node* n : path) ++n->pins;
+    w.model.held.insert(w.model.held.end(), pinned.begin(), pinned.end());
 }
 
 void do_unpin(World& w) {
-    for (auto& [id, n] : w.model.by_entry)
-        for (; n->pins; --n->pins) assert_int_equal(w.index->unpin({&n->entry, 1}), LARDER_OK);
+    assert_int_equal(w.index->unpin(w.model.held), LARDER_OK);
+    for (uint64_t id : w.model.held) --w.model.by_entry.at(id)->pins;
+    w.model.held.clear();
 }
 
 void do_add_or_drop(World& w) {
@@ -238,13 +244,13 @@ bool remove_model(World& w, Node* n, std::vector<uint64_t>& gone) {
 void do_remove(World& w) {
     Node* n = w.pick();
     if (!n || w.rng.below(4)) return;
-    std::vector<PrefixBlock> out(w.model.by_entry.size());
+    if (w.removed.size() < w.model.all.size()) w.removed.resize(w.model.all.size());
     uint64_t n_out = 0;
     const uint64_t id = n->entry;
-    const larder_status s = w.index->remove(id, out, n_out);
+    const larder_status s = w.index->remove(id, w.removed, n_out);
     std::vector<uint64_t> gone, got;
     const bool all = remove_model(w, n, gone);
-    for (uint64_t i = 0; i < n_out; ++i) got.push_back(out[i].entry);
+    for (uint64_t i = 0; i < n_out; ++i) got.push_back(w.removed[i].entry);
     std::sort(got.begin(), got.end());
     std::sort(gone.begin(), gone.end());
     assert_true(got == gone);
@@ -259,14 +265,14 @@ void do_evict(World& w) {
     const size_t want = 1 + w.rng.below(5);
     assert_int_equal(w.index->candidates(bit, {out, want}, n_out), LARDER_OK);
     std::vector<Node*> can;
-    for (auto& [id, n] : w.model.by_entry) {
+    for (auto it = w.model.order.begin(); it != w.model.order.end() && can.size() < want; ++it) {
+        Node* n = *it;
         bool below = false;
         for (auto& [t, c] : n->children) below |= (c->residency & bit) != 0;
         if (!(n->residency & bit) || n->pins || below || (n->residency == bit && !n->children.empty())) continue;
         can.push_back(n);
     }
-    std::sort(can.begin(), can.end(), [](Node* a, Node* b) { return a->last_use < b->last_use; });
-    assert_int_equal(n_out, std::min(can.size(), want));
+    assert_int_equal(n_out, can.size());
     for (uint64_t i = 0; i < n_out; ++i) assert_int_equal(out[i].entry, can[i]->entry);
     for (uint64_t i = 0; i < n_out && w.rng.below(2); ++i) {
         assert_int_equal(w.index->drop(out[i].entry, bit, nullptr), LARDER_OK);
@@ -279,20 +285,23 @@ void do_children(World& w) {
     const uint32_t r = uint32_t(w.rng.below(2));
     const bool of_root = !n || w.rng.below(2);
     Node* at = of_root ? &w.model.roots[r] : n;
-    std::set<uint64_t> got, want;
+    std::vector<uint64_t> got, want;
+    const size_t at_once = 1 + size_t(w.rng.below(20));
     uint64_t after = 0;
     for (;;) {
-        PrefixBlock out[3];
+        PrefixBlock out[20];
         uint64_t n_out = 0;
-        const larder_status s = w.index->children(&w.root[r], of_root ? 0 : n->entry, after, out, n_out);
-        for (uint64_t i = 0; i < n_out; ++i) assert_true(got.insert(out[i].entry).second);
+        const larder_status s = w.index->children(&w.root[r], of_root ? 0 : n->entry, after, {out, at_once}, n_out);
+        for (uint64_t i = 0; i < n_out; ++i) got.push_back(out[i].entry);
         if (s != LARDER_PARTIAL) {
             assert_true(s == LARDER_OK || (s == LARDER_MISS && !n_out));
             break;
         }
         after = out[n_out - 1].entry;
     }
-    for (auto& [t, c] : at->children) want.insert(c->entry);
+    for (auto& [t, c] : at->children) want.push_back(c->entry);
+    std::sort(got.begin(), got.end());
+    std::sort(want.begin(), want.end());
     assert_true(got == want);
     if (of_root || !n) return;
     larder_key key;
@@ -323,13 +332,13 @@ void against_model(void**) {
         s.salt = {&salt, 1};
         assert_int_equal(prefix_root(s, w.root[r]), LARDER_OK);
     }
-    const size_t n_ops = test_rounds(250'000);
+    const size_t n_ops = test_rounds(1'000'000);
     for (size_t i = 0; i < n_ops; ++i) {
         static constexpr void (*ops[])(World&) = {
             do_publish,     do_publish,     do_publish,     do_match,  do_match, do_match, do_match,   do_unpin,
             do_add_or_drop, do_add_or_drop, do_add_or_drop, do_remove, do_evict, do_evict, do_children};
         ops[w.rng.below(std::size(ops))](w);
-        if (i % 5000) continue;
+        if (i % 10'000) continue;
         if (w.index->verify() < 0) print_error("after %zu operations: %s\n", i, last_error().message);
         assert_int_equal(w.index->verify(), LARDER_OK);
     }
