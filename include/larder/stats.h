@@ -58,7 +58,10 @@ LARDER_EXTERN_C_BEGIN
     X(codec_decoded_bytes_in, COUNTER, "stream bytes given to decoders")                                               \
     X(codec_decoded_bytes_out, COUNTER, "tensor bytes made by decoders")                                               \
     X(transfer_bytes, COUNTER, "bytes moved between tiers")                                                            \
-    X(transfer_runs, COUNTER, "contiguous copies after merging")
+    X(transfer_runs, COUNTER, "contiguous copies after merging")                                                       \
+    X(store_leases, GAUGE, "objects held in RAM for readers")                                                          \
+    X(store_reservations, GAUGE, "objects being written in place")                                                     \
+    X(store_leases_expired, COUNTER, "leases and reservations that ended with their owner")
 
 /** A snapshot. Fields are in the order of LARDER_STATS_MAP. */
 typedef struct larder_stats {

@@ -205,10 +205,12 @@ typedef struct larder_object_info {
     uint64_t n_bytes; /**< of the payload */
     larder_key key;
     larder_object_meta meta;
+    uint32_t coming;   /**< LARDER_TIER_* mask of the tiers it is on its way to: FILE: waits to be written */
+    uint32_t n_leases; /**< of larder_store_acquire() */
 } larder_object_info;
 
 #define LARDER_OBJECT_INFO_INIT                                                                                        \
-    { sizeof(larder_object_info), 0, 0, 0, 0, {{0}}, LARDER_OBJECT_META_INIT }
+    { sizeof(larder_object_info), 0, 0, 0, 0, {{0}}, LARDER_OBJECT_META_INIT, 0, 0 }
 
 /** Ask for many keys at once. Touches nothing: does not count as use for eviction.
  *  @param want    what is accepted; NULL: anything (info->meta tells what it is)
@@ -218,6 +220,98 @@ typedef struct larder_object_info {
 LARDER_API larder_status larder_store_lookup(larder_store* store, const larder_key* keys, uint32_t n,
                                              const larder_object_want* want, larder_object_info* infos,
                                              uint32_t info_stride) LARDER_NOEXCEPT;
+
+/** A stretch of a store's memory. */
+typedef struct larder_piece {
+    void* data;
+    uint64_t n_bytes;
+} larder_piece;
+
+/** Take room in RAM for objects that are then written in place: no copy is made of them. Until larder_store_commit() a
+ * lookup says LARDER_PENDING and a get LARDER_RETRY, and nobody else can put that key. A coarser object under the key
+ * goes at once.
+ *
+ *  A reservation belongs to its owner. It ends at larder_store_commit(), at larder_store_abort(), when the owner's
+ * process is gone (noticed when somebody asks for the key, when RAM has no room, and by larder_store_expire()), and
+ * when the store is closed; never because time passed.
+ *  @param items      array of n, `stride` bytes apart, as of larder_store_put(); data is NULL, n_bytes is the most that
+ * will be written, LARDER_PUT_NO_HOST is not among the flags
+ *  @param owner_pid  the process that writes, for which this one speaks; 0: this one
+ *  @param leases     [n], receives the reservations; 0 where the status is not LARDER_OK
+ *  @param statuses   [n]: LARDER_OK (write into larder_store_view()); LARDER_E_EXISTS (there already, with the same
+ * identity and no coarser: nothing to write); LARDER_RETRY (another is writing it just now); LARDER_E_NOSPACE;
+ * LARDER_E_QUOTA; LARDER_E_IDENTITY; LARDER_E_RANGE; LARDER_E_INVALID; LARDER_E_NOMEM. May be NULL.
+ *  @return LARDER_OK (all reserved); LARDER_PARTIAL; LARDER_E_INVALID; LARDER_E_RANGE; LARDER_E_NOT_FOUND (no such
+ * process); LARDER_E_STATE (no host tier).
+ *  @threads internally synchronised  @blocking may write to the file when RAM is full of unwritten data  @since 0.1 */
+LARDER_API larder_status larder_store_reserve(larder_store* store, const larder_store_put_item* items, uint32_t stride,
+                                              uint32_t n, int32_t owner_pid, larder_lease* leases,
+                                              larder_status* statuses) LARDER_NOEXCEPT;
+
+/** Make reservations objects: all of them at one moment, or none. What belongs together, such as the shards of a block,
+ * is committed in one call and never seen in part. They are written to the file as after a put.
+ *  @param leases   [n]; they end
+ *  @param n_bytes  [n]: how much was written, 1 to what was reserved; the rest is given back. NULL: all
+ *  @return LARDER_OK; LARDER_E_STALE (one of them has ended, is being committed, is named twice, or was not made by
+ * reserve); LARDER_E_RANGE (n_bytes); LARDER_E_INVALID; LARDER_E_NOMEM. After an error all that were valid still are.
+ *  @threads internally synchronised  @blocking never  @cost one checksum of the payloads  @since 0.1 */
+LARDER_API larder_status larder_store_commit(larder_store* store, const larder_lease* leases, uint32_t n,
+                                             const uint64_t* n_bytes) LARDER_NOEXCEPT;
+
+/** Give reservations up: their keys are as if they had never been reserved.
+ *  @return LARDER_OK; LARDER_E_STALE (one of them has ended, is being committed, or was not made by reserve; the others
+ * are given up); LARDER_E_INVALID.
+ *  @threads internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_store_abort(larder_store* store, const larder_lease* leases,
+                                            uint32_t n) LARDER_NOEXCEPT;
+
+/** Flags of larder_store_acquire(). */
+enum {
+    LARDER_ACQUIRE_UNVERIFIED = 1u /**< the reader checks the bytes itself, as a decoder of streams does */
+};
+
+/** Hold objects in RAM while somebody reads them there: no copy is made of them. What only the file has is read into
+ * RAM first. The bytes stay where they are and as they are until the lease ends, whatever becomes of the key. A lease
+ * belongs to a transfer and an owner: it ends at larder_store_release(), with the job that it was tied to there, when
+ * the owner's process is gone, and when the store is closed; never because time passed.
+ *  @param want       what is accepted
+ *  @param flags      LARDER_ACQUIRE_*
+ *  @param owner_pid  the process that reads, for which this one speaks; 0: this one
+ *  @param leases     [n]; 0 where the status is not LARDER_OK
+ *  @param statuses   [n]: LARDER_OK (read from larder_store_view()); LARDER_MISS; LARDER_RETRY (being put);
+ * LARDER_E_IDENTITY; LARDER_E_NOSPACE (RAM has no room for what the file has); LARDER_E_NOMEM. May be NULL.
+ *  @return LARDER_OK (all are held); LARDER_PARTIAL; LARDER_E_INVALID; LARDER_E_RANGE (want); LARDER_E_NOT_FOUND (no
+ * such process); LARDER_E_STATE (no host tier); LARDER_E_NOMEM (nothing is held).
+ *  @threads internally synchronised  @blocking reads files, unless larder_store_prefetch() was there before  @cost one
+ * checksum of the payloads, or none  @since 0.1 */
+LARDER_API larder_status larder_store_acquire(larder_store* store, const larder_key* keys, uint32_t n,
+                                              const larder_object_want* want, uint32_t flags, int32_t owner_pid,
+                                              larder_lease* leases, larder_status* statuses) LARDER_NOEXCEPT;
+
+/** End leases of larder_store_acquire(): now, or when a transfer that still reads has finished.
+ *  @param queue  NULL: now. Otherwise `job` is one of its jobs, of whatever kind, and the leases end when it finishes,
+ * with whatever status; when it has finished already, now.
+ *  @return LARDER_OK; LARDER_E_STALE (a lease has ended already or is not a reader's, and the others are released; or
+ * the job's completion was taken already, and nothing was done); LARDER_E_INVALID; LARDER_E_NOMEM (nothing was done).
+ *  @threads internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_store_release(larder_store* store, const larder_lease* leases, uint32_t n,
+                                              larder_queue* queue, larder_job job) LARDER_NOEXCEPT;
+
+/** Where the bytes of a lease are: in one piece when they are 4 KiB times a power of two, at most 2 MiB, and RAM is not
+ * in fragments; otherwise in several, in order. Each piece but the last is a multiple of 4 KiB; each begins on a page.
+ *  @param pieces    [capacity]: writable when the lease is a reservation, otherwise to be read only
+ *  @param out_n     receives how many there are
+ *  @return LARDER_OK; LARDER_E_BUFFER_TOO_SMALL (out_n says what is needed); LARDER_E_STALE; LARDER_E_INVALID.
+ *  @threads internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_store_view(larder_store* store, larder_lease lease, larder_piece* pieces,
+                                           uint32_t capacity, uint32_t* out_n) LARDER_NOEXCEPT;
+
+/** End the leases and reservations of owners whose processes are gone. The store does so itself where it matters; a
+ * planner calls it when it learns of a death.
+ *  @param out_n  receives how many ended; may be NULL.
+ *  @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @cost a few system calls per lease of
+ * another process  @since 0.1 */
+LARDER_API larder_status larder_store_expire(larder_store* store, uint64_t* out_n) LARDER_NOEXCEPT;
 
 /** Receives one object of a scan. The info is valid during the call. Return 0 to go on, anything else to stop. Must not
  * call the same store. */
@@ -445,7 +539,8 @@ enum {
     LARDER_ABSENT_CORRUPT = 6,  /**< its checksum or identity did not hold when it was read */
     LARDER_ABSENT_REJECTED = 7, /**< there was no room when it was put */
     LARDER_ABSENT_IO = 8,       /**< the file tier failed to write or read it */
-    LARDER_ABSENT_REPLACED = 9  /**< by an object of finer quality, which then went as well */
+    LARDER_ABSENT_REPLACED = 9, /**< by an object of finer quality, which then went as well */
+    LARDER_ABSENT_ABORTED = 10  /**< reserved, and not committed */
 };
 
 /** The answer of larder_store_explain(). */
@@ -495,10 +590,12 @@ typedef struct larder_store_info {
     uint32_t direct_io;        /**< 1: the file tier bypasses the page cache */
     uint32_t io_uring;         /**< 1: reads go through io_uring */
     uint32_t reserved0;
+    uint64_t n_leases;   /**< of larder_store_acquire() that have not ended */
+    uint64_t n_reserved; /**< of larder_store_reserve() that have not ended */
 } larder_store_info;
 
 #define LARDER_STORE_INFO_INIT                                                                                         \
-    { sizeof(larder_store_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_store_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_store_info_get(larder_store* store, larder_store_info* out) LARDER_NOEXCEPT;

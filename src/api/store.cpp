@@ -27,15 +27,26 @@ template <class T> larder_status check_stride(const T* items, uint32_t stride, u
     return LARDER_OK;
 }
 
-// Each key by itself; OK when each was, otherwise PARTIAL.
-template <class F> larder_status for_each_key(const larder_key* keys, uint32_t n, larder_status* statuses, F f) {
+// Each item by itself; OK when each was, otherwise PARTIAL.
+template <class F> larder_status for_each_index(uint32_t n, larder_status* statuses, F f) {
     larder_status all = LARDER_OK;
     for (uint32_t i = 0; i < n; ++i) {
-        const larder_status status = f(keys[i]);
+        const larder_status status = f(i);
         if (statuses) statuses[i] = status;
         if (status != LARDER_OK) all = LARDER_PARTIAL;
     }
     return all;
+}
+// What this item got stays known to the caller when memory runs out at the next.
+template <class F> larder_status or_nomem(F f) noexcept {
+    try {
+        return f();
+    } catch (const std::bad_alloc&) {
+        return fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
+    }
+}
+template <class F> larder_status for_each_key(const larder_key* keys, uint32_t n, larder_status* statuses, F f) {
+    return for_each_index(n, statuses, [&](uint32_t i) { return f(keys[i]); });
 }
 
 }  // namespace
@@ -113,6 +124,88 @@ larder_status larder_store_lookup(larder_store* store, const larder_key* keys, u
     for (uint32_t i = 0; i < n; ++i)
         LARDER_TRY(
             write_struct(at(infos, info_stride, i), store->lookup(keys[i], want ? &w : nullptr), "larder_object_info"));
+    return LARDER_OK;
+}
+
+larder_status larder_store_reserve(larder_store* store, const larder_store_put_item* items, uint32_t stride, uint32_t n,
+                                   int32_t owner_pid, larder_lease* leases, larder_status* statuses) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    LARDER_TRY(check_stride(items, stride, n, "stride"));
+    if (n) {
+        LARDER_API_NONNULL(items);
+        LARDER_API_NONNULL(leases);
+    }
+    ProcessRef owner;
+    LARDER_TRY(store->lease_owner(owner_pid, owner));
+    return for_each_index(n, statuses, [&](uint32_t i) {
+        larder_store_put_item item;
+        leases[i] = 0;
+        LARDER_TRY(read_options(at(items, stride, i), item, "larder_store_put_item"));
+        return or_nomem([&] { return store->reserve(item, owner, &leases[i]); });
+    });
+    LARDER_API_END
+}
+
+larder_status larder_store_commit(larder_store* store, const larder_lease* leases, uint32_t n,
+                                  const uint64_t* n_bytes) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    if (n) LARDER_API_NONNULL(leases);
+    return store->commit(leases, n, n_bytes);
+    LARDER_API_END
+}
+
+larder_status larder_store_abort(larder_store* store, const larder_lease* leases, uint32_t n) noexcept {
+    LARDER_API_HANDLE(store, store);
+    if (n) LARDER_API_NONNULL(leases);
+    return store->end_leases(leases, n, true);
+}
+
+larder_status larder_store_acquire(larder_store* store, const larder_key* keys, uint32_t n,
+                                   const larder_object_want* want, uint32_t flags, int32_t owner_pid,
+                                   larder_lease* leases, larder_status* statuses) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    LARDER_API_NONNULL(want);
+    if (n) {
+        LARDER_API_NONNULL(keys);
+        LARDER_API_NONNULL(leases);
+    }
+    if (flags & ~LARDER_ACQUIRE_UNVERIFIED) return fail(LARDER_E_INVALID, "flags", "flags has bits that mean nothing");
+    larder_object_want w;
+    LARDER_TRY(larder_store::read_want(want, w));
+    ProcessRef owner;
+    LARDER_TRY(store->lease_owner(owner_pid, owner));
+    return for_each_index(n, statuses, [&](uint32_t i) {
+        return or_nomem([&] { return store->acquire(keys[i], w, flags, owner, &leases[i]); });
+    });
+    LARDER_API_END
+}
+
+larder_status larder_store_release(larder_store* store, const larder_lease* leases, uint32_t n, larder_queue* queue,
+                                   larder_job job) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    if (n) LARDER_API_NONNULL(leases);
+    if (!queue) return store->end_leases(leases, n, false);
+    LARDER_API_HANDLE_OF(store->context, queue, queue);
+    return store->release_after(leases, n, *queue, job);
+    LARDER_API_END
+}
+
+larder_status larder_store_view(larder_store* store, larder_lease lease, larder_piece* pieces, uint32_t capacity,
+                                uint32_t* out_n) noexcept {
+    LARDER_API_HANDLE(store, store);
+    if (capacity) LARDER_API_NONNULL(pieces);
+    LARDER_API_NONNULL(out_n);
+    return store->view(lease, pieces, capacity, out_n);
+}
+
+larder_status larder_store_expire(larder_store* store, uint64_t* out_n) noexcept {
+    LARDER_API_HANDLE(store, store);
+    const uint64_t n = store->expire();
+    if (out_n) *out_n = n;
     return LARDER_OK;
 }
 

@@ -26,7 +26,8 @@ Result<larder_job> larder_queue::begin(uint64_t user_data, uint32_t n_layers) {
     JobState j{.user_data = user_data,
                .n_layers = std::max(n_layers, 1u),
                .errors = Vec<larder_job_error>(context->alloc),
-               .gates = Vec<JobState::Gate>(context->alloc)};
+               .gates = Vec<JobState::Gate>(context->alloc),
+               .followers = Vec<JobState::Follower>(context->alloc)};
     const larder_job id = jobs_.insert(std::move(j));
     ++n_alive_;
     context->stats.add(Stat::jobs_submitted);
@@ -77,10 +78,19 @@ void larder_queue::item_failed(larder_job job, uint64_t item, larder_status stat
 }
 
 void larder_queue::finish(larder_job job, larder_status status) noexcept {
-    std::lock_guard lock(mutex_);
+    Vec<JobState::Follower> followers(context->alloc);
+    std::unique_lock lock(mutex_);
     JobState* j = jobs_.find(job);
     LARDER_ASSERT(j && !j->finished);
     if (!j || j->finished) return;
+    // Before anybody can see that the job has finished.
+    while (!j->followers.empty()) {
+        followers.clear();
+        followers.swap(j->followers);
+        lock.unlock();
+        for (const JobState::Follower& f : followers) f.fn(f.ctx);
+        lock.lock();
+    }
     if (is_error(status)) {
         if (j->n_failed == 0) note_failure(*j, status);
     } else if (j->n_failed) {
@@ -194,6 +204,15 @@ larder_status larder_queue::wait_layer(larder_job job, uint32_t layer, uint64_t 
     if (j->layers_done > layer) return LARDER_OK;
     set_last_error(j->detail);
     return is_error(j->status) ? j->status : j->detail.status;
+}
+
+larder_status larder_queue::follow(larder_job job, JobState::Follower f) {
+    std::lock_guard lock(mutex_);
+    JobState* j = jobs_.find(job);
+    if (!j) return fail(LARDER_E_STALE, "job", "no such job");
+    if (j->finished) return LARDER_OK;
+    j->followers.push_back(f);
+    return LARDER_PENDING;
 }
 
 // Failed jobs release their streams too: a stream that is never released would hang the device.

@@ -31,6 +31,11 @@ struct JobState {
         GateId gate;
     };
     Vec<Gate> gates;
+    struct Follower {  // told once, by the thread that finishes the job
+        void (*fn)(void* ctx) noexcept;
+        void* ctx;
+    };
+    Vec<Follower> followers;
 };
 
 }  // namespace larder
@@ -57,6 +62,8 @@ struct larder_queue final : larder::Handle {
     larder_status wait(larder_job job, uint64_t timeout_ns);
     larder_status wait_layer(larder_job job, uint32_t layer, uint64_t timeout_ns);
     larder_status stream_wait(larder_job job, uint32_t layer, larder_device& device, larder::StreamId stream);
+    // PENDING: f will be called when the job finishes. OK: it has finished, and f is not called.
+    larder_status follow(larder_job job, larder::JobState::Follower f);
     larder_status cancel(larder_job job);
     larder_status errors(larder_job job, larder_job_error* out, uint32_t stride, uint32_t n, uint32_t* out_n);
     larder::OsHandle event() const noexcept { return event_; }

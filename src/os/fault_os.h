@@ -98,6 +98,7 @@ class FaultOs final : public Os {
     void event_set(OsHandle h) noexcept override { below_.event_set(h); }
     void event_clear(OsHandle h) noexcept override { below_.event_clear(h); }
     ProcessRef self() noexcept override { return below_.self(); }
+    ProcessRef process(int32_t pid) noexcept override { return below_.process(pid); }
     bool alive(const ProcessRef& p) noexcept override { return below_.alive(p); }
     uint64_t fork_epoch() noexcept override { return below_.fork_epoch(); }
     bool restart_cpus() noexcept override { return below_.restart_cpus(); }

@@ -178,6 +178,8 @@ class Os {
     virtual void event_set(OsHandle h) noexcept = 0;
     virtual void event_clear(OsHandle h) noexcept = 0;
     virtual ProcessRef self() noexcept = 0;
+    // The process that has this number now; its start_time is 0 where there is none.
+    virtual ProcessRef process(int32_t pid) noexcept = 0;
     virtual bool alive(const ProcessRef& p) noexcept = 0;
     // A number that is another one in a child process after fork, never 0 (cheap: reads a page that fork wipes).
     virtual uint64_t fork_epoch() noexcept = 0;

@@ -5,6 +5,9 @@
 
 namespace larder {
 
+// A process by its number as it is now; start_time stays 0 where /proc does not tell.
+ProcessRef process_ref(int32_t pid) noexcept;
+
 class PosixOs final : public Os {
   public:
     PosixOs() noexcept;
@@ -46,6 +49,7 @@ class PosixOs final : public Os {
     void event_set(OsHandle h) noexcept override;
     void event_clear(OsHandle h) noexcept override;
     ProcessRef self() noexcept override;
+    ProcessRef process(int32_t pid) noexcept override { return process_ref(pid); }
     bool alive(const ProcessRef& p) noexcept override;
     uint64_t fork_epoch() noexcept override;
     bool restart_cpus() noexcept override;
@@ -69,9 +73,6 @@ Topology read_topology(const char* root = "") noexcept;
 
 // The memory nodes under `root`, likewise.
 Result<Vec<MemoryNode>> read_memory_nodes(const Allocator& a, const char* root);
-
-// A process by its number as it is now; start_time stays 0 where /proc does not tell.
-ProcessRef process_ref(int32_t pid) noexcept;
 
 // Read a small file of /proc or /sys into a NUL-terminated buffer. False when it cannot be read.
 bool read_small_file(const char* path, char* buffer, size_t capacity) noexcept;

@@ -322,6 +322,14 @@ bool SimOs::event_is_set(OsHandle h) const noexcept {
     return o && o->event;
 }
 
+ProcessRef SimOs::process(int32_t pid) noexcept {
+    std::lock_guard lock(mutex_);
+    if (pid == 1) return {1, 1};
+    for (const ProcessRef& p : alive_)
+        if (p.pid == pid) return p;
+    return {pid, 0};
+}
+
 bool SimOs::alive(const ProcessRef& p) noexcept {
     std::lock_guard lock(mutex_);
     if (p.pid == 1) return p.start_time <= 1;

@@ -86,6 +86,7 @@ class SimOs final : public Os {
     void event_clear(OsHandle h) noexcept override;
     bool event_is_set(OsHandle h) const noexcept;
     ProcessRef self() noexcept override { return {1, 1}; }
+    ProcessRef process(int32_t pid) noexcept override;
     bool alive(const ProcessRef& p) noexcept override;
     uint64_t fork_epoch() noexcept override { return real_.fork_epoch(); }
     bool restart_cpus() noexcept override { return real_.restart_cpus(); }

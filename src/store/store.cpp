@@ -55,7 +55,8 @@ larder_status check_options(larder_store_options& o) noexcept {
 
 larder_store::larder_store(larder_context& c, const larder_store_options& o)
     : Handle(HandleType::store, c), options_(o), objects_(c.alloc), tenants_(c.alloc), departures_(c.alloc),
-      hints_(c.alloc), protected_until_(ExpiryOrder(), c.alloc), books_(c.alloc), removals_(c.alloc) {}
+      hints_(c.alloc), protected_until_(ExpiryOrder(), c.alloc), leases_(c.alloc, IdKind::lease, c.random_generation()),
+      books_(c.alloc), removals_(c.alloc) {}
 
 larder_store::~larder_store() {
     close();
@@ -184,6 +185,8 @@ void larder_store::close() noexcept {
         }
     }
     Stats& stats = context->stats;
+    stats.sub(Stat::store_reservations, n_reserved_);
+    stats.sub(Stat::store_leases, leases_.size() - n_reserved_);
     stats.sub(Stat::store_objects, objects_.size());
     for (auto& [id, t] : tenants_) {
         stats.sub(Stat::store_host_bytes, t.host_bytes);
@@ -213,6 +216,8 @@ larder_store_info larder_store::info() {
     i.n_host_objects = n_host_objects_;
     i.n_file_objects = n_file_objects_;
     i.n_pinned = n_pinned_;
+    i.n_reserved = n_reserved_;
+    i.n_leases = leases_.size() - n_reserved_;
     if (host_) {
         i.tiers |= LARDER_TIER_HOST;
         i.max_object_bytes = std::min<uint64_t>(host_->capacity_bytes(), UINT32_MAX);

@@ -42,6 +42,16 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder_object_info lookup(const larder_key& key, const larder_object_want* want);
     larder_status scan(larder_store_scan_fn fn, void* ctx);
     larder_status evict(const larder_key& key, uint32_t tiers);
+    larder_status lease_owner(int32_t pid, larder::ProcessRef& owner) const noexcept;
+    larder_status reserve(const larder_store_put_item& item, const larder::ProcessRef& owner, larder_lease* out);
+    larder_status commit(const larder_lease* leases, uint32_t n, const uint64_t* n_bytes);
+    larder_status acquire(const larder_key& key, const larder_object_want& want, uint32_t flags,
+                          const larder::ProcessRef& owner, larder_lease* out);
+    // Of those that write: give up. Of those that read: release.
+    larder_status end_leases(const larder_lease* leases, uint32_t n, bool writes) noexcept;
+    larder_status release_after(const larder_lease* leases, uint32_t n, larder_queue& queue, larder_job job);
+    larder_status view(larder_lease lease, larder_piece* pieces, uint32_t capacity, uint32_t* out_n);
+    uint64_t expire() noexcept;
     larder_status pin(const larder_key& key);
     larder_status unpin(const larder_key& key);
     larder_status drop_tenant(uint32_t tenant, uint64_t* out_n);
@@ -101,7 +111,15 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
         larder::format::Record record;
         uint32_t segment;
     };
+    // Memory of an object in another's hands.
+    struct Lease {
+        uint32_t slot = larder::no_slot;
+        bool writes = false;       // a reservation
+        bool busy = false;         // being committed
+        larder::ProcessRef owner;  // no pid: this process
+    };
     struct Job;
+    struct JobLeases;
     struct GetBatch;
     struct Prefetch;
     // What a way into the caller's memory gave lately; 0: not measured yet.
@@ -152,10 +170,27 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     // store_prefetch.cpp
     larder_status prefetch_state(uint32_t slot) noexcept;
 
+    // store_lease.cpp
+    Lease* find_lease(larder_lease id, bool writes) noexcept;
+    void end_lease(larder_lease id) noexcept;
+    uint64_t expire_leases(uint32_t slot) noexcept;
+    uint32_t slot_of(const larder_key& key) noexcept;
+    void sum_payload(const Object& o, uint64_t n_bytes, larder::ExtentSums& sums) const noexcept;
+    void prepare_commit(const larder_lease* leases, uint32_t n, const uint64_t* n_bytes,
+                        larder::Vec<larder::ExtentSums>& sums);
+    void publish(uint32_t slot, uint64_t n_bytes, larder::ExtentSums sums) noexcept;
+    larder_status try_acquire(const larder_key& key, const larder_object_want& want, const larder::ProcessRef& owner,
+                              larder_lease* out);
+    larder_status verify_lease(larder_lease id) noexcept;
+
     // store_put.cpp
     larder_status check_put(const larder_store_put_item& item, larder::ObjectMeta& meta) const noexcept;
     larder_status meet_existing(const larder_key& key, const larder::ObjectMeta& meta, uint32_t flags) noexcept;
     uint32_t replace_object(const larder_store_put_item& item, const larder::ObjectMeta& meta, larder::ExtentSums sums);
+    larder_status begin_write(const larder_store_put_item& item, const larder::ObjectMeta& meta, uint32_t* out_slot);
+    void end_write(uint32_t slot) noexcept;
+    void note_rejection(const larder_key& key, larder_status status) noexcept;
+    void help_to_write();
     larder_status put_host(const larder_store_put_item& item, const larder::ObjectMeta& meta);
     larder_status put_file(const larder_store_put_item& item, const larder::ObjectMeta& meta);
     larder_status reserve_host(const larder_store_put_item& item, const larder::ObjectMeta& meta,
@@ -218,6 +253,8 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     PathRate host_rate_, file_rate_;
     uint64_t reading_bytes_ = 0;  // asked of the file and not there yet
     uint64_t clock_ = 0;          // counts references
+    larder::IdTable<Lease> leases_;
+    uint64_t n_reserved_ = 0;  // of these, that write
 
     larder::Owned<larder::FileTier> file_;
     larder::Owned<larder::FileReader> reader_;

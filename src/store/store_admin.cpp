@@ -25,7 +25,9 @@ larder_object_info describe(const Object& o) noexcept {
     larder_object_info info = LARDER_OBJECT_INFO_INIT;
     info.status = o.writing ? LARDER_PENDING : LARDER_OK;
     if (!o.writing) info.tiers = (o.in_host() ? LARDER_TIER_HOST : 0) | (o.in_file() ? LARDER_TIER_FILE : 0);
+    info.coming = (o.writing ? LARDER_TIER_HOST : 0) | (o.dirty || o.writing_back ? LARDER_TIER_FILE : 0);
     info.n_pins = o.n_pins;
+    info.n_leases = o.n_leases;
     info.n_bytes = o.n_bytes;
     info.key = o.key;
     info.meta = public_meta(o.meta);
@@ -52,6 +54,8 @@ const char* absence_text(larder_absence why) noexcept {
         return "the file tier failed to write or read it";
     case LARDER_ABSENT_REPLACED:
         return "replaced by an object of finer quality, which then went as well";
+    case LARDER_ABSENT_ABORTED:
+        return "reserved, and not committed";
     default:
         return "never put since the store was opened, as far as is remembered";
     }
@@ -61,14 +65,15 @@ const char* absence_text(larder_absence why) noexcept {
 
 larder_object_info larder_store::lookup(const larder_key& key, const larder_object_want* want) {
     Lock lock(mutex_);
-    const Object* o = objects_.find(key);
+    const uint32_t slot = slot_of(key);
     larder_object_info info = LARDER_OBJECT_INFO_INIT;
     info.key = key;
     info.status = LARDER_MISS;
-    if (!o) return info;
-    info = describe(*o);
+    if (slot == no_slot) return info;
+    const Object& o = objects_[slot];
+    info = describe(o);
     if (!want) return info;
-    const larder_status met = check_want(*o, want);
+    const larder_status met = check_want(o, want);
     if (met != LARDER_OK) info.status = met;
     return info;
 }
@@ -310,7 +315,7 @@ larder_status larder_store::verify() {
 }
 
 larder_status larder_store::verify_host_books() {
-    uint64_t n = 0, n_host = 0, host = 0, dirty = 0, pinned = 0;
+    uint64_t n = 0, n_host = 0, host = 0, dirty = 0, pinned = 0, n_leases = 0;
     HashMap<uint32_t, uint64_t> by_tenant(context->alloc);
     for (uint32_t slot = 0; slot < objects_.n_slots(); ++slot) {
         const Object& o = objects_[slot];
@@ -321,7 +326,9 @@ larder_status larder_store::verify_host_books() {
         LARDER_BOOKS(o.zombie || objects_.slot_of(o.key) == slot, "an object is not found under its key");
         LARDER_BOOKS(o.zombie || o.in_host() || o.in_file() || o.writing, "an object is nowhere");
         LARDER_BOOKS(!o.dirty || o.in_host(), "an unwritten object is not in RAM");
-        LARDER_BOOKS(!o.in_host_policy || (o.in_host() && !o.dirty && !o.n_pins),
+        LARDER_BOOKS(o.n_leases <= o.n_host_readers, "more leases than readers");
+        n_leases += o.n_leases;
+        LARDER_BOOKS(!o.in_host_policy || (o.in_host() && !o.dirty && !o.n_pins && !o.n_leases),
                      "an object that must stay is up for eviction");
         if (!o.in_host()) continue;
         ++n_host;
@@ -332,6 +339,7 @@ larder_status larder_store::verify_host_books() {
     LARDER_BOOKS(n_host == n_host_objects_, "number of objects in RAM");
     LARDER_BOOKS(dirty == dirty_bytes_, "unwritten bytes");
     LARDER_BOOKS(pinned == n_pinned_, "number of pinned objects");
+    LARDER_BOOKS(n_leases + n_reserved_ == leases_.size(), "number of leases");
     LARDER_BOOKS(!host_ || host_->used_bytes() <= host_->capacity_bytes(), "RAM over its budget");
     LARDER_BOOKS(!host_ || host_->used_bytes() >= host, "bytes in RAM");
     for (auto& [id, t] : tenants_) LARDER_BOOKS(t.host_bytes == by_tenant[id], "a tenant's bytes in RAM");

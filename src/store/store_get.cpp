@@ -90,7 +90,7 @@ void larder_store::resolve(GetBatch& batch, size_t i) {
     if (result.status >= 0) result.status = read_want(item.want, want);
     if (result.status < 0) return;
     result.status = LARDER_MISS;
-    const uint32_t slot = objects_.slot_of(item.key);
+    const uint32_t slot = slot_of(item.key);
     if (slot == no_slot) return;
     Object& o = objects_[slot];
     result.status = check_want(o, &want);

@@ -91,7 +91,7 @@ void larder_store::update_host_policy(uint32_t slot) noexcept {
     Object& o = objects_[slot];
     if (!host_policy_) return;
     const bool evictable =
-        o.live && o.in_host() && !o.writing && !o.dirty && !o.writing_back && o.n_pins == 0 && !o.zombie;
+        o.live && o.in_host() && !o.writing && !o.dirty && !o.writing_back && !o.n_pins && !o.n_leases && !o.zombie;
     if (evictable == o.in_host_policy) return;
     o.in_host_policy = evictable;
     if (evictable)

@@ -11,7 +11,6 @@ bool larder_store::file_takes(uint32_t flags) const noexcept {
 }
 
 larder_status larder_store::check_put(const larder_store_put_item& item, ObjectMeta& meta) const noexcept {
-    if (!item.data) return fail(LARDER_E_INVALID, "data", "data is NULL");
     if (!item.meta) return fail(LARDER_E_INVALID, "meta", "meta is NULL");
     if (item.flags & ~(LARDER_PUT_NO_HOST | LARDER_PUT_NO_FILE | LARDER_PUT_PIN))
         return fail(LARDER_E_INVALID, "flags", "flags has bits that mean nothing");
@@ -31,6 +30,7 @@ larder_status larder_store::check_put(const larder_store_put_item& item, ObjectM
 
 larder_status larder_store::put(const larder_store_put_item& item) {
     ObjectMeta meta;
+    if (!item.data) return fail(LARDER_E_INVALID, "data", "data is NULL");
     LARDER_TRY(check_put(item, meta));
     context->stats.add(Stat::store_puts);
     larder_status status = LARDER_E_NOSPACE;
@@ -38,28 +38,34 @@ larder_status larder_store::put(const larder_store_put_item& item) {
     // What finds no room in RAM, or is larger than RAM, goes straight to the file.
     if ((status == LARDER_E_NOSPACE || status == LARDER_E_NOMEM) && file_takes(item.flags))
         status = put_file(item, meta);
-    if (is_error(status) && status != LARDER_E_IDENTITY) {
-        context->stats.add(Stat::store_rejections);
-        Lock lock(mutex_);
-        if (!objects_.find(item.key))
-            note_departure(item.key, status == LARDER_E_QUOTA ? LARDER_ABSENT_QUOTA : LARDER_ABSENT_REJECTED, 0);
-    }
-    if (is_error(status) || !host_ || !file_takes(item.flags)) return status;
-    // Whoever fills RAM faster than the disk takes it helps to write.
-    for (;;) {
+    if (is_error(status)) note_rejection(item.key, status);
+    if (!is_error(status) && file_takes(item.flags)) help_to_write();
+    return status;
+}
+
+void larder_store::note_rejection(const larder_key& key, larder_status status) noexcept {
+    if (status == LARDER_E_IDENTITY) return;
+    context->stats.add(Stat::store_rejections);
+    Lock lock(mutex_);
+    if (!objects_.find(key))
+        note_departure(key, status == LARDER_E_QUOTA ? LARDER_ABSENT_QUOTA : LARDER_ABSENT_REJECTED, 0);
+}
+
+// Whoever fills RAM faster than the disk takes it helps to write.
+void larder_store::help_to_write() {
+    while (host_) {
         {
             Lock lock(mutex_);
             if (dirty_bytes_ <= options_.max_dirty_bytes) break;
         }
         if (!write_back_one()) break;
     }
-    return status;
 }
 
 // What a put finds under its key. LARDER_E_EXISTS: it is there already, nothing is left to do. LARDER_OK: go on; what
 // is there, if anything, is coarser.
 larder_status larder_store::meet_existing(const larder_key& key, const ObjectMeta& meta, uint32_t flags) noexcept {
-    const uint32_t slot = objects_.slot_of(key);
+    const uint32_t slot = slot_of(key);
     if (slot == no_slot) return LARDER_OK;
     Object& o = objects_[slot];
     if (!o.meta.same_identity(meta))
@@ -95,7 +101,10 @@ bool larder_store::make_host_room(uint64_t n_bytes) noexcept {
     for (uint64_t tries = 0; !host_->room(n_bytes); ++tries) {
         if (tries > n_host_objects_) return false;
         const uint32_t slot = host_policy_->evict();
-        if (slot == Policy::no_victim) return false;
+        if (slot == Policy::no_victim) {
+            if (expire_leases(no_slot)) continue;
+            return false;
+        }
         Object& o = objects_[slot];
         o.in_host_policy = false;
         if (o.n_host_readers) {
@@ -145,28 +154,47 @@ larder_status larder_store::reserve_host(const larder_store_put_item& item, cons
     return LARDER_OK;
 }
 
-larder_status larder_store::put_host(const larder_store_put_item& item, const ObjectMeta& meta) {
+// A new object in the state `writing`, with memory. LARDER_E_EXISTS when there is nothing to write.
+larder_status larder_store::begin_write(const larder_store_put_item& item, const ObjectMeta& meta, uint32_t* out_slot) {
     if (item.n_bytes > host_->capacity_bytes())
         return fail(LARDER_E_NOSPACE, "n_bytes", "the object is larger than the host tier");
     ExtentSums sums(context->alloc, extent_count(item.n_bytes));
-    uint32_t slot = no_slot;
-    Object* mine = nullptr;
-    while (!mine) {
-        Lock lock(mutex_);
-        const larder_status met = meet_existing(item.key, meta, item.flags);
-        if (met == LARDER_E_EXISTS) return LARDER_OK;
-        if (met != LARDER_OK) return met;
-        const larder_status status = reserve_host(item, meta, sums, &slot);
-        if (status >= 0) {
-            mine = &objects_[slot];
-            break;
+    for (;;) {
+        larder_status status;
+        {
+            Lock lock(mutex_);
+            const larder_status met = meet_existing(item.key, meta, item.flags);
+            if (met != LARDER_OK) return met;
+            status = reserve_host(item, meta, sums, out_slot);
         }
-        lock.unlock();
+        if (status >= 0) return status;
         // Perhaps RAM is full of what the file has not got yet.
         const bool again = (status == LARDER_E_NOSPACE || status == LARDER_E_QUOTA) && file_ && write_back_one();
         if (!again) return status;
     }
+}
+
+// Under the table mutex: it is there.
+void larder_store::end_write(uint32_t slot) noexcept {
+    Object& o = objects_[slot];
+    o.writing = false;
+    if (file_takes(o.keep_in_ram ? LARDER_PUT_NO_FILE : 0)) {
+        set_dirty(slot, true);
+        if (options_.write_policy == LARDER_WRITE_THROUGH) schedule_drain();
+    }
+    update_host_policy(slot);
+}
+
+larder_status larder_store::put_host(const larder_store_put_item& item, const ObjectMeta& meta) {
+    uint32_t slot = no_slot;
+    const larder_status begun = begin_write(item, meta, &slot);
+    if (begun != LARDER_OK) return begun == LARDER_E_EXISTS ? LARDER_OK : begun;
     // Nobody else looks into it until `writing` ends.
+    Object* mine;
+    {
+        Lock lock(mutex_);
+        mine = &objects_[slot];
+    }
     Object& o = *mine;
     const std::byte* from = static_cast<const std::byte*>(item.data);
     uint32_t extent = 0;
@@ -182,12 +210,7 @@ larder_status larder_store::put_host(const larder_store_put_item& item, const Ob
         }
     });
     Lock lock(mutex_);
-    o.writing = false;
-    if (file_takes(item.flags)) {
-        set_dirty(slot, true);
-        if (options_.write_policy == LARDER_WRITE_THROUGH) schedule_drain();
-    }
-    update_host_policy(slot);
+    end_write(slot);
     return LARDER_OK;
 }
 

@@ -51,6 +51,17 @@ larder_status use(FaultEnv& env, uint64_t host_bytes) {
         const larder_status put = put_one(s, make_key(k), make_meta(), make_payload(k, size_of(k)));
         if (put < 0 && worst >= 0) worst = put;
     }
+    if (host_bytes) {
+        for (uint64_t k = 0; k < 3; ++k) {
+            const larder_status got = read_one(s, make_key(k), make_want(), bytes);
+            if (got == LARDER_OK) assert_true(bytes == make_payload(k, size_of(k)));
+            const larder_status put =
+                write_one(s, make_key(k + 90), make_meta(), make_payload(k + 90, size_of(k + 90)));
+            for (const larder_status status : {got, put})
+                if (status < 0 && status != LARDER_E_EXISTS && worst >= 0) worst = status;
+        }
+        assert_int_equal(larder_store_expire(s, nullptr), LARDER_OK);
+    }
     const larder_status flushed = larder_store_flush(s, nullptr, 0, nullptr);
     if (flushed < 0 && worst >= 0) worst = flushed;
     const larder_status verified = larder_store_verify(s);

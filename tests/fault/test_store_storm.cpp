@@ -25,7 +25,8 @@ struct Storm {
 };
 
 void look(Storm& storm, uint64_t k, std::vector<unsigned char>& bytes) {
-    const larder_status status = get_one(storm.store, make_key(k), make_want(), bytes, 30000);
+    const larder_status status = k % 3 ? get_one(storm.store, make_key(k), make_want(), bytes, 30000)
+                                       : read_one(storm.store, make_key(k), make_want(), bytes);
     if (status == LARDER_OK) {
         ++storm.n_hits;
         if (bytes != make_payload(k, size_of(k))) ++storm.n_wrong;
@@ -90,9 +91,11 @@ void work(Storm& storm, uint64_t seed, uint64_t n) {
         const larder_key key = make_key(k);
         const uint64_t verb = rng.below(16);
         if (verb < 6) {
-            if (put_one(storm.store, key, make_meta(), make_payload(k, size_of(k)),
-                        rng.below(4) ? 0 : LARDER_PUT_NO_HOST) < 0)
-                ++storm.n_failed;
+            const std::vector<unsigned char> payload = make_payload(k, size_of(k));
+            const larder_status put = rng.below(4) == 0 ? write_one(storm.store, key, make_meta(), payload)
+                                                        : put_one(storm.store, key, make_meta(), payload,
+                                                                  rng.below(4) ? 0 : LARDER_PUT_NO_HOST);
+            if (put < 0 && put != LARDER_E_EXISTS) ++storm.n_failed;
         } else if (verb < 12) {
             look(storm, k, bytes);
         } else if (verb < 15) {

@@ -121,6 +121,50 @@ inline larder_status get_one(larder_store* s, const larder_key& key, const larde
     return called == LARDER_OK ? r.status : called;
 }
 
+// Written in place: reserved, filled, committed.
+inline larder_status write_one(larder_store* s, const larder_key& key, const larder_object_meta& meta,
+                               const std::vector<unsigned char>& bytes) {
+    larder_store_put_item item = LARDER_STORE_PUT_ITEM_INIT;
+    item.key = key;
+    item.meta = &meta;
+    item.n_bytes = bytes.size();
+    larder_lease lease = 0;
+    larder_status status = 0;
+    larder_store_reserve(s, &item, sizeof item, 1, 0, &lease, &status);
+    if (status != LARDER_OK) return status;
+    std::vector<larder_piece> pieces(64);
+    uint32_t n = 0;
+    assert_int_equal(larder_store_view(s, lease, pieces.data(), 64, &n), LARDER_OK);
+    const unsigned char* from = bytes.data();
+    for (uint32_t i = 0; i < n; ++i) {
+        std::memcpy(pieces[i].data, from, pieces[i].n_bytes);
+        from += pieces[i].n_bytes;
+    }
+    status = larder_store_commit(s, &lease, 1, nullptr);
+    if (status < 0) larder_store_abort(s, &lease, 1);
+    return status;
+}
+
+// Read in place: held, copied, released.
+inline larder_status read_one(larder_store* s, const larder_key& key, const larder_object_want& want,
+                              std::vector<unsigned char>& out) {
+    larder_lease lease = 0;
+    larder_status status = 0;
+    out.clear();
+    const larder_status all = larder_store_acquire(s, &key, 1, &want, 0, 0, &lease, &status);
+    if (all < 0) return all;
+    if (status != LARDER_OK) return status;
+    std::vector<larder_piece> pieces(64);
+    uint32_t n = 0;
+    assert_int_equal(larder_store_view(s, lease, pieces.data(), 64, &n), LARDER_OK);
+    for (uint32_t i = 0; i < n; ++i) {
+        const auto* p = static_cast<const unsigned char*>(pieces[i].data);
+        out.insert(out.end(), p, p + pieces[i].n_bytes);
+    }
+    assert_int_equal(larder_store_release(s, &lease, 1, nullptr, 0), LARDER_OK);
+    return status;
+}
+
 inline larder_object_info look_up(larder_store* s, const larder_key& key) {
     larder_object_info info = LARDER_OBJECT_INFO_INIT;
     assert_int_equal(larder_store_lookup(s, &key, 1, nullptr, &info, sizeof info), LARDER_OK);

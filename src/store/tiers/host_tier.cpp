@@ -117,6 +117,30 @@ void HostTier::free(HostExtent& extent) noexcept {
     HostExtent(extent.get_allocator()).swap(extent);
 }
 
+void HostTier::shrink(HostExtent& extent, uint64_t n_bytes) noexcept {
+    uint64_t left = rounded(n_bytes);
+    size_t k = 0;
+    while (k < extent.size() && piece_bytes(extent[k]) <= left) left -= piece_bytes(extent[k++]);
+    if (k == extent.size()) return;
+    for (size_t i = k + 1; i < extent.size(); ++i) free_piece(extent[i]);
+    uint32_t rest = extent[k];
+    extent.resize(k);
+    // What is left of the piece in which the end falls, half by half.
+    while (left) {
+        const uint32_t order = (rest & 15) - 1, first = rest >> 4;
+        const uint32_t low = first << 4 | order, high = (first + (1u << order)) << 4 | order;
+        if (left < piece_bytes(low)) {
+            free_piece(high);
+            rest = low;
+        } else {
+            extent.push_back(low);
+            left -= piece_bytes(low);
+            rest = high;
+        }
+    }
+    free_piece(rest);
+}
+
 bool HostTier::consistent() const noexcept {
     uint64_t free_bytes = 0;
     for (uint32_t order = 0; order < n_orders; ++order)

@@ -20,6 +20,7 @@ using HostExtent = Vec<uint32_t>;
 class HostTier {
   public:
     static constexpr uint64_t unit_bytes = 4096;
+    static constexpr uint32_t n_orders = 10;  // 4 KiB to 2 MiB
 
     HostTier(larder_context& c, uint64_t capacity_bytes);
     ~HostTier();
@@ -32,6 +33,8 @@ class HostTier {
     // E_NOSPACE without room; E_NOMEM when the system has none. Strong against bad_alloc.
     larder_status alloc(uint64_t n_bytes, HostExtent& out);
     void free(HostExtent& extent) noexcept;
+    // Give back what is behind the first n_bytes. The extent has room for n_orders more pieces.
+    void shrink(HostExtent& extent, uint64_t n_bytes) noexcept;
 
     // The memory of a payload of n_bytes, piece by piece.
     template <class F> void for_each(const HostExtent& e, uint64_t n_bytes, F f) const {
@@ -48,7 +51,6 @@ class HostTier {
 
   private:
     // A piece: first unit (28 bits), order (4 bits): 2^order units.
-    static constexpr uint32_t n_orders = 10;  // 4 KiB to 2 MiB
     static constexpr uint32_t units_per_slab = 1u << (n_orders - 1);
     static constexpr uint8_t not_free = 0xff;
     static constexpr uint64_t piece_bytes(uint32_t piece) noexcept { return unit_bytes << (piece & 15); }
