@@ -59,7 +59,8 @@ uint32_t larder_store::slot_of(const larder_key& key) noexcept {
     return objects_.slot_of(key);
 }
 
-// --- writing ----------------------------------------------------------------------------------------------------------
+// --- writing
+// ----------------------------------------------------------------------------------------------------------
 
 larder_status larder_store::reserve(const larder_store_put_item& item, const ProcessRef& owner, larder_lease* out) {
     *out = 0;
@@ -139,7 +140,7 @@ larder_status larder_store::commit(const larder_lease* leases, uint32_t n, const
         Lock lock(mutex_);
         for (; taken < n; ++taken) {
             Lease* l = find_lease(leases[taken], true);
-            status = !l ? LARDER_E_STALE
+            status = !l        ? LARDER_E_STALE
                      : n_bytes ? check_range(n_bytes[taken], 1, objects_[l->slot].n_bytes, "n_bytes")
                                : LARDER_OK;
             if (status < 0) break;
@@ -180,7 +181,8 @@ larder_status larder_store::end_leases(const larder_lease* leases, uint32_t n, b
     return status;
 }
 
-// --- reading ----------------------------------------------------------------------------------------------------------
+// --- reading
+// ----------------------------------------------------------------------------------------------------------
 
 // Under the table mutex: OK with a lease, PENDING when the object must be read into RAM first, or why not.
 larder_status larder_store::try_acquire(const larder_key& key, const larder_object_want& want, const ProcessRef& owner,
@@ -281,8 +283,7 @@ larder_status larder_store::view(larder_lease lease, larder_piece* pieces, uint3
     if (!l || l->busy) return fail(LARDER_E_STALE, "lease", "the lease has ended or is being committed");
     const Object& o = objects_[l->slot];
     *out_n = uint32_t(o.host.size());
-    if (capacity < *out_n)
-        return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the object is in %u pieces", *out_n);
+    if (capacity < *out_n) return fail(LARDER_E_BUFFER_TOO_SMALL, "capacity", "the object is in %u pieces", *out_n);
     host_->for_each(o.host, o.n_bytes, [&](std::byte* p, uint64_t n) { *pieces++ = {p, n}; });
     return LARDER_OK;
 }

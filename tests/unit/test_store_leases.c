@@ -34,7 +34,9 @@ static larder_store* open_store(larder_context* c, uint64_t host_bytes, const ch
     return s;
 }
 
-static unsigned char byte_of(uint64_t i, uint64_t at) { return (unsigned char)(i * 31 + at * 7 + (at >> 8)); }
+static unsigned char byte_of(uint64_t i, uint64_t at) {
+    return (unsigned char)(i * 31 + at * 7 + (at >> 8));
+}
 
 static larder_status reserve(larder_store* s, uint64_t i, uint64_t n_bytes, int32_t owner, larder_lease* lease) {
     larder_object_meta meta = LARDER_OBJECT_META_INIT;
@@ -355,8 +357,8 @@ static void refused(void** state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(written_in_place), cmocka_unit_test(committed_together),  cmocka_unit_test(read_in_place),
-        cmocka_unit_test(ends_with_a_job),  cmocka_unit_test(ends_with_its_owner), cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(written_in_place),    cmocka_unit_test(committed_together),
+                                       cmocka_unit_test(read_in_place),       cmocka_unit_test(ends_with_a_job),
+                                       cmocka_unit_test(ends_with_its_owner), cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
