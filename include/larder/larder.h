@@ -11,6 +11,7 @@
 #include "larder/codec.h"
 #include "larder/context.h"
 #include "larder/device.h"
+#include "larder/event.h"
 #include "larder/index.h"
 #include "larder/job.h"
 #include "larder/kv.h"

@@ -25,6 +25,7 @@
 #ifndef LARDER_PREFIX_H
 #define LARDER_PREFIX_H
 
+#include "larder/event.h"
 #include "larder/layout.h"
 
 LARDER_EXTERN_C_BEGIN
@@ -122,10 +123,12 @@ typedef struct larder_prefix_options {
     uint32_t reserved0;
     uint64_t max_entries; /**< entries at once, roots included, 1 to 2^27; default 2^24. Memory is taken as they come. A
                              publisher at work holds room for up to 32 */
+    uint64_t n_events; /**< events that are kept for readers (larder_prefix_events_read()), a power of two up to 2^24,
+                          128 bytes each; 0: none */
 } larder_prefix_options;
 
 #define LARDER_PREFIX_OPTIONS_INIT                                                                                     \
-    { sizeof(larder_prefix_options), 0, 0, 0, 0 }
+    { sizeof(larder_prefix_options), 0, 0, 0, 0, 0 }
 
 /** Create an empty prefix index.
  *  @return LARDER_OK; LARDER_E_INVALID; LARDER_E_RANGE; LARDER_E_TOO_NEW; LARDER_E_NOMEM.
@@ -329,6 +332,28 @@ LARDER_API larder_status larder_prefix_describe(larder_prefix* prefix, larder_pr
  * internally synchronised  @since 0.1 */
 LARDER_API larder_status larder_prefix_set_tag(larder_prefix* prefix, larder_prefix_entry entry,
                                                uint32_t tag) LARDER_NOEXCEPT;
+
+/* ------------------------------------------------------------------------------ events --- */
+
+/** Events that follow a cursor (larder/event.h): a block was published, lies in other places, was removed.
+ *  @param cursor  in: events that the reader has behind it; 0: from the first one ever. Out: moved on by *out_n.
+ *  @param out, stride, n  receive events, stride bytes apart.  @param out_n  how many; 0: nothing new.
+ *  @return LARDER_OK; LARDER_E_STALE (the next event was overwritten: take a snapshot; cursor is as it was);
+ * LARDER_E_STATE (the index keeps no events); LARDER_E_RANGE (a cursor beyond the newest event); LARDER_E_INVALID.
+ *  @threads internally synchronised; readers delay nobody  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_prefix_events_read(larder_prefix* prefix, uint64_t* cursor, larder_event* out,
+                                                   uint32_t stride, uint64_t n, uint64_t* out_n) LARDER_NOEXCEPT;
+
+/** What is published, as events of kind LARDER_EVENT_PUBLISHED with sequence 0, in no order. With the events from
+ * *cursor on a copy made of them is right; without a log of events it is, as long as nothing changes.
+ *  @param position  in: 0 to begin, then as it came back. Out: where to go on.
+ *  @param cursor    written when position is 0: pass it to larder_prefix_events_read() afterwards.
+ *  @param out, stride, n  receive blocks, stride bytes apart; n at least 1.  @param out_n  how many.
+ *  @return LARDER_OK (that was the last of it); LARDER_PARTIAL (call again); LARDER_E_RANGE; LARDER_E_INVALID.
+ *  @threads internally synchronised  @blocking never  @cost O(entries) for the whole  @since 0.1 */
+LARDER_API larder_status larder_prefix_events_snapshot(larder_prefix* prefix, uint64_t* position, uint64_t* cursor,
+                                                       larder_event* out, uint32_t stride, uint64_t n,
+                                                       uint64_t* out_n) LARDER_NOEXCEPT;
 
 /** What the index holds. */
 typedef struct larder_prefix_info {

@@ -38,7 +38,7 @@ larder_status larder_prefix_create(larder_context* context, const larder_prefix_
     *out_prefix = nullptr;
     larder_prefix_options o;
     LARDER_TRY(PrefixIndex::read_prefix_options(options, o));
-    larder_prefix* p = context->make_handle<larder_prefix>(*context, o.flags, o.block_tokens, o.max_entries);
+    larder_prefix* p = context->make_handle<larder_prefix>(*context, o);
     const larder_status s = p->index.init();
     if (s < 0) {
         context->drop_handle(p);
@@ -173,6 +173,28 @@ larder_status larder_prefix_describe(larder_prefix* prefix, larder_prefix_entry 
 larder_status larder_prefix_set_tag(larder_prefix* prefix, larder_prefix_entry entry, uint32_t tag) noexcept {
     LARDER_API_HANDLE(prefix, prefix);
     return prefix->index.set_tag(entry, tag);
+}
+
+larder_status larder_prefix_events_read(larder_prefix* prefix, uint64_t* cursor, larder_event* out, uint32_t stride,
+                                        uint64_t n, uint64_t* out_n) noexcept {
+    LARDER_API_HANDLE(prefix, prefix);
+    LARDER_API_NONNULL(cursor);
+    LARDER_API_NONNULL(out_n);
+    if (n) LARDER_API_NONNULL(out);
+    LARDER_TRY(check_event_stride(stride));
+    return prefix->index.read_events(*cursor, out, stride, n, *out_n);
+}
+
+larder_status larder_prefix_events_snapshot(larder_prefix* prefix, uint64_t* position, uint64_t* cursor,
+                                            larder_event* out, uint32_t stride, uint64_t n, uint64_t* out_n) noexcept {
+    LARDER_API_HANDLE(prefix, prefix);
+    LARDER_API_NONNULL(position);
+    LARDER_API_NONNULL(cursor);
+    LARDER_API_NONNULL(out);
+    LARDER_API_NONNULL(out_n);
+    LARDER_TRY(check_event_stride(stride));
+    LARDER_TRY(check_range(n, 1, SIZE_MAX, "n"));
+    return prefix->index.snapshot(*position, *cursor, out, stride, n, *out_n);
 }
 
 larder_status larder_prefix_get_info(larder_prefix* prefix, larder_prefix_info* out_info) noexcept {

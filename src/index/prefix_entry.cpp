@@ -4,11 +4,12 @@ namespace larder {
 
 using namespace prefix_state;
 
-PrefixIndex::Impl::Impl(larder_context& c, uint32_t flags, uint32_t block_tokens, uint64_t max_entries)
-    : context_(c), flags_(flags), block_tokens_(block_tokens), max_entries_(max_entries), slabs_(c, uint64_t(1) << 46),
-      entries_(c, slabs_, sizeof(PrefixEntry), offsetof(PrefixEntry, link)),
-      tokens_(c, slabs_, uint32_t(sizeof(int32_t)) * block_tokens, 0), by_key_(c, slabs_, max_entries),
-      by_tokens_(c, slabs_), queue_(c, slabs_), first_generation_(c.random_generation()) {}
+PrefixIndex::Impl::Impl(larder_context& c, const larder_prefix_options& o)
+    : context_(c), flags_(o.flags), block_tokens_(o.block_tokens), max_entries_(o.max_entries),
+      slabs_(c, uint64_t(1) << 46), entries_(c, slabs_, sizeof(PrefixEntry), offsetof(PrefixEntry, link)),
+      tokens_(c, slabs_, uint32_t(sizeof(int32_t)) * o.block_tokens, 0), by_key_(c, slabs_, o.max_entries),
+      by_tokens_(c, slabs_), queue_(c, slabs_), events_(c.alloc, o.n_events), first_generation_(c.random_generation()) {
+}
 
 larder_status PrefixIndex::Impl::init() noexcept {
     LARDER_TRY(by_tokens_.init());

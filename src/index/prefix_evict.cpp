@@ -31,6 +31,8 @@ void PrefixIndex::Impl::bury(uint64_t id, uint64_t last_state) noexcept {
     const uint32_t slot = Id::index(id);
     PrefixEntry& e = *at(slot);
     const uint32_t parent = load_at(&e.parent);
+    // Before the key is free to be published again.
+    if (parent && events_.on()) tell(LARDER_EVENT_REMOVED, id, e, residency(last_state), 0);
     if (parent) unlink_child(parent, id);
     by_key_.remove(by_key_.hash(key_of(e)), slot);
     discard(id);
@@ -66,7 +68,13 @@ larder_status PrefixIndex::Impl::drop(uint64_t id, uint32_t bit, PrefixBlock* ou
             bury(id, s);
             return LARDER_OK;
         }
-        if (e.state.compare_exchange_weak(s, with_residency(s, residency(s) & ~bit), acq_rel, acquire)) break;
+        const uint64_t locked = events_.on() ? location_lock : 0;
+        if (!e.state.compare_exchange_weak(s, with_residency(s, residency(s) & ~bit) | locked, acq_rel, acquire))
+            continue;
+        if (!locked) break;
+        tell(LARDER_EVENT_PLACED, id, e, residency(s), residency(s) & ~bit);
+        e.state.fetch_sub(location_lock, release);
+        break;
     }
     const uint32_t place = bit_to_place(bit), parent = load_at(&e.parent);
     if (at(parent)->below[place].fetch_sub(1, relaxed) == 1 && !is_root(*at(parent))) enqueue(id_of(parent), bit);

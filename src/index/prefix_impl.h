@@ -10,8 +10,9 @@
 // What must be decided atomically stands in one word, `state`: {children 32, pins 24, location lock 1, residency 6,
 // live 1}. A live entry may be pinned; an entry dies when it has no child, no pin (but the killer's) and no residency
 // left; a child may be added only to a live entry. So a parent outlives its children, and a pinned entry keeps its
-// places. Everything else is a hint that is corrected later (below, queued, last_use), or changes only while nobody can
-// look (key, parent, depth, tokens).
+// places. The location lock is held while a place comes or goes and until its event is in the log, so that the events
+// of an entry come in the order of its states. Everything else is a hint that is corrected later (below, queued,
+// last_use), or changes only while nobody can look (key, parent, depth, tokens).
 #pragma once
 
 #include "base/bytes.h"
@@ -72,7 +73,7 @@ class PrefixIndex::Impl {
     using Queue = bskip::Skiplist<2, 1>;
     using WideKey = bskip::Key<4>;
 
-    Impl(larder_context& c, uint32_t flags, uint32_t block_tokens, uint64_t max_entries);
+    Impl(larder_context& c, const larder_prefix_options& checked);
     larder_status init() noexcept;
 
     // prefix_match.cpp
@@ -138,7 +139,7 @@ class PrefixIndex::Impl {
     void warm(std::span<const PrefixItem> items, uint64_t* hashes) const noexcept;
     larder_status publish_under(uint64_t parent, std::span<const PrefixItem> items, bool keep_pins,
                                 std::span<PrefixPublished> out, uint64_t& out_n);
-    larder_status add_place(PrefixEntry& e, uint32_t bit, uint64_t location, bool replace) noexcept;
+    larder_status add_place(uint64_t id, uint32_t bit, uint64_t location, bool replace) noexcept;
 
     // prefix_evict.cpp
     bool try_kill(PrefixEntry& e, uint64_t* out_state) noexcept;
@@ -166,6 +167,12 @@ class PrefixIndex::Impl {
     static uint32_t n_tokens(const PrefixEntry& e) noexcept { return load_at(&e.n_tokens); }
     static bool is_root(const PrefixEntry& e) noexcept { return load_at(&e.flags) & prefix_root_entry; }
 
+    // prefix_events.cpp
+    void fill_event(larder_event& out, uint64_t id, const PrefixEntry& e) const noexcept;
+    void tell(larder_event_kind kind, uint64_t id, const PrefixEntry& e, uint32_t before, uint32_t after) noexcept;
+    larder_status snapshot(uint64_t& position, uint64_t& cursor, larder_event* out, uint32_t stride, uint64_t n,
+                           uint64_t& out_n) noexcept;
+
     // prefix_check.cpp
     void info(larder_prefix_info& out) noexcept;
     larder_status verify();
@@ -181,6 +188,7 @@ class PrefixIndex::Impl {
     KeyTable by_key_;
     ByTokens by_tokens_;
     Queue queue_;
+    EventLog events_;
     alignas(64) atomic<uint64_t> n_used_{0};  // entries and roots, and room that publishers hold
     alignas(64) atomic<uint64_t> clock_{0};
     atomic<uint32_t> active_places_{

@@ -7,14 +7,14 @@ namespace larder {
 
 using namespace prefix_state;
 
-PrefixIndex::PrefixIndex(larder_context& c, uint32_t flags, uint32_t block_tokens, uint64_t max_entries)
-    : context_(c), impl_(make_owned<Impl>(c.alloc, c, flags, block_tokens, max_entries)) {}
+PrefixIndex::PrefixIndex(larder_context& c, const larder_prefix_options& checked)
+    : context_(c), impl_(make_owned<Impl>(c.alloc, c, checked)) {}
 PrefixIndex::~PrefixIndex() = default;
 
 larder_status PrefixIndex::create(larder_context& c, const larder_prefix_options* user, Owned<PrefixIndex>& out) {
     larder_prefix_options o;
     LARDER_TRY(read_prefix_options(user, o));
-    Owned<PrefixIndex> p = make_owned<PrefixIndex>(c.alloc, c, o.flags, o.block_tokens, o.max_entries);
+    Owned<PrefixIndex> p = make_owned<PrefixIndex>(c.alloc, c, o);
     LARDER_TRY(p->init());
     out = std::move(p);
     return LARDER_OK;
@@ -30,7 +30,8 @@ larder_status PrefixIndex::read_prefix_options(const larder_prefix_options* user
     LARDER_TRY(check_range(o.block_tokens, 1, 4096, "block_tokens"));
     if (!std::has_single_bit(o.block_tokens))
         return fail(LARDER_E_INVALID, "block_tokens", "block_tokens %u is not a power of two", o.block_tokens);
-    return check_range(o.max_entries, 1, uint64_t(1) << 27, "max_entries");
+    LARDER_TRY(check_range(o.max_entries, 1, uint64_t(1) << 27, "max_entries"));
+    return EventLog::check(o.n_events);
 }
 
 larder_status PrefixIndex::init() noexcept {
@@ -160,7 +161,7 @@ larder_status PrefixIndex::add(uint64_t entry, uint32_t residency, uint64_t loca
     LARDER_TRY(check_bit(residency));
     LARDER_TRY(impl_->pin(entry, nullptr));
     PrefixEntry& e = *impl_->at(Id::index(entry));
-    const larder_status s = impl_->add_place(e, residency, location, true);
+    const larder_status s = impl_->add_place(entry, residency, location, true);
     if (s >= 0) impl_->enqueue(entry, all_places);  // what was its last place need not be any more
     impl_->unpin(e);
     return s;
@@ -223,6 +224,15 @@ larder_status PrefixIndex::set_tag(uint64_t entry, uint32_t tag) noexcept {
     e.tag.store(tag, relaxed);
     impl_->unpin(e);
     return LARDER_OK;
+}
+
+larder_status PrefixIndex::read_events(uint64_t& cursor, larder_event* out, uint32_t stride, uint64_t n,
+                                       uint64_t& out_n) const noexcept {
+    return impl_->events_.read(cursor, out, stride, n, out_n);
+}
+larder_status PrefixIndex::snapshot(uint64_t& position, uint64_t& cursor, larder_event* out, uint32_t stride,
+                                    uint64_t n, uint64_t& out_n) noexcept {
+    return impl_->snapshot(position, cursor, out, stride, n, out_n);
 }
 
 void PrefixIndex::info(larder_prefix_info& out) noexcept {

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/hash.h"
+#include "core/event_log.h"
 #include "core/layout.h"
 #include "larder/prefix.h"
 
@@ -35,7 +36,7 @@ class PrefixIndex {
     static larder_status read_prefix_options(const larder_prefix_options* user, larder_prefix_options& out) noexcept;
     static larder_status create(larder_context& c, const larder_prefix_options* options, Owned<PrefixIndex>& out);
     // For owners that hold it as a member: construct, then init() once.
-    PrefixIndex(larder_context& c, uint32_t flags, uint32_t block_tokens, uint64_t max_entries);
+    PrefixIndex(larder_context& c, const larder_prefix_options& checked);
     larder_status init() noexcept;
     ~PrefixIndex();
     PrefixIndex(const PrefixIndex&) = delete;
@@ -63,6 +64,10 @@ class PrefixIndex {
     larder_status describe(uint64_t entry, larder_key* key, uint64_t* parent, std::span<int32_t> tokens,
                            uint64_t* n_tokens) noexcept;
     larder_status set_tag(uint64_t entry, uint32_t tag) noexcept;
+    larder_status read_events(uint64_t& cursor, larder_event* out, uint32_t stride, uint64_t n,
+                              uint64_t& out_n) const noexcept;
+    larder_status snapshot(uint64_t& position, uint64_t& cursor, larder_event* out, uint32_t stride, uint64_t n,
+                           uint64_t& out_n) noexcept;
     void info(larder_prefix_info& out) noexcept;
     larder_status verify();
 
@@ -77,7 +82,7 @@ class PrefixIndex {
 }  // namespace larder
 
 struct larder_prefix final : larder::Handle {
-    larder_prefix(larder_context& c, uint32_t flags, uint32_t block_tokens, uint64_t max_entries)
-        : Handle(larder::HandleType::prefix, c), index(c, flags, block_tokens, max_entries) {}
+    larder_prefix(larder_context& c, const larder_prefix_options& checked)
+        : Handle(larder::HandleType::prefix, c), index(c, checked) {}
     larder::PrefixIndex index;
 };

@@ -125,7 +125,13 @@ larder_status PrefixIndex::Impl::list_and_publish(uint64_t id, const larder_key&
         discard(id);
         return s;
     }
-    e.state.store(first_state, release);
+    if (is_root(e) || !events_.on()) {
+        e.state.store(first_state, release);
+        return LARDER_OK;
+    }
+    e.state.store(first_state | location_lock, release);
+    tell(LARDER_EVENT_PUBLISHED, id, e, 0, residency(first_state));
+    e.state.fetch_sub(location_lock, release);
     return LARDER_OK;
 }
 
@@ -148,7 +154,9 @@ Result<uint64_t> PrefixIndex::Impl::root_for_child(const larder_key& root) {
     }
 }
 
-larder_status PrefixIndex::Impl::add_place(PrefixEntry& e, uint32_t bit, uint64_t location, bool replace) noexcept {
+// The caller holds a pin.
+larder_status PrefixIndex::Impl::add_place(uint64_t id, uint32_t bit, uint64_t location, bool replace) noexcept {
+    PrefixEntry& e = *at(Id::index(id));
     uint64_t s = e.state.load(acquire);
     for (;;) {
         if (s & location_lock) {
@@ -166,9 +174,14 @@ larder_status PrefixIndex::Impl::add_place(PrefixEntry& e, uint32_t bit, uint64_
     e.location[place].store(location, release);
     const bool fresh = !(residency(s) & bit);
     if (fresh) at(load_at(&e.parent))->below[place].fetch_add(1, relaxed);
-    for (s |= location_lock;;)
-        if (e.state.compare_exchange_weak(s, with_residency(s & ~location_lock, residency(s) | bit), acq_rel, relaxed))
-            break;
+    const uint64_t change = fresh ? uint64_t(bit) << residency_shift : 0;
+    if (change && events_.on()) {
+        e.state.fetch_add(change, release);
+        tell(LARDER_EVENT_PLACED, id, e, residency(s), residency(s) | bit);
+        e.state.fetch_sub(location_lock, release);
+    } else {
+        e.state.fetch_add(change - location_lock, release);
+    }
     return LARDER_OK;
 }
 
@@ -182,7 +195,7 @@ bool PrefixIndex::Impl::join(uint64_t id, uint32_t parent_slot, const PrefixItem
         status = fail(LARDER_E_INVALID, "items.key", "a key is published already after another block");
         return true;
     }
-    const larder_status joined = add_place(e, item.residency, item.location, false);
+    const larder_status joined = add_place(id, item.residency, item.location, false);
     out.outcome = joined == LARDER_OK ? LARDER_PREFIX_JOINED : LARDER_PREFIX_DUPLICATE;
     e.last_use.store(now, relaxed);
     describe(id, e, e.state.load(acquire), out.block);

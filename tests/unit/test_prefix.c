@@ -198,6 +198,92 @@ static larder_prefix_item item_of(uint8_t name, const int32_t* tokens, uint32_t 
     return i;
 }
 
+static void events(void** state) {
+    (void)state;
+    larder_prefix_options o = LARDER_PREFIX_OPTIONS_INIT;
+    larder_prefix* p = NULL;
+    o.block_tokens = 4;
+    o.n_events = 3;
+    assert_int_equal(larder_prefix_create(context, &o, &p), LARDER_E_INVALID);
+    o.n_events = 1u << 25;
+    assert_int_equal(larder_prefix_create(context, &o, &p), LARDER_E_RANGE);
+    o.n_events = 4;
+    assert_int_equal(larder_prefix_create(context, &o, &p), LARDER_OK);
+    const larder_key root = {{99}};
+    larder_event e[8];
+    larder_prefix_published made[2];
+    uint64_t n = 0, cursor = 0, position = 0;
+    assert_int_equal(larder_prefix_events_read(p, &cursor, e, sizeof *e, 8, &n), LARDER_OK);
+    assert_int_equal(n, 0);
+    const larder_prefix_item items[2] = {item_of(1, NULL, 4, LARDER_PREFIX_IN_ARENA),
+                                         item_of(2, NULL, 2, LARDER_PREFIX_IN_ARENA)};
+    assert_int_equal(larder_prefix_publish(p, &root, 0, items, 2, 0, made, &n), LARDER_OK);
+    assert_int_equal(larder_prefix_set_tag(p, made[1].block.entry, 7), LARDER_OK);
+    assert_int_equal(larder_prefix_add(p, made[1].block.entry, LARDER_PREFIX_IN_FILE, 5), LARDER_OK);
+    assert_int_equal(larder_prefix_add(p, made[1].block.entry, LARDER_PREFIX_IN_FILE, 6), LARDER_OK); /* no event */
+    assert_int_equal(larder_prefix_events_read(p, &cursor, e, sizeof *e, 8, &n), LARDER_OK);
+    assert_int_equal(n, 3);
+    assert_int_equal(cursor, 3);
+    for (int i = 0; i < 3; ++i) {
+        assert_int_equal(e[i].sequence, i + 1);
+        assert_int_equal(e[i].kind, i < 2 ? LARDER_EVENT_PUBLISHED : LARDER_EVENT_PLACED);
+        assert_memory_equal(&e[i].key, &items[i ? 1 : 0].key, 32);
+        assert_memory_equal(&e[i].parent, i ? &items[0].key : &root, 32);
+        assert_int_equal(e[i].entry, made[i ? 1 : 0].block.entry);
+        assert_int_equal(e[i].depth, i ? 1 : 0);
+        assert_int_equal(e[i].n_tokens, i ? 2 : 4);
+        assert_int_equal(e[i].places, i < 2 ? LARDER_PREFIX_IN_ARENA : LARDER_PREFIX_IN_ARENA | LARDER_PREFIX_IN_FILE);
+        assert_int_equal(e[i].places_before, i < 2 ? 0 : LARDER_PREFIX_IN_ARENA);
+        assert_int_equal(e[i].tag, i < 2 ? 0 : 7);
+    }
+    assert_int_equal(larder_prefix_drop(p, made[1].block.entry, LARDER_PREFIX_IN_ARENA, NULL), LARDER_OK);
+    assert_int_equal(larder_prefix_drop(p, made[1].block.entry, LARDER_PREFIX_IN_FILE, NULL), LARDER_OK);
+    assert_int_equal(larder_prefix_events_read(p, &cursor, e, sizeof *e, 1, &n), LARDER_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(e[0].kind, LARDER_EVENT_PLACED);
+    assert_int_equal(e[0].places, LARDER_PREFIX_IN_FILE);
+    assert_int_equal(larder_prefix_events_read(p, &cursor, e, sizeof *e, 1, &n), LARDER_OK);
+    assert_int_equal(e[0].kind, LARDER_EVENT_REMOVED);
+    assert_int_equal(e[0].places_before, LARDER_PREFIX_IN_FILE);
+    assert_int_equal(e[0].places, 0);
+
+    /* Of five events the log keeps four: a reader that has none behind it is lost, and finds its way by a snapshot. */
+    uint64_t late = 0;
+    assert_int_equal(larder_prefix_events_read(p, &late, e, sizeof *e, 8, &n), LARDER_E_STALE);
+    assert_int_equal(late, 0);
+    assert_int_equal(n, 0);
+    assert_int_equal(larder_prefix_events_snapshot(p, &position, &late, e, sizeof *e, 1, &n), LARDER_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(late, 5);
+    assert_int_equal(e[0].sequence, 0);
+    assert_memory_equal(&e[0].key, &items[0].key, 32);
+    late = 1;
+    assert_int_equal(larder_prefix_events_read(p, &late, e, sizeof *e, 8, &n), LARDER_OK);
+    assert_int_equal(n, 4);
+
+    /* Bad calls. */
+    late = 6;
+    assert_int_equal(larder_prefix_events_read(p, &late, e, sizeof *e, 8, &n), LARDER_E_RANGE);
+    assert_int_equal(larder_prefix_events_read(p, &late, e, 4, 8, &n), LARDER_E_INVALID);
+    assert_int_equal(larder_prefix_events_read(p, NULL, e, sizeof *e, 8, &n), LARDER_E_INVALID);
+    assert_int_equal(larder_prefix_events_read(p, &late, NULL, sizeof *e, 8, &n), LARDER_E_INVALID);
+    assert_int_equal(larder_prefix_events_snapshot(p, &position, &late, e, sizeof *e, 0, &n), LARDER_E_RANGE);
+    assert_int_equal(larder_prefix_events_snapshot(p, NULL, &late, e, sizeof *e, 8, &n), LARDER_E_INVALID);
+    position = 1u << 20;
+    assert_int_equal(larder_prefix_events_snapshot(p, &position, &late, e, sizeof *e, 8, &n), LARDER_E_RANGE);
+    assert_int_equal(larder_prefix_verify(p), LARDER_OK);
+    larder_prefix_destroy(p);
+
+    /* Without a log there are snapshots only. */
+    assert_int_equal(larder_prefix_create(context, NULL, &p), LARDER_OK);
+    late = 0;
+    position = 0;
+    assert_int_equal(larder_prefix_events_read(p, &late, e, sizeof *e, 8, &n), LARDER_E_STATE);
+    assert_int_equal(larder_prefix_events_snapshot(p, &position, &late, e, sizeof *e, 8, &n), LARDER_OK);
+    assert_int_equal(n, 0);
+    larder_prefix_destroy(p);
+}
+
 /* One chain of three blocks and a tail, by the caller's own keys. */
 static void a_life(void** state) {
     (void)state;
@@ -291,6 +377,7 @@ static void a_life(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(keys_are_frozen), cmocka_unit_test(bad_keys),
-                                       cmocka_unit_test(options_and_nulls), cmocka_unit_test(a_life)};
+                                       cmocka_unit_test(options_and_nulls), cmocka_unit_test(events),
+                                       cmocka_unit_test(a_life)};
     return cmocka_run_group_tests_name("prefix", tests, set_up, tear_down);
 }
