@@ -17,6 +17,7 @@
 #include "larder/kv.h"
 #include "larder/layout.h"
 #include "larder/loader.h"
+#include "larder/moe.h"
 #include "larder/plan.h"
 #include "larder/prefix.h"
 #include "larder/replay.h"
