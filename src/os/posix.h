@@ -60,6 +60,7 @@ class PosixOs final : public Os {
     Result<size_t> socket_receive(OsHandle s, void* data, size_t capacity, std::span<OsHandle> got, size_t* n_got,
                                   uint64_t timeout_ns) override;
     Result<ProcessRef> socket_peer(OsHandle s) override;
+    Result<void*> library_symbol(const char* library, const char* symbol) override;
 
     const Topology& topology() noexcept override { return topology_; }
 
