@@ -194,7 +194,8 @@ void Suite::parts_of_values() {
     check(s == LARDER_OK ? size == n : s == LARDER_MISS, "a part behind the end reads nothing");
     // A value gathered from pieces.
     std::vector<larder_remote_piece_v1> pieces;
-    for (uint64_t at = 0; at < n; at += 10007) pieces.push_back({v.bytes.data() + at, std::min<uint64_t>(10007, n - at)});
+    for (uint64_t at = 0; at < n; at += 10007)
+        pieces.push_back({v.bytes.data() + at, std::min<uint64_t>(10007, n - at)});
     const Value other = random_value(1);
     holds = one(LARDER_REMOTE_PUT, other.key, pieces) == LARDER_OK && get(other.key, n) == v.bytes;
     check(holds, "a value can be put from many pieces");
@@ -439,7 +440,8 @@ int main(int argc, char** argv) {
     }
     seeds.seed(std::random_device()());
     void* h = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
-    const auto entry = h ? reinterpret_cast<larder_remote_plugin_v1_fn>(dlsym(h, LARDER_REMOTE_PLUGIN_V1_SYMBOL)) : nullptr;
+    const auto entry =
+        h ? reinterpret_cast<larder_remote_plugin_v1_fn>(dlsym(h, LARDER_REMOTE_PLUGIN_V1_SYMBOL)) : nullptr;
     if (!entry) {
         std::printf("FAILED %s is not a plug-in: %s\n", argv[1], h ? "it has no entry" : dlerror());
         return 1;

@@ -30,8 +30,8 @@ void odd_plugins_are_refused(void**) {
     const struct {
         const char* file;
         const char* told;
-    } rows[] = {{"odd_version.so", "version 2"},  {"odd_size.so", "bytes"},       {"odd_holes.so", "missing"},
-                {"odd_score.so", "of no use"},    {"odd_table.so", "no table"},   {"odd_symbol.so", "no symbol"}};
+    } rows[] = {{"odd_version.so", "version 2"}, {"odd_size.so", "bytes"},     {"odd_holes.so", "missing"},
+                {"odd_score.so", "of no use"},   {"odd_table.so", "no table"}, {"odd_symbol.so", "no symbol"}};
     for (const auto& row : rows) {
         const auto t = load_remote_plugin(posix_os(), library(row.file).c_str());
         assert_int_equal(t.status(), LARDER_E_UNSUPPORTED);
