@@ -12,6 +12,7 @@
 #include "larder/context.h"
 #include "larder/device.h"
 #include "larder/event.h"
+#include "larder/expert.h"
 #include "larder/index.h"
 #include "larder/job.h"
 #include "larder/kv.h"
