@@ -14,7 +14,8 @@
  *  Nothing that the cache learns or is told beforehand changes what an acquire returns, only how soon.
  *
  *  Per-layer LRU with resident experts first: Eliseev and Mazur, arXiv 2312.17238. Scores of several uses: HOBBIT (Tang
- * et al., arXiv 2411.01433), MoE-Infinity (Xue et al., arXiv 2401.14361). Future counts: Liang et al., arXiv 2505.16056.
+ * et al., arXiv 2411.01433), MoE-Infinity (Xue et al., arXiv 2401.14361). Future counts: Liang et al., arXiv
+ * 2505.16056.
  */
 #ifndef LARDER_EXPERT_H
 #define LARDER_EXPERT_H
@@ -41,9 +42,9 @@ enum {
                                        layer (MoE-Infinity) */
     LARDER_EXPERT_AUTO = 5,         /**< least expected use soon: counts that fade at five speeds and what followed the
                                        previous experts, weighted by a regression that learns as it goes */
-    LARDER_EXPERT_BELADY = 6,      /**< farthest next use; knows the future. Replay only */
-    LARDER_EXPERT_FUTURE_COUNT = 7 /**< least often used in the next lookahead_tokens tokens; knows the future. Replay
-                                      only */
+    LARDER_EXPERT_BELADY = 6,       /**< farthest next use; knows the future. Replay only */
+    LARDER_EXPERT_FUTURE_COUNT = 7  /**< least often used in the next lookahead_tokens tokens; knows the future. Replay
+                                       only */
 };
 
 /** One row of the policy table. */
@@ -85,39 +86,37 @@ enum {
 typedef struct larder_expert_precision {
     uint32_t struct_size;
     larder_expert_source source;
-    uint64_t n_bytes;      /**< of one expert, 1 to 2^40; a slot begins at a multiple of 256 bytes */
-    uint32_t layer_slots;  /**< slots of each layer, 1 or more; more than n_experts are not made */
+    uint64_t n_bytes;     /**< of one expert, 1 to 2^40; a slot begins at a multiple of 256 bytes */
+    uint32_t layer_slots; /**< slots of each layer, 1 or more; more than n_experts are not made */
     uint32_t reserved0;
-    const void* memory;    /**< MEMORY: expert e of layer l is at memory + l * layer_stride_bytes + e *
-                              expert_stride_bytes */
-    const char* path;      /**< FILE: likewise, from offset_bytes on; borrowed during the call */
+    const void* memory; /**< MEMORY: expert e of layer l is at memory + l * layer_stride_bytes + e *
+                           expert_stride_bytes */
+    const char* path;   /**< FILE: likewise, from offset_bytes on; borrowed during the call */
     uint64_t offset_bytes;
-    uint64_t layer_stride_bytes;  /**< default n_experts * expert_stride_bytes */
-    uint64_t expert_stride_bytes; /**< default n_bytes */
-    larder_store* store;          /**< STORE */
-    const larder_key* keys;       /**< STORE: [n_layers][n_experts]; borrowed during the call */
+    uint64_t layer_stride_bytes;    /**< default n_experts * expert_stride_bytes */
+    uint64_t expert_stride_bytes;   /**< default n_bytes */
+    larder_store* store;            /**< STORE */
+    const larder_key* keys;         /**< STORE: [n_layers][n_experts]; borrowed during the call */
     const larder_object_want* want; /**< STORE: what is accepted; borrowed during the call */
-    larder_expert_load load;      /**< CALLBACK */
+    larder_expert_load load;        /**< CALLBACK */
     const uint32_t* crc32c; /**< [n_layers][n_experts] CRC32C of each expert's bytes, verified by each load; borrowed
                                during the call. NULL: not verified (objects of a store always are) */
 } larder_expert_precision;
 
 #define LARDER_EXPERT_PRECISION_INIT                                                                                   \
-    {                                                                                                                  \
-        sizeof(larder_expert_precision), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, 0                              \
-    }
+    { sizeof(larder_expert_precision), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0}, 0 }
 
 /** Options of larder_expert_create(). Zero means default; n_layers, n_experts and one precision are required. */
 typedef struct larder_expert_options {
     uint32_t struct_size;
-    uint32_t n_layers;     /**< 1 to 4096 */
-    uint32_t n_experts;    /**< of each layer, 1 to 65536 */
-    uint32_t n_precisions; /**< 1 to 4, the finest first */
+    uint32_t n_layers;                         /**< 1 to 4096 */
+    uint32_t n_experts;                        /**< of each layer, 1 to 65536 */
+    uint32_t n_precisions;                     /**< 1 to 4, the finest first */
     const larder_expert_precision* precisions; /**< borrowed during the call */
     uint32_t precision_stride;                 /**< sizeof(larder_expert_precision) */
     larder_expert_policy policy;               /**< default LARDER_EXPERT_AUTO */
-    uint32_t max_leases;   /**< of one layer at a time, 1 to 4096, default 16 */
-    uint32_t n_channels;   /**< chunks loaded side by side, 1 to 16, default 2 */
+    uint32_t max_leases;                       /**< of one layer at a time, 1 to 4096, default 16 */
+    uint32_t n_channels;                       /**< chunks loaded side by side, 1 to 16, default 2 */
     uint64_t chunk_bytes;  /**< loads go in pieces of so much, between which what is more urgent goes first; 4096 to
                               2^30, default 2 MiB */
     larder_device* device; /**< whose memory the slots are in, kept open by the cache; NULL: host memory */
@@ -127,10 +126,11 @@ typedef struct larder_expert_options {
     { sizeof(larder_expert_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** Make a cache, empty.
- *  @return LARDER_OK; LARDER_E_INVALID (NULL, a source without what it needs); LARDER_E_RANGE (a field outside its bounds); LARDER_E_NOT_FOUND (no such policy, no such file);
- * LARDER_E_UNSUPPORTED (a policy that knows the future); LARDER_E_TRUNCATED (a file that ends before the last expert);
- * LARDER_E_PERMISSION, LARDER_E_IO (the file); LARDER_E_NOMEM; LARDER_E_DEVICE_NOMEM; LARDER_E_DEVICE_LOST;
- * LARDER_E_DEVICE; LARDER_E_TOO_NEW. `load.drop` is called only for a cache that was made.
+ *  @return LARDER_OK; LARDER_E_INVALID (NULL, a source without what it needs); LARDER_E_RANGE (a field outside its
+ * bounds); LARDER_E_NOT_FOUND (no such policy, no such file); LARDER_E_UNSUPPORTED (a policy that knows the future);
+ * LARDER_E_TRUNCATED (a file that ends before the last expert); LARDER_E_PERMISSION, LARDER_E_IO (the file);
+ * LARDER_E_NOMEM; LARDER_E_DEVICE_NOMEM; LARDER_E_DEVICE_LOST; LARDER_E_DEVICE; LARDER_E_TOO_NEW. `load.drop` is called
+ * only for a cache that was made.
  *  @threads internally synchronised  @blocking maps the slots' memory  @since 0.1 */
 LARDER_API larder_status larder_expert_create(larder_context* context, const larder_expert_options* options,
                                               larder_expert_cache** out_cache) LARDER_NOEXCEPT;
@@ -146,7 +146,7 @@ typedef struct larder_expert_view {
                                   the load failed */
     larder_status status;      /**< LARDER_OK: ready; LARDER_PENDING: on its way; otherwise why it could not be had */
     uint32_t precision;        /**< index into the precisions */
-    uint32_t turn;      /**< its place in the order in which the experts become ready: those that were there first */
+    uint32_t turn; /**< its place in the order in which the experts become ready: those that were there first */
     uint32_t reserved0;
 } larder_expert_view;
 
@@ -159,8 +159,8 @@ typedef struct larder_expert_view {
  *  @param out      [n], `stride` bytes apart (sizeof(larder_expert_view)). With a job: to stay until its completion is
  * taken, and written until then.
  *  @param queue    NULL: wait until all are loaded or have failed. Otherwise a job is made when some are not there;
- * turn t is its layer t for larder_job_wait_layer() and larder_job_stream_wait(): once it is past, the view says whether
- * the expert is ready. larder_job_errors() names the index of those that failed.
+ * turn t is its layer t for larder_job_wait_layer() and larder_job_stream_wait(): once it is past, the view says
+ * whether the expert is ready. larder_job_errors() names the index of those that failed.
  *  @param out_lease  receives what larder_expert_release() takes, also with LARDER_PARTIAL and LARDER_PENDING. The
  * lease may end before the job does.
  *  @return LARDER_OK (all are ready, there is no job); LARDER_PARTIAL (queue NULL: some could not be loaded, their
@@ -218,11 +218,11 @@ typedef struct larder_expert_trace {
     uint32_t n_experts; /**< 1 to 65536 */
     uint32_t top_k;     /**< 1 to n_experts */
     uint64_t n_tokens;
-    const void* ids;     /**< unsigned, id_bytes each, below n_experts, different ones in each choice */
-    uint32_t id_bytes;   /**< 1 or 2 */
-    uint32_t token_major; /**< 0: [layer][token][top_k]; 1: [token][layer][top_k] */
-    const uint64_t* sequence_ends; /**< [n_sequences]: token numbers one past the last of each sequence, ascending; NULL:
-                                      one sequence */
+    const void* ids;               /**< unsigned, id_bytes each, below n_experts, different ones in each choice */
+    uint32_t id_bytes;             /**< 1 or 2 */
+    uint32_t token_major;          /**< 0: [layer][token][top_k]; 1: [token][layer][top_k] */
+    const uint64_t* sequence_ends; /**< [n_sequences]: token numbers one past the last of each sequence, ascending;
+                                      NULL: one sequence */
     uint64_t n_sequences;
 } larder_expert_trace;
 
@@ -257,7 +257,8 @@ typedef struct larder_expert_replay_result {
  *  @param hits  [n_layers] receives each layer's hits; may be NULL
  *  @return LARDER_OK; LARDER_E_INVALID (NULL, an expert twice in a choice, sequence_ends not ascending); LARDER_E_RANGE
  * (a field or an id outside its bounds); LARDER_E_NOT_FOUND (no such policy); LARDER_E_NOMEM; LARDER_E_TOO_NEW.
- *  @threads any; traces may be shared  @blocking computes  @cost AUTO about 1 us for a choice of 8 from 64  @since 0.1 */
+ *  @threads any; traces may be shared  @blocking computes  @cost AUTO about 1 us for a choice of 8 from 64  @since 0.1
+ */
 LARDER_API larder_status larder_expert_replay(larder_context* context, const larder_expert_trace* trace,
                                               const larder_expert_replay_options* options, uint64_t* hits,
                                               larder_expert_replay_result* out_result) LARDER_NOEXCEPT;

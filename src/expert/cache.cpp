@@ -129,7 +129,7 @@ larder_status larder_expert_cache::map_memory(Precision& p, uint64_t n_bytes) {
     }
     const uint64_t page = std::max<uint64_t>(context->os.topology().page_bytes, 4096);
     n_bytes = (n_bytes + page - 1) / page * page;
-    LARDER_ASSIGN(std::byte* memory, context->os.reserve(n_bytes, std::max(page, map_align)));
+    LARDER_ASSIGN(std::byte * memory, context->os.reserve(n_bytes, std::max(page, map_align)));
     p.memory = reinterpret_cast<DevicePtr>(memory);
     p.memory_bytes = n_bytes;
     const bool huge = context->param(LARDER_PARAM_HUGE_PAGES) && context->os.topology().huge_pages;

@@ -82,8 +82,7 @@ struct larder_expert_cache final : larder::Handle {
     };
     struct alignas(64) Layer {
         explicit Layer(const larder::Allocator& a) noexcept
-            : experts(a), held(a), asked(a), leases(a), free_leases(a), slots(a), free_slots(a), ranks(a),
-              missing(a) {}
+            : experts(a), held(a), asked(a), leases(a), free_leases(a), slots(a), free_slots(a), ranks(a), missing(a) {}
         std::mutex mutex;
         larder::Vec<Expert> experts;  // [precision][n_experts]
         larder::Vec<uint64_t> held;   // [max_leases][precision][words]: which experts each lease holds

@@ -91,8 +91,7 @@ void ForecastPolicy::describe(size_t moment) noexcept {
 double ForecastPolicy::worth(uint32_t expert, const ExpertRecords&, double) const noexcept {
     if (!n_moments_) return rates_[prior_rate * n_experts_ + expert];
     float expected = 0;
-    for (size_t f = 0; f < n_features; ++f)
-        expected += weights_[f] * feature((n_moments_ - 1) % n_delay, f)[expert];
+    for (size_t f = 0; f < n_features; ++f) expected += weights_[f] * feature((n_moments_ - 1) % n_delay, f)[expert];
     return expected;
 }
 

@@ -9,7 +9,8 @@ namespace larder {
 
 class ExpertLedger {
   public:
-    ExpertLedger(const Allocator& a, uint32_t n_experts, const ExpertPolicyRow& row, const ExpertFuture* future = nullptr)
+    ExpertLedger(const Allocator& a, uint32_t n_experts, const ExpertPolicyRow& row,
+                 const ExpertFuture* future = nullptr)
         : uses_(n_experts, ExpertUse{}, a), journal_(row.learns ? journal_size(n_experts) : 0, 0, a),
           exact_(!row.online), policy_(row.make(a, n_experts, future)) {
         records_.uses = uses_;

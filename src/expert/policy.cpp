@@ -64,7 +64,8 @@ class BeladyExperts final : public ExpertPolicy {
 
 class FutureCountExperts final : public ExpertPolicy {
   public:
-    FutureCountExperts(const Allocator& a, uint32_t n_experts, const ExpertFuture& f) : f_(f), counts_(n_experts, 0, a) {
+    FutureCountExperts(const Allocator& a, uint32_t n_experts, const ExpertFuture& f)
+        : f_(f), counts_(n_experts, 0, a) {
         end_ = size_t(std::min<uint64_t>(f.lookahead, f.ids.size() / f.top_k)) * f.top_k;
         for (uint32_t e : f.ids.first(end_)) ++counts_[e];
     }

@@ -1,7 +1,7 @@
 // Which expert goes: every policy says what an expert is worth keeping for, and the least worth goes.
 //
-// The rows serve the live cache and the replay. A cache holds few experts in a layer and looks for a victim only when it
-// is about to load megabytes, so all that are held are compared anew each time: no order is kept up to date.
+// The rows serve the live cache and the replay. A cache holds few experts in a layer and looks for a victim only when
+// it is about to load megabytes, so all that are held are compared anew each time: no order is kept up to date.
 #pragma once
 
 #include <span>

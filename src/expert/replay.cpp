@@ -33,8 +33,8 @@ larder_status read_layer(const larder_expert_trace& t, uint32_t layer, Vec<uint3
     for (uint64_t token = 0; token < t.n_tokens; ++token) {
         for (uint32_t j = 0; j < t.top_k; ++j) {
             const uint64_t at = first + token * token_step + j;
-            const uint32_t e = t.id_bytes == 1 ? static_cast<const uint8_t*>(t.ids)[at]
-                                               : static_cast<const uint16_t*>(t.ids)[at];
+            const uint32_t e =
+                t.id_bytes == 1 ? static_cast<const uint8_t*>(t.ids)[at] : static_cast<const uint16_t*>(t.ids)[at];
             if (e >= t.n_experts)
                 return fail(LARDER_E_RANGE, "ids", "token %llu, layer %u: expert %u; there are %u",
                             (unsigned long long)token, layer, e, t.n_experts);

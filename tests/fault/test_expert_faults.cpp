@@ -67,8 +67,7 @@ larder_status make(FaultEnv& env, larder_context* c, bool on_device, Handles& h)
 void check_bytes(const Handles& h, uint32_t layer, uint32_t e, const larder_expert_view& v) {
     if (h.device || v.status != LARDER_OK) return;
     const auto* bytes = reinterpret_cast<const unsigned char*>(v.address);
-    for (uint64_t i = 0; i < n_bytes; ++i)
-        assert_int_equal(bytes[i], byte_of((layer * n_experts + e) * n_bytes + i));
+    for (uint64_t i = 0; i < n_bytes; ++i) assert_int_equal(bytes[i], byte_of((layer * n_experts + e) * n_bytes + i));
 }
 
 // The first failure that was met, of the call or of an expert.

@@ -409,8 +409,8 @@ void corrupt_weights(void**) {
         const uint32_t ids[] = {0, 1, 2};
         larder_expert_view v[3];
         larder_expert_lease lease = 0;
-        assert_int_equal(
-            larder_expert_acquire(bed.cache, 0, ids, 3, v, sizeof v[0], nullptr, 0, nullptr, &lease), LARDER_PARTIAL);
+        assert_int_equal(larder_expert_acquire(bed.cache, 0, ids, 3, v, sizeof v[0], nullptr, 0, nullptr, &lease),
+                         LARDER_PARTIAL);
         assert_int_equal(v[0].status, LARDER_OK);
         assert_int_equal(v[1].status, LARDER_E_CORRUPT);
         assert_int_equal(v[2].status, LARDER_OK);

@@ -103,7 +103,8 @@ double future_count(const Past& p, uint32_t e) {
 // Expected use, computed in double precision and by the book.
 class NaiveForecast {
   public:
-    explicit NaiveForecast(size_t n) : rate_(5, std::vector<double>(n)), after_(n, std::vector<double>(n)), before_(n) {}
+    explicit NaiveForecast(size_t n)
+        : rate_(5, std::vector<double>(n)), after_(n, std::vector<double>(n)), before_(n) {}
     double worth(const Past& p, uint32_t e) {
         while (n_ <= p.now) learn(p.steps[n_++]);
         double y = 0;
@@ -144,8 +145,7 @@ class NaiveForecast {
                 m.x[e][r] = rate_[r][e];
             }
         for (size_t e = 0; e < n; ++e) {
-            for (uint32_t i : s)
-                m.x[e][5] += (after_[i][e] + 4 * rate_[3][e]) / (before_[i] + 4) / double(s.size());
+            for (uint32_t i : s) m.x[e][5] += (after_[i][e] + 4 * rate_[3][e]) / (before_[i] + 4) / double(s.size());
             m.x[e][6] = 1;
         }
         moments_.push_back(m);
@@ -224,9 +224,9 @@ uint64_t total(const std::vector<uint64_t>& v) {
 void against_naive(void**) {
     Rng r(test_seed());
     const std::map<larder_expert_policy, Worth> plain = {
-        {LARDER_EXPERT_LRU, lru},           {LARDER_EXPERT_LFU, lfu},
-        {LARDER_EXPERT_HOBBIT, hobbit},     {LARDER_EXPERT_MOE_INFINITY, moe_infinity},
-        {LARDER_EXPERT_BELADY, belady},     {LARDER_EXPERT_FUTURE_COUNT, future_count}};
+        {LARDER_EXPERT_LRU, lru},       {LARDER_EXPERT_LFU, lfu},
+        {LARDER_EXPERT_HOBBIT, hobbit}, {LARDER_EXPERT_MOE_INFINITY, moe_infinity},
+        {LARDER_EXPERT_BELADY, belady}, {LARDER_EXPERT_FUTURE_COUNT, future_count}};
     for (uint64_t round = 0; round < test_rounds(8); ++round) {
         const Trace t = random_trace(r, 100 + r.below(200));
         const larder_expert_trace d = describe(t);
@@ -364,8 +364,9 @@ void bad_traces(void**) {
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(against_naive), cmocka_unit_test(forecast_against_naive), cmocka_unit_test(forms_of_a_trace),
-        cmocka_unit_test(oracles_bound), cmocka_unit_test(real_routes),            cmocka_unit_test(bad_traces),
+        cmocka_unit_test(against_naive),    cmocka_unit_test(forecast_against_naive),
+        cmocka_unit_test(forms_of_a_trace), cmocka_unit_test(oracles_bound),
+        cmocka_unit_test(real_routes),      cmocka_unit_test(bad_traces),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
