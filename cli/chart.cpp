@@ -38,11 +38,14 @@ std::string axes(const Scale& s) {
         label << std::fixed << std::setprecision(2) << v;
         o << text(left - 8, s.y(v) + 4, label.str(), "end");
     }
-    for (double v = std::pow(10, std::ceil(std::log10(s.x_min) - 1e-9)); v <= s.x_max * 1.0001; v *= 10) {
-        o << "<line class=\"grid\" x1=\"" << s.x(v) << "\" x2=\"" << s.x(v) << "\" y1=\"" << top << "\" y2=\""
-          << height - bottom << "\"/>\n";
-        o << text(s.x(v), height - bottom + 18, std::to_string(uint64_t(v)), "middle");
-    }
+    const bool narrow = s.x_max < 100 * s.x_min;  // too few powers of ten to read from
+    for (double ten = std::pow(10, std::floor(std::log10(s.x_min))); ten <= s.x_max * 1.0001; ten *= 10)
+        for (double v : {ten, 2 * ten, 5 * ten}) {
+            if (v < s.x_min * 0.9999 || v > s.x_max * 1.0001 || (v > ten && !narrow)) continue;
+            o << "<line class=\"grid\" x1=\"" << s.x(v) << "\" x2=\"" << s.x(v) << "\" y1=\"" << top << "\" y2=\""
+              << height - bottom << "\"/>\n";
+            o << text(s.x(v), height - bottom + 18, std::to_string(uint64_t(v)), "middle");
+        }
     return o.str();
 }
 

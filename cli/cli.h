@@ -57,5 +57,6 @@ void add_inspect(CLI::App& app, Options& o, int& code);
 void add_fsck(CLI::App& app, Options& o, int& code);
 void add_replay(CLI::App& app, Options& o, int& code);
 void add_codec(CLI::App& app, Options& o, int& code);
+void add_experts(CLI::App& app, Options& o, int& code);
 
 }  // namespace cli

@@ -13,7 +13,7 @@ int main(int argc, char** argv) {
     app.add_flag("--json", o.json, "write JSON to standard output");
     app.add_flag("-q,--quiet", o.quiet, "no progress");
     int code = cli::exit_ok;
-    for (auto add : {cli::add_info, cli::add_inspect, cli::add_fsck, cli::add_replay, cli::add_codec})
+    for (auto add : {cli::add_info, cli::add_inspect, cli::add_fsck, cli::add_replay, cli::add_codec, cli::add_experts})
         add(app, o, code);
     try {
         app.parse(argc, argv);

@@ -100,6 +100,81 @@ def check_replay(tmp):
     expect("capacity zero", run("replay", trace, "-c", "0")[0], 2)
 
 
+def expert_hits(steps, slots, policy, lookahead):
+    """Hits of one layer's cache: judged before a token's experts come in; they stay until the next token's."""
+    cache, used, uses, hits = set(), {}, collections.Counter(), 0
+    for t, ids in enumerate(steps):
+        hits += len(cache & set(ids))
+        for j, e in enumerate(ids):
+            used[e] = (t, -j)
+            uses[e] += 1
+        later = steps[t + 1:]
+        worth = {"lru": lambda e: 0, "lfu": lambda e: uses[e], "sch": lambda e: sum(e in s for s in later[:lookahead]),
+                 "belady": lambda e: -next((n for n, s in enumerate(later) if e in s), len(steps))}[policy]
+        cache |= set(ids)
+        while len(cache) > slots:
+            cache.remove(min(cache, key=lambda e: (e in ids, worth(e), used[e])))
+    return hits
+
+
+def expert_srp(layers, m):
+    """Best F1 of "held: at least a activations in the segment", over all segments and experts of these layers."""
+    experts = range(1 + max(e for steps in layers for ids in steps for e in ids))
+    counts = [sum(e in ids for ids in steps[p:p + m]) for steps in layers for p in range(len(steps) - m + 1) for e in experts]
+    return max(2 * sum(c for c in counts if c >= a) / (m * sum(c >= a for c in counts) + sum(counts)) for a in range(m + 1))
+
+
+def check_experts(tmp):
+    rng = random.Random(int(os.environ.get("LARDER_SEED", "7")))
+    n_layers, n_experts, k, n_tokens = 3, 9, 2, 60
+    layers = []
+    for _ in range(n_layers):
+        favourites = rng.sample(range(n_experts), 4)
+        layers.append([rng.sample(favourites if rng.random() < 0.8 else range(n_experts), k) for _ in range(n_tokens)])
+    layers[0][0] = [n_experts - 1, 0]
+    by_layer = [e for steps in layers for ids in steps for e in ids]
+    by_token = [e for t in range(n_tokens) for steps in layers for e in steps[t]]
+    trace = tmp / "route.u8"
+    trace.write_bytes(bytes(by_layer))
+    (tmp / "route.i16").write_bytes(b"".join(e.to_bytes(2, "little") for e in by_token))
+    (tmp / "route.dat").write_bytes(b"".join(e.to_bytes(4, "little") for e in by_token))
+    common = ["-l", n_layers, "-k", k, "--segments", "3,8", "--lookahead", 5]
+    code, out, err = run("--json", "experts", "analyze", trace, *common, "--order", "layers", "--csv", tmp / "e.csv", "--svg", tmp / "e.svg")
+    expect("experts exit " + err, code, 0)
+    if code:
+        return
+    result = json.loads(out)
+    expect("shape", [result[f] for f in ("tokens", "layers", "experts", "topk")], [n_tokens, n_layers, n_experts, k])
+    for row in result["caches"]:
+        want = [expert_hits(layers[row["layer"]], c, row["policy"], 5) for c in range(n_experts + 1)]
+        expect(f"{row['policy']} of layer {row['layer']}", row["hits"], want)
+    for row in result["segments"]:
+        some = layers if row["layer"] is None else [layers[row["layer"]]]
+        expect(f"SRP {row['tokens']} of layer {row['layer']}", round(row["srp"], 9), round(expert_srp(some, row["tokens"]), 9))
+    expect("slots add up", sum(result["advice"]["slots"]), result["advice"]["total_slots"])
+    expect("csv rows", len((tmp / "e.csv").read_text().splitlines()), 1 + 4 * n_layers * n_experts)
+    expect("svg", (tmp / "e.svg").read_text()[:4], "<svg")
+    for name, more in (("route.i16", []), ("route.dat", ["--type", "i32"])):
+        expect(name, json.loads(run("--json", "experts", "analyze", tmp / name, *common, *more)[1]), result)
+    for verdict, times in (("offload", (1, 100)), ("keep whole", (1000, 1))):
+        code, out, _ = run("--json", "experts", "analyze", trace, *common, "--order", "layers", "--load-us", times[0], "--step-us", times[1])
+        expect("verdict by times", (code, json.loads(out)["advice"]["verdict"]), (0, verdict))
+    code, out, _ = run("experts", "analyze", trace, *common, "--order", "layers", "--load-us", 1000, "--step-us", 1)
+    expect("said plainly", (code, "Do not offload this model" in out), (0, True))
+    trace.write_bytes(bytes(by_layer[:-1]))
+    code, _, err = run("experts", "analyze", trace, *common)
+    expect("a part of a token", (code, "whole tokens" in err), (3, True))
+    trace.write_bytes(bytes([1, 1] + by_layer[2:]))
+    code, _, err = run("experts", "analyze", trace, *common)
+    expect("an expert twice", (code, "token 0, layer 0" in err), (3, True))
+    trace.write_bytes(bytes(by_layer))
+    expect("an expert too many", run("experts", "analyze", trace, *common, "--experts", n_experts - 1)[0], 3)
+    expect("a segment too long", run("experts", "analyze", trace, *common[:4], "--segments", 61)[0], 2)
+    expect("one time alone", run("experts", "analyze", trace, *common, "--load-us", 5)[0], 2)
+    expect("a name without a type", run("experts", "analyze", tmp / "e.csv", *common)[0], 2)
+    expect("no trace", run("experts", "analyze", tmp / "none.u8", *common)[0], 3)
+
+
 def check_rest(tmp):
     code, out, _ = run("--json", "info")
     expect("info", code, 0)
@@ -143,6 +218,7 @@ def check_store(tmp):
 with tempfile.TemporaryDirectory() as d:
     check_store(pathlib.Path(d))
     check_replay(pathlib.Path(d))
+    check_experts(pathlib.Path(d))
     check_rest(pathlib.Path(d))
 print(*failures, sep="\n")
 print("ok" if not failures else f"{len(failures)} failed")
