@@ -96,26 +96,25 @@ void analysis(bench::Run& run) {
             bench::keep(hits);
         });
     };
-    auto s = bench::interleave(run.quick() ? 1 : 3,
-                               {{"srp",
-                                 [&] {
-                                     return bench::cpu_seconds([&] {
-                                         larder_moe_segments out = LARDER_MOE_SEGMENTS_INIT;
-                                         must(larder_moe_measure_segments(ctx.c, &r, 0, t.n_layers, 64, &out), "srp");
-                                         bench::keep(out);
-                                     });
-                                 }},
-                                {"sch", [&] { return curves(LARDER_MOE_KEEP_COUNT_AHEAD, 64); }},
-                                {"lru", [&] { return curves(LARDER_MOE_KEEP_RECENT, 0); }},
-                                {"each size", [&] {
-                                     return bench::cpu_seconds([&] { bench::keep(simulate_each_size(t, 5000)); });
-                                 }}});
-    run.row({.name = "srp-sch",
-             .metric = "100,000 tokens, 32 layers, 64 experts, top 8, one core",
-             .unit = "s",
-             .larder = s["srp"] + s["sch"],
-             .peers = {{"10 s asked", 10}},
-             .note = "SRP " + std::to_string(s["srp"]).substr(0, 4) + " s, SCH " + std::to_string(s["sch"]).substr(0, 4)});
+    auto s = bench::interleave(
+        run.quick() ? 1 : 3,
+        {{"srp",
+          [&] {
+              return bench::cpu_seconds([&] {
+                  larder_moe_segments out = LARDER_MOE_SEGMENTS_INIT;
+                  must(larder_moe_measure_segments(ctx.c, &r, 0, t.n_layers, 64, &out), "srp");
+                  bench::keep(out);
+              });
+          }},
+         {"sch", [&] { return curves(LARDER_MOE_KEEP_COUNT_AHEAD, 64); }},
+         {"lru", [&] { return curves(LARDER_MOE_KEEP_RECENT, 0); }},
+         {"each size", [&] { return bench::cpu_seconds([&] { bench::keep(simulate_each_size(t, 5000)); }); }}});
+    run.row(
+        {.name = "srp-sch",
+         .metric = "100,000 tokens, 32 layers, 64 experts, top 8, one core",
+         .unit = "s",
+         .larder = s["srp"] + s["sch"],
+         .note = "SRP " + std::to_string(s["srp"]).substr(0, 4) + " s, SCH " + std::to_string(s["sch"]).substr(0, 4)});
     run.row({.name = "lru-curve",
              .metric = "time per number, all 57 sizes",
              .unit = "ns",
@@ -162,8 +161,8 @@ void splits(bench::Run& run) {
                 must(larder_moe_split_work(c.in_place.data(), c.device.data(), 8, in_place, &s), "split");
         });
         uint64_t least = 0;
-        enumeration += bench::cpu_seconds(
-            [&] { least = enumerate(c, [](uint64_t a, uint64_t b) { return std::max(a, b); }); });
+        enumeration +=
+            bench::cpu_seconds([&] { least = enumerate(c, [](uint64_t a, uint64_t b) { return std::max(a, b); }); });
         ours += double(s.makespan_ns), best += double(least);
         n_equal += s.makespan_ns == least;
         sum_rule += double(enumerate(c, [](uint64_t a, uint64_t b) { return a + b; }));
