@@ -61,7 +61,38 @@ LARDER_EXTERN_C_BEGIN
     X(transfer_runs, COUNTER, "contiguous copies after merging")                                                       \
     X(store_leases, GAUGE, "objects held in RAM for readers")                                                          \
     X(store_reservations, GAUGE, "objects being written in place")                                                     \
-    X(store_leases_expired, COUNTER, "leases and reservations that ended with their owner")
+    X(store_leases_expired, COUNTER, "leases and reservations that ended with their owner")                            \
+    X(store_hit_bytes_host, COUNTER, "bytes served by the host tier")                                                  \
+    X(store_hit_bytes_file, COUNTER, "bytes served by the file tier")                                                  \
+    X(store_misses_absent, COUNTER, "misses: nothing under that key")                                                  \
+    X(store_misses_coarse, COUNTER, "misses: what is there is coarser than asked for")                                 \
+    X(store_misses_damaged, COUNTER, "misses: what was read did not hold, or could not be read")                       \
+    X(store_gets_retry, COUNTER, "gets that met an object being put")                                                  \
+    X(store_gets_identity, COUNTER, "gets refused: of another layout or tenant")                                       \
+    X(store_gets_failed, COUNTER, "gets refused or failed: any other error")                                           \
+    X(store_rejected_room, COUNTER, "puts refused: no tier had room")                                                  \
+    X(store_rejected_quota, COUNTER, "puts refused: the tenant's quota")                                               \
+    X(store_rejected_failure, COUNTER, "puts refused: no memory, or the file tier failed")                             \
+    X(store_unwritten, COUNTER, "objects in RAM that found no room in the file tier")                                  \
+    X(store_host_added, COUNTER, "objects that came into the host tier")                                               \
+    X(store_host_evicted, COUNTER, "objects that left the host tier for room")                                         \
+    X(store_host_over_quota, COUNTER, "objects that left the host tier for their tenant's quota")                      \
+    X(store_host_removed, COUNTER, "objects that left the host tier because somebody said so")                         \
+    X(store_host_replaced, COUNTER, "objects that left the host tier for finer ones")                                  \
+    X(store_host_lost, COUNTER, "objects that left the host tier because their bytes had changed")                     \
+    X(store_file_added, COUNTER, "objects that came into the file tier")                                               \
+    X(store_file_evicted, COUNTER, "objects that left the file tier for room")                                         \
+    X(store_file_over_quota, COUNTER, "objects that left the file tier for their tenant's quota")                      \
+    X(store_file_removed, COUNTER, "objects that left the file tier because somebody said so")                         \
+    X(store_file_replaced, COUNTER, "objects that left the file tier for finer ones")                                  \
+    X(store_file_lost, COUNTER, "objects that left the file tier because it failed, or their bytes had changed")       \
+    X(store_put_bytes, COUNTER, "bytes put")                                                                           \
+    X(store_file_put_bytes, COUNTER, "bytes of objects that came into the file tier")                                  \
+    X(store_reinserted_bytes, COUNTER, "bytes of objects written again when their segment went")                       \
+    X(store_promoted, COUNTER, "objects brought from the file tier into the host tier")                                \
+    X(store_moved, COUNTER, "objects moved between tiers by request")                                                  \
+    X(store_dirty_bytes, GAUGE, "bytes in the host tier that wait to be written")                                      \
+    X(store_pinned, GAUGE, "objects with pins")
 
 /** A snapshot. Fields are in the order of LARDER_STATS_MAP. */
 typedef struct larder_stats {

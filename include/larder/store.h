@@ -16,6 +16,7 @@
 #ifndef LARDER_STORE_H
 #define LARDER_STORE_H
 
+#include "larder/event.h"
 #include "larder/job.h"
 #include "larder/layout.h"
 #include "larder/replay.h"
@@ -94,10 +95,12 @@ typedef struct larder_store_options {
                                   kept by writing it again: 0 (default) to 50. Pinned objects are always kept. */
     uint32_t no_promote;       /**< 1: a get served by the file tier does not bring the object into the host tier */
     uint64_t max_dirty_bytes;  /**< of the host tier that may wait to be written; default half of host_bytes */
+    uint64_t n_events; /**< events that are kept for readers (larder_store_events_read()), a power of two up to 2^24,
+                          128 bytes each; 0: none */
 } larder_store_options;
 
 #define LARDER_STORE_OPTIONS_INIT                                                                                      \
-    { sizeof(larder_store_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_store_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** Open a store; with a directory that holds one already, what it held is there again.
  *  @return LARDER_OK; LARDER_E_INVALID (neither tier, a field that cannot be); LARDER_E_RANGE (a size, a policy,
@@ -322,6 +325,63 @@ typedef int32_t (*larder_store_scan_fn)(void* ctx, const larder_object_info* inf
  * synchronised  @since 0.1 */
 LARDER_API larder_status larder_store_scan(larder_store* store, larder_store_scan_fn fn, void* ctx) LARDER_NOEXCEPT;
 
+/** Events that follow a cursor (larder/event.h): an object can be read, lies in other tiers than before, is not there
+ * any more. places are LARDER_TIER_* of which each can be read; cause is LARDER_ABSENT_*. What opening found is not
+ * told: a reader begins with a snapshot.
+ *  @param cursor  in: events that the reader has behind it; 0: from the first one since the store was opened. Out:
+ * moved on by *out_n.
+ *  @param out, stride, n  receive events, stride bytes apart.  @param out_n  how many; 0: nothing new.
+ *  @return LARDER_OK; LARDER_E_STALE (the next event was overwritten: take a snapshot; cursor is as it was);
+ * LARDER_E_STATE (the store keeps no events); LARDER_E_RANGE (a cursor beyond the newest event); LARDER_E_INVALID.
+ *  @threads internally synchronised; readers delay nobody  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_store_events_read(larder_store* store, uint64_t* cursor, larder_event* out,
+                                                  uint32_t stride, uint64_t n, uint64_t* out_n) LARDER_NOEXCEPT;
+
+/** What can be read, as events of kind LARDER_EVENT_PUBLISHED with sequence 0, in no order. With the events from
+ * *cursor on a copy made of them is right.
+ *  @param position  in: 0 to begin, then as it came back. Out: where to go on.
+ *  @param cursor    written when position is 0: pass it to larder_store_events_read() afterwards.
+ *  @param out, stride, n  receive objects, stride bytes apart; n at least 1.  @param out_n  how many.
+ *  @return LARDER_OK (that was the last of it); LARDER_PARTIAL (call again); LARDER_E_RANGE; LARDER_E_INVALID.
+ *  @threads internally synchronised  @blocking never  @cost O(objects) for the whole  @since 0.1 */
+LARDER_API larder_status larder_store_events_snapshot(larder_store* store, uint64_t* position, uint64_t* cursor,
+                                                      larder_event* out, uint32_t stride, uint64_t n,
+                                                      uint64_t* out_n) LARDER_NOEXCEPT;
+
+/** Flags of larder_store_move(). */
+enum {
+    LARDER_MOVE_KEEP = 1u /**< leave it where it was as well */
+};
+
+/** Move objects to a tier: what is there already stays, then they go from the other tiers. To RAM, an object that only
+ * the file has is read; the file forgets it for good, as with larder_store_evict(). To the file, what was not written
+ * yet is written now; it is durable at the next flush.
+ *  @param to_tier   LARDER_TIER_HOST or LARDER_TIER_FILE
+ *  @param flags     LARDER_MOVE_*
+ *  @param statuses  [n]: LARDER_OK; LARDER_MISS; LARDER_RETRY (being put); LARDER_E_BUSY (pinned, leased or being read,
+ * and so still in both); LARDER_E_NOSPACE, LARDER_E_QUOTA (no room in that tier); LARDER_E_STATE (to the file:
+ * LARDER_PUT_NO_FILE); LARDER_E_CORRUPT; LARDER_E_IO; LARDER_E_DISK_FULL; LARDER_E_NOMEM; LARDER_E_CANCELLED
+ *  @param queue     NULL: do it now. Otherwise a job is made, to RAM in its turn behind gets, to the file behind
+ * prefetches; keys and statuses must stay until its completion is taken.
+ *  @return LARDER_OK; LARDER_PARTIAL (queue NULL: look at the statuses); LARDER_PENDING (a job was made);
+ * LARDER_E_INVALID; LARDER_E_RANGE (n, to_tier); LARDER_E_STATE (not both tiers); LARDER_E_BUSY; LARDER_E_NOMEM.
+ *  @threads internally synchronised  @blocking with queue NULL: reads or writes files  @since 0.1 */
+LARDER_API larder_status larder_store_move(larder_store* store, const larder_key* keys, uint32_t n, uint32_t to_tier,
+                                           uint32_t flags, larder_status* statuses, larder_queue* queue,
+                                           uint64_t user_data, larder_job* out_job) LARDER_NOEXCEPT;
+
+/** Make room in RAM of what will not be used for a while: larder_store_move() to LARDER_TIER_FILE.
+ *  @return as larder_store_move().  @threads internally synchronised  @since 0.1 */
+LARDER_API larder_status larder_store_offload(larder_store* store, const larder_key* keys, uint32_t n,
+                                              larder_status* statuses, larder_queue* queue, uint64_t user_data,
+                                              larder_job* out_job) LARDER_NOEXCEPT;
+
+/** Have in RAM what will be used soon: larder_store_move() to LARDER_TIER_HOST with LARDER_MOVE_KEEP.
+ *  @return as larder_store_move().  @threads internally synchronised  @since 0.1 */
+LARDER_API larder_status larder_store_onboard(larder_store* store, const larder_key* keys, uint32_t n,
+                                              larder_status* statuses, larder_queue* queue, uint64_t user_data,
+                                              larder_job* out_job) LARDER_NOEXCEPT;
+
 /** Take objects out of the tiers named by the mask, pinned ones excepted. Out of the file tier: for good, also after a
  * restart (the removal itself becomes durable at the next flush).
  *  @param statuses  [n]: LARDER_OK; LARDER_MISS; LARDER_E_BUSY (pinned, being put, or not yet written and RAM only was
@@ -540,7 +600,8 @@ enum {
     LARDER_ABSENT_REJECTED = 7, /**< there was no room when it was put */
     LARDER_ABSENT_IO = 8,       /**< the file tier failed to write or read it */
     LARDER_ABSENT_REPLACED = 9, /**< by an object of finer quality, which then went as well */
-    LARDER_ABSENT_ABORTED = 10  /**< reserved, and not committed */
+    LARDER_ABSENT_ABORTED = 10, /**< reserved, and not committed */
+    LARDER_ABSENT_MOVED = 11    /**< to another tier, and gone from there as well */
 };
 
 /** The answer of larder_store_explain(). */

@@ -177,9 +177,8 @@ larder_status larder_store_acquire(larder_store* store, const larder_key* keys, 
     LARDER_TRY(larder_store::read_want(want, w));
     ProcessRef owner;
     LARDER_TRY(store->lease_owner(owner_pid, owner));
-    return for_each_index(n, statuses, [&](uint32_t i) {
-        return or_nomem([&] { return store->acquire(keys[i], w, flags, owner, &leases[i]); });
-    });
+    return for_each_index(n, statuses,
+                          [&](uint32_t i) { return store->acquire(keys[i], w, flags, owner, &leases[i]); });
     LARDER_API_END
 }
 
@@ -215,6 +214,56 @@ larder_status larder_store_scan(larder_store* store, larder_store_scan_fn fn, vo
     LARDER_API_NONNULL(fn);
     return store->scan(fn, ctx);
     LARDER_API_END
+}
+
+larder_status larder_store_events_read(larder_store* store, uint64_t* cursor, larder_event* out, uint32_t stride,
+                                       uint64_t n, uint64_t* out_n) noexcept {
+    LARDER_API_HANDLE(store, store);
+    LARDER_API_NONNULL(cursor);
+    LARDER_API_NONNULL(out_n);
+    if (n) LARDER_API_NONNULL(out);
+    LARDER_TRY(check_event_stride(stride));
+    return store->read_events(*cursor, out, stride, n, *out_n);
+}
+
+larder_status larder_store_events_snapshot(larder_store* store, uint64_t* position, uint64_t* cursor, larder_event* out,
+                                           uint32_t stride, uint64_t n, uint64_t* out_n) noexcept {
+    LARDER_API_HANDLE(store, store);
+    LARDER_API_NONNULL(position);
+    LARDER_API_NONNULL(cursor);
+    LARDER_API_NONNULL(out);
+    LARDER_API_NONNULL(out_n);
+    LARDER_TRY(check_range(n, 1, UINT64_MAX, "n"));
+    LARDER_TRY(check_event_stride(stride));
+    return store->snapshot(*position, *cursor, out, stride, n, *out_n);
+}
+
+larder_status larder_store_move(larder_store* store, const larder_key* keys, uint32_t n, uint32_t to_tier,
+                                uint32_t flags, larder_status* statuses, larder_queue* queue, uint64_t user_data,
+                                larder_job* out_job) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(store, store);
+    LARDER_TRY(check_range(n, 1, UINT32_MAX, "n"));
+    LARDER_API_NONNULL(keys);
+    LARDER_TRY(store->check_move(to_tier, flags));
+    if (!queue)
+        return for_each_key(keys, n, statuses, [&](const larder_key& k) {
+            return or_nomem([&] { return store->move(k, to_tier, flags); });
+        });
+    LARDER_API_NONNULL(statuses);
+    LARDER_API_HANDLE_OF(store->context, queue, queue);
+    return store->move_async(keys, n, to_tier, flags, statuses, *queue, user_data, out_job);
+    LARDER_API_END
+}
+
+larder_status larder_store_offload(larder_store* store, const larder_key* keys, uint32_t n, larder_status* statuses,
+                                   larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
+    return larder_store_move(store, keys, n, LARDER_TIER_FILE, 0, statuses, queue, user_data, out_job);
+}
+
+larder_status larder_store_onboard(larder_store* store, const larder_key* keys, uint32_t n, larder_status* statuses,
+                                   larder_queue* queue, uint64_t user_data, larder_job* out_job) noexcept {
+    return larder_store_move(store, keys, n, LARDER_TIER_HOST, LARDER_MOVE_KEEP, statuses, queue, user_data, out_job);
 }
 
 larder_status larder_store_evict(larder_store* store, const larder_key* keys, uint32_t n, uint32_t tiers,

@@ -37,6 +37,11 @@ struct Object {
 
     bool in_host() const noexcept { return !host.empty(); }
     bool in_file() const noexcept { return place.valid(); }
+    // The tiers that it can be read from.
+    uint32_t residency() const noexcept {
+        return (in_host() && !writing ? uint32_t(LARDER_TIER_HOST) : 0u) |
+               (in_file() ? uint32_t(LARDER_TIER_FILE) : 0u);
+    }
     // What the record takes in its segment.
     uint64_t record_bytes() const noexcept { return 128 + (sums.size() > 1 ? sums.size() * 4 : 0) + n_bytes; }
 };

@@ -13,6 +13,7 @@ constexpr uint64_t min_host_bytes = 64 << 10;
 
 larder_status check_options(larder_store_options& o) noexcept {
     if (o.set_mask) return fail(LARDER_E_INVALID, "set_mask", "set_mask must be zero");
+    LARDER_TRY(EventLog::check(o.n_events));
     const bool has_file = o.directory != nullptr;
     if (!o.host_bytes && !has_file)
         return fail(LARDER_E_INVALID, "host_bytes", "a store needs host_bytes or a directory");
@@ -55,8 +56,8 @@ larder_status check_options(larder_store_options& o) noexcept {
 
 larder_store::larder_store(larder_context& c, const larder_store_options& o)
     : Handle(HandleType::store, c), options_(o), objects_(c.alloc), tenants_(c.alloc), departures_(c.alloc),
-      hints_(c.alloc), protected_until_(ExpiryOrder(), c.alloc), leases_(c.alloc, IdKind::lease, c.random_generation()),
-      books_(c.alloc), removals_(c.alloc) {}
+      events_(c.alloc, o.n_events), hints_(c.alloc), protected_until_(ExpiryOrder(), c.alloc),
+      leases_(c.alloc, IdKind::lease, c.random_generation()), books_(c.alloc), removals_(c.alloc) {}
 
 larder_store::~larder_store() {
     close();
@@ -82,6 +83,7 @@ larder_status larder_store::open(larder_context& c, const larder_store_options& 
         return status;
     }
     *out = s;
+    s->open_ = true;
     return LARDER_OK;
 }
 
@@ -185,6 +187,8 @@ void larder_store::close() noexcept {
         }
     }
     Stats& stats = context->stats;
+    stats.sub(Stat::store_dirty_bytes, dirty_bytes_);
+    stats.sub(Stat::store_pinned, n_pinned_);
     stats.sub(Stat::store_reservations, n_reserved_);
     stats.sub(Stat::store_leases, leases_.size() - n_reserved_);
     stats.sub(Stat::store_objects, objects_.size());

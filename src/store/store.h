@@ -10,6 +10,7 @@
 #include <span>
 
 #include "core/context.h"
+#include "core/event_log.h"
 #include "core/job.h"
 #include "larder/store.h"
 #include "store/departures.h"
@@ -41,7 +42,15 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     static larder_status read_want(const larder_object_want* user, larder_object_want& want) noexcept;
     larder_object_info lookup(const larder_key& key, const larder_object_want* want);
     larder_status scan(larder_store_scan_fn fn, void* ctx);
+    larder_status read_events(uint64_t& cursor, larder_event* out, uint32_t stride, uint64_t n,
+                              uint64_t& out_n) const noexcept {
+        return events_.read(cursor, out, stride, n, out_n);
+    }
+    larder_status snapshot(uint64_t& position, uint64_t& cursor, larder_event* out, uint32_t stride, uint64_t n,
+                           uint64_t& out_n) noexcept;
     larder_status evict(const larder_key& key, uint32_t tiers);
+    larder_status check_move(uint32_t to_tier, uint32_t flags) const noexcept;
+    larder_status move(const larder_key& key, uint32_t to_tier, uint32_t flags);
     larder_status lease_owner(int32_t pid, larder::ProcessRef& owner) const noexcept;
     larder_status reserve(const larder_store_put_item& item, const larder::ProcessRef& owner, larder_lease* out);
     larder_status commit(const larder_lease* leases, uint32_t n, const uint64_t* n_bytes);
@@ -80,6 +89,8 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
                             larder_job* out_job);
     larder_status prefetch_async(const larder_key* keys, uint32_t n, uint64_t deadline_ns, larder_status* statuses,
                                  larder_queue& queue, uint64_t user_data, larder_job* out_job);
+    larder_status move_async(const larder_key* keys, uint32_t n, uint32_t to_tier, uint32_t flags,
+                             larder_status* statuses, larder_queue& queue, uint64_t user_data, larder_job* out_job);
     larder_status flush_async(larder_queue& queue, uint64_t user_data, larder_job* out_job);
 
   private:
@@ -153,11 +164,18 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     void set_dirty(uint32_t slot, bool dirty) noexcept;
     void remove_object(uint32_t slot, larder_absence why, uint32_t tier) noexcept;
     void remove_if_nowhere(uint32_t slot, larder_absence why, uint32_t tier) noexcept;
+    void leave(uint32_t slot, uint32_t tier, larder_absence why) noexcept;
     void end_host_read(uint32_t slot) noexcept;
     void end_file_read(uint32_t segment, bool buffer) noexcept;
     larder_status pin_slot(uint32_t slot) noexcept;
+    void count_pinned(bool more) noexcept;
     void note_departure(const larder_key& key, larder_absence why, uint32_t tier) noexcept;
     void drop_failed_segments(AppendLock& append);
+
+    // store_events.cpp: all under the table mutex
+    void tell(const Object& o, uint32_t before, uint32_t after, larder_absence why) noexcept;
+    void tell_added(uint32_t slot, uint32_t tier) noexcept;
+    void tell_removed(const Object& o, uint32_t tiers, larder_absence why) noexcept;
 
     // store_hints.cpp
     larder::Reference reference(uint32_t slot) noexcept;
@@ -181,7 +199,9 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     void publish(uint32_t slot, uint64_t n_bytes, larder::ExtentSums sums) noexcept;
     larder_status try_acquire(const larder_key& key, const larder_object_want& want, const larder::ProcessRef& owner,
                               larder_lease* out);
-    larder_status verify_lease(larder_lease id) noexcept;
+    larder_status bring_and_acquire(const larder_key& key, const larder_object_want& want,
+                                    const larder::ProcessRef& owner, larder_lease* out, uint32_t* tier);
+    larder_status verify_lease(larder_lease* id, uint32_t tier, bool verify) noexcept;
 
     // store_put.cpp
     larder_status check_put(const larder_store_put_item& item, larder::ObjectMeta& meta) const noexcept;
@@ -199,8 +219,14 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     bool make_host_quota(Tenant& t, uint64_t n_bytes) noexcept;
     bool file_takes(uint32_t flags) const noexcept;
 
+    // store_move.cpp
+    larder_status offload(const larder_key& key, bool keep);
+    larder_status onboard(const larder_key& key, bool keep);
+
     // store_writeback.cpp
     bool write_back_one();
+    uint32_t take_dirty(const larder_key* key) noexcept;
+    larder_status write_back(const larder_key* key);
     void settle_write_back(AppendLock& append, uint32_t slot, const larder::Result<larder::RecordPlace>& placed,
                            larder_absence why);
     bool make_file_quota(Tenant& t, uint64_t n_bytes) noexcept;
@@ -216,8 +242,10 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
 
     // store_get.cpp
     larder_status check_want(const Object& o, const larder_object_want* want) const noexcept;
+    larder_status find_readable(const larder_key& key, const larder_object_want& want, uint32_t* out_slot) noexcept;
     void resolve(GetBatch& batch, size_t i);
     bool copy_host(const Object& o, uint64_t offset, uint64_t n_bytes, std::byte* out) const noexcept;
+    void count_read(uint32_t tier, bool holds, uint64_t n_bytes) noexcept;
     void read_host(GetBatch& batch, size_t h);
     void drop_bad_host(uint32_t slot) noexcept;
     void read_files(GetBatch& batch);
@@ -242,6 +270,7 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder::ObjectTable objects_;
     larder::HashMap<uint32_t, Tenant> tenants_;
     larder::Departures departures_;
+    larder::EventLog events_;  // appended to under the mutex
     larder::Owned<larder::HostTier> host_;
     larder::Owned<larder::HintedPolicy> host_policy_;
     bool tail_first_ = false;  // of a get, the last item is touched first
@@ -267,5 +296,6 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     DrainTask drain_{};
     bool drain_scheduled_ = false;
     bool closing_ = false;
+    bool open_ = false;    // what comes and goes is told
     uint32_t n_jobs_ = 0;  // submitted and not finished, the drain task included
 };

@@ -24,7 +24,7 @@ larder_object_meta public_meta(const ObjectMeta& m) noexcept {
 larder_object_info describe(const Object& o) noexcept {
     larder_object_info info = LARDER_OBJECT_INFO_INIT;
     info.status = o.writing ? LARDER_PENDING : LARDER_OK;
-    if (!o.writing) info.tiers = (o.in_host() ? LARDER_TIER_HOST : 0) | (o.in_file() ? LARDER_TIER_FILE : 0);
+    info.tiers = o.writing ? 0 : o.residency();
     info.coming = (o.writing ? LARDER_TIER_HOST : 0) | (o.dirty || o.writing_back ? LARDER_TIER_FILE : 0);
     info.n_pins = o.n_pins;
     info.n_leases = o.n_leases;
@@ -56,6 +56,8 @@ const char* absence_text(larder_absence why) noexcept {
         return "replaced by an object of finer quality, which then went as well";
     case LARDER_ABSENT_ABORTED:
         return "reserved, and not committed";
+    case LARDER_ABSENT_MOVED:
+        return "moved to another tier, and gone from there as well";
     default:
         return "never put since the store was opened, as far as is remembered";
     }
@@ -114,13 +116,10 @@ larder_status larder_store::evict(const larder_key& key, uint32_t tiers) {
             return fail(LARDER_E_BUSY, "keys", "the object is being read, or not yet written");
         found = host || file;
         tenant_id = o.meta.tenant;
-        if (host) detach_host(slot);
-        if (file) detach_file(slot);
         // Without its RAM copy being asked for, the object must not find its way into the file again.
         if (from_file) o.keep_in_ram = true, set_dirty(slot, false), update_host_policy(slot);
-        if (found)
-            note_departure(key, LARDER_ABSENT_REMOVED, (host ? LARDER_TIER_HOST : 0) | (file ? LARDER_TIER_FILE : 0));
-        remove_if_nowhere(slot, LARDER_ABSENT_REMOVED, host ? LARDER_TIER_HOST : LARDER_TIER_FILE);
+        if (file) leave(slot, LARDER_TIER_FILE, LARDER_ABSENT_REMOVED);
+        if (host) leave(slot, LARDER_TIER_HOST, LARDER_ABSENT_REMOVED);
     }
     lock.unlock();
     // Recorded also when nothing was found: an evicted record stays in the file until its segment is written anew.
@@ -143,7 +142,7 @@ larder_status larder_store::unpin(const larder_key& key) {
     Object& o = objects_[slot];
     if (o.n_pins == 0) return fail(LARDER_E_STATE, "keys", "the object is not pinned");
     if (--o.n_pins) return LARDER_OK;
-    --n_pinned_;
+    count_pinned(false);
     if (o.in_file()) books_[o.place.segment].pinned_bytes -= o.record_bytes();
     update_host_policy(slot);
     return LARDER_OK;

@@ -63,6 +63,23 @@ larder_status larder_store::check_want(const Object& o, const larder_object_want
     return o.meta.quality > want->min_quality ? LARDER_MISS : LARDER_OK;
 }
 
+// LARDER_OK: there, and as it is wanted. What stands in the way is counted.
+larder_status larder_store::find_readable(const larder_key& key, const larder_object_want& want,
+                                          uint32_t* out_slot) noexcept {
+    *out_slot = slot_of(key);
+    if (*out_slot == no_slot) {
+        context->stats.add(Stat::store_misses_absent);
+        return LARDER_MISS;
+    }
+    const Object& o = objects_[*out_slot];
+    const larder_status met = check_want(o, &want);
+    if (met == LARDER_MISS) context->stats.add(Stat::store_misses_coarse);
+    if (met < 0) context->stats.add(Stat::store_gets_identity);
+    if (met != LARDER_OK || !o.writing) return met;
+    context->stats.add(Stat::store_gets_retry);
+    return LARDER_RETRY;
+}
+
 void larder_store::fill_file_read(uint32_t slot, FileRead& read) {
     const Object& o = objects_[slot];
     const FileTier::Segment& s = file_->segment(o.place.segment);
@@ -89,16 +106,10 @@ void larder_store::resolve(GetBatch& batch, size_t i) {
     result.status = check_reserved(item.reserved0, "reserved0");
     if (result.status >= 0) result.status = read_want(item.want, want);
     if (result.status < 0) return;
-    result.status = LARDER_MISS;
-    const uint32_t slot = slot_of(item.key);
-    if (slot == no_slot) return;
-    Object& o = objects_[slot];
-    result.status = check_want(o, &want);
+    uint32_t slot;
+    result.status = find_readable(item.key, want, &slot);
     if (result.status != LARDER_OK) return;
-    if (o.writing) {
-        result.status = LARDER_RETRY;
-        return;
-    }
+    Object& o = objects_[slot];
     if (item.offset >= o.n_bytes || item.n_bytes > o.n_bytes - item.offset) {
         result.status = fail(LARDER_E_RANGE, "offset", "the object has %u bytes", o.n_bytes);
         return;
@@ -181,6 +192,18 @@ bool larder_store::copy_host(const Object& o, uint64_t offset, uint64_t n_bytes,
     return copy.holds();
 }
 
+void larder_store::count_read(uint32_t tier, bool holds, uint64_t n_bytes) noexcept {
+    const bool host = tier == LARDER_TIER_HOST;
+    Stats& stats = context->stats;
+    if (holds) {
+        stats.add(host ? Stat::store_hits_host : Stat::store_hits_file);
+        stats.add(host ? Stat::store_hit_bytes_host : Stat::store_hit_bytes_file, n_bytes);
+    } else {
+        stats.add(Stat::store_misses);
+        stats.add(Stat::store_misses_damaged);
+    }
+}
+
 void larder_store::read_host(GetBatch& batch, size_t h) {
     const auto [i, from] = batch.hosts[h];
     larder_store_get_result& result = batch.results[i];
@@ -196,7 +219,7 @@ void larder_store::read_host(GetBatch& batch, size_t h) {
     }
     result.status = holds ? LARDER_OK : LARDER_MISS;
     result.tier = LARDER_TIER_HOST;
-    context->stats.add(holds ? Stat::store_hits_host : Stat::store_misses);
+    count_read(LARDER_TIER_HOST, holds, result.n_bytes);
     if (!holds) result.n_bytes = 0;
     batch.finish(i);
 }
@@ -217,9 +240,8 @@ void larder_store::drop_bad_record(const FileRead& read) {
     if (o.place.segment != read.segment || o.place.offset != read.offset ||
         file_->segment(read.segment).sequence != read.sequence)
         return;
-    detach_file(slot);
     note_departure(read.key, corrupt ? LARDER_ABSENT_CORRUPT : LARDER_ABSENT_IO, LARDER_TIER_FILE);
-    remove_if_nowhere(slot, corrupt ? LARDER_ABSENT_CORRUPT : LARDER_ABSENT_IO, LARDER_TIER_FILE);
+    leave(slot, LARDER_TIER_FILE, corrupt ? LARDER_ABSENT_CORRUPT : LARDER_ABSENT_IO);
 }
 
 void larder_store::file_read_done(GetBatch& batch, size_t i, FileRead& read) {
@@ -234,7 +256,7 @@ void larder_store::file_read_done(GetBatch& batch, size_t i, FileRead& read) {
     }
     result.status = ok ? LARDER_OK : LARDER_MISS;
     result.tier = LARDER_TIER_FILE;
-    context->stats.add(ok ? Stat::store_hits_file : Stat::store_misses);
+    count_read(LARDER_TIER_FILE, ok, result.n_bytes);
     if (!ok) result.n_bytes = 0;
     read.segment = no_segment;
     batch.finish(i);
@@ -265,6 +287,8 @@ void larder_store::promote(const FileRead& read) {
                       objects_[slot].place.segment == read.segment && objects_[slot].place.offset == read.offset;
     if (!same) return host_->free(extent);
     attach_host(slot, std::move(extent));
+    tell_added(slot, LARDER_TIER_HOST);
+    context->stats.add(Stat::store_promoted);
     update_host_policy(slot);
 }
 
@@ -296,8 +320,10 @@ void larder_store::get(std::span<const larder_store_get_item> items, larder_stor
             for (const uint32_t slot : batch.touched) touch(slot);
         }
         for (size_t i = 0; i < n; ++i) {
-            if (results[base + i].status == LARDER_PENDING) continue;
-            if (results[base + i].status == LARDER_MISS) context->stats.add(Stat::store_misses);
+            const larder_status status = results[base + i].status;
+            if (status == LARDER_PENDING) continue;
+            if (status == LARDER_MISS) context->stats.add(Stat::store_misses);
+            if (status < 0 && status != LARDER_E_IDENTITY) context->stats.add(Stat::store_gets_failed);
             batch.finish(i);
         }
         for (size_t h = 0; h < batch.hosts.size(); ++h) read_host(batch, h);
@@ -335,6 +361,10 @@ void larder_store::read_files(GetBatch& batch) {
         }
         read.segment = no_segment;
         batch.results[batch.read_item[k]] = {status == LARDER_E_NOMEM ? LARDER_E_NOMEM : LARDER_MISS, 0, 0};
+        if (status == LARDER_E_NOMEM)
+            context->stats.add(Stat::store_gets_failed);
+        else
+            count_read(LARDER_TIER_FILE, false, 0);
         batch.finish(batch.read_item[k]);
     }
 }

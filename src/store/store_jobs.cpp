@@ -7,7 +7,7 @@
 using namespace larder;
 
 struct larder_store::Job : Task {
-    enum class Kind { put, get, flush, prefetch };
+    enum class Kind { put, get, flush, prefetch, move };
     Job(larder_store& s, Kind k) noexcept : store(s), kind(k) {}
     larder_store& store;
     const Kind kind;
@@ -20,11 +20,13 @@ struct larder_store::Job : Task {
     const larder_key* keys = nullptr;
     uint64_t deadline_ns = 0;  // of a prefetch, absolute; 0: none
     uint32_t n_done = 0;
+    uint32_t to_tier = 0, move_flags = 0;
 
     larder_status work();
     larder_status work_put();
     larder_status work_get();
     larder_status work_prefetch();
+    larder_status work_move();
     static void run_task(Task* t) noexcept;
     static bool progress(void* ctx, size_t n_done, uint64_t n_bytes);
 };
@@ -112,6 +114,28 @@ larder_status larder_store::Job::work_prefetch() {
     return stop == LARDER_E_CANCELLED ? stop : LARDER_OK;
 }
 
+// One object a turn; PENDING when there is more.
+larder_status larder_store::Job::work_move() {
+    const bool stop = queue->cancelled(id);
+    do {
+        larder_status status = LARDER_E_CANCELLED;
+        if (stop) {
+            fail(status, "", "cancelled");
+        } else {
+            try {
+                status = store.move(keys[n_done], to_tier, move_flags);
+            } catch (const std::bad_alloc&) {
+                status = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
+            }
+        }
+        statuses[n_done] = status;
+        if (status < 0) queue->item_failed(id, n_done, status);
+        queue->layers_done(id, ++n_done);
+    } while (stop && n_done < n);
+    if (n_done < n) return LARDER_PENDING;
+    return stop ? LARDER_E_CANCELLED : LARDER_OK;
+}
+
 larder_status larder_store::Job::work() {
     try {
         switch (kind) {
@@ -123,6 +147,8 @@ larder_status larder_store::Job::work() {
             return store.flush();
         case Kind::prefetch:
             return work_prefetch();
+        case Kind::move:
+            return work_move();
         }
     } catch (const std::bad_alloc&) {
         return fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
@@ -164,9 +190,8 @@ larder_status larder_store::submit(Job* job, larder_queue& queue, uint64_t user_
         return id.status();
     }
     job->run = Job::run_task;
-    job->priority = job->kind == Job::Kind::get        ? Priority::demand
-                    : job->kind == Job::Kind::prefetch ? Priority::prefetch
-                                                       : Priority::write_back;
+    const bool brings = job->kind == Job::Kind::prefetch || job->to_tier == LARDER_TIER_HOST;
+    job->priority = job->kind == Job::Kind::get ? Priority::demand : brings ? Priority::prefetch : Priority::write_back;
     job->queue = &queue;
     job->id = *id;
     if (out_job) *out_job = *id;
@@ -209,6 +234,18 @@ larder_status larder_store::prefetch_async(const larder_key* keys, uint32_t n, u
     job->n = n;
     job->statuses = statuses;
     job->deadline_ns = deadline_ns ? context->os.now_ns() + deadline_ns : 0;
+    return submit(job, queue, user_data, n, out_job);
+}
+
+larder_status larder_store::move_async(const larder_key* keys, uint32_t n, uint32_t to_tier, uint32_t flags,
+                                       larder_status* statuses, larder_queue& queue, uint64_t user_data,
+                                       larder_job* out_job) {
+    Job* job = context->alloc.create<Job>(*this, Job::Kind::move);
+    job->keys = keys;
+    job->n = n;
+    job->statuses = statuses;
+    job->to_tier = to_tier;
+    job->move_flags = flags;
     return submit(job, queue, user_data, n, out_job);
 }
 

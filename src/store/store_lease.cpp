@@ -187,12 +187,10 @@ larder_status larder_store::end_leases(const larder_lease* leases, uint32_t n, b
 // Under the table mutex: OK with a lease, PENDING when the object must be read into RAM first, or why not.
 larder_status larder_store::try_acquire(const larder_key& key, const larder_object_want& want, const ProcessRef& owner,
                                         larder_lease* out) {
-    const uint32_t slot = slot_of(key);
-    if (slot == no_slot) return LARDER_MISS;
+    uint32_t slot;
+    const larder_status found = find_readable(key, want, &slot);
+    if (found != LARDER_OK) return found;
     Object& o = objects_[slot];
-    const larder_status met = check_want(o, &want);
-    if (met != LARDER_OK) return met;
-    if (o.writing) return LARDER_RETRY;
     if (!o.in_host()) return LARDER_PENDING;
     *out = leases_.insert({.slot = slot, .writes = false, .owner = owner});
     touch(slot);
@@ -203,43 +201,54 @@ larder_status larder_store::try_acquire(const larder_key& key, const larder_obje
     return LARDER_OK;
 }
 
-larder_status larder_store::acquire(const larder_key& key, const larder_object_want& want, uint32_t flags,
-                                    const ProcessRef& owner, larder_lease* out) {
-    *out = 0;
-    context->stats.add(Stat::store_gets);
-    Stat hit = Stat::store_hits_host;
-    larder_status status;
-    // What was brought into RAM may have been evicted again before it could be held.
+// The same, with whatever reading it takes. What was brought into RAM may be evicted again before it can be held.
+larder_status larder_store::bring_and_acquire(const larder_key& key, const larder_object_want& want,
+                                              const ProcessRef& owner, larder_lease* out, uint32_t* tier) {
+    *tier = LARDER_TIER_HOST;
     for (int tries = 0;; ++tries) {
+        larder_status status;
         {
             Lock lock(mutex_);
             status = try_acquire(key, want, owner, out);
         }
-        if (status != LARDER_PENDING) break;
+        if (status != LARDER_PENDING) return status;
         if (tries == 2) return fail(LARDER_E_NOSPACE, "host_bytes", "the host tier is too busy to hold the object");
-        hit = Stat::store_hits_file;
+        *tier = LARDER_TIER_FILE;
         prefetch_some(&key, 1, &status);
         if (status < 0) return status;
     }
-    if (status == LARDER_OK && !(flags & LARDER_ACQUIRE_UNVERIFIED)) status = verify_lease(*out);
-    if (status == LARDER_OK)
-        context->stats.add(hit);
-    else if (status == LARDER_MISS)
-        context->stats.add(Stat::store_misses);
-    if (status != LARDER_OK) *out = 0;
-    return status;
 }
 
-larder_status larder_store::verify_lease(larder_lease id) noexcept {
-    Object* o;
+larder_status larder_store::acquire(const larder_key& key, const larder_object_want& want, uint32_t flags,
+                                    const ProcessRef& owner, larder_lease* out) {
+    *out = 0;
+    context->stats.add(Stat::store_gets);
+    uint32_t tier;
+    larder_status status;
+    try {
+        status = bring_and_acquire(key, want, owner, out, &tier);
+    } catch (const std::bad_alloc&) {
+        status = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
+    }
+    if (status == LARDER_MISS) context->stats.add(Stat::store_misses);
+    if (status < 0 && status != LARDER_E_IDENTITY) context->stats.add(Stat::store_gets_failed);
+    if (status != LARDER_OK) return status;
+    return verify_lease(out, tier, !(flags & LARDER_ACQUIRE_UNVERIFIED));
+}
+
+larder_status larder_store::verify_lease(larder_lease* id, uint32_t tier, bool verify) noexcept {
+    const Object* o;
     {
         Lock lock(mutex_);
-        o = &objects_[leases_.find(id)->slot];
+        o = &objects_[leases_.find(*id)->slot];
     }
-    if (copy_host(*o, 0, o->n_bytes, nullptr)) return LARDER_OK;
+    const bool holds = !verify || copy_host(*o, 0, o->n_bytes, nullptr);
+    count_read(tier, holds, o->n_bytes);
+    if (holds) return LARDER_OK;
     Lock lock(mutex_);
-    drop_bad_host(leases_.find(id)->slot);
-    end_lease(id);
+    drop_bad_host(leases_.find(*id)->slot);
+    end_lease(*id);
+    *id = 0;
     return LARDER_MISS;
 }
 

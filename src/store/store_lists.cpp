@@ -114,9 +114,11 @@ void larder_store::set_dirty(uint32_t slot, bool dirty) noexcept {
     if (dirty) {
         dirty_.push_back(objects_, slot);
         dirty_bytes_ += o.n_bytes;
+        context->stats.add(Stat::store_dirty_bytes, o.n_bytes);
     } else {
         dirty_.remove(objects_, slot);
         dirty_bytes_ -= o.n_bytes;
+        context->stats.sub(Stat::store_dirty_bytes, o.n_bytes);
     }
 }
 
@@ -128,10 +130,11 @@ void larder_store::remove_object(uint32_t slot, larder_absence why, uint32_t tie
     Object& o = objects_[slot];
     LARDER_ASSERT(!o.zombie);
     note_departure(o.key, why, tier);
+    tell_removed(o, LARDER_TIER_HOST | LARDER_TIER_FILE, why);
     forget_protection(o);
     set_dirty(slot, false);
     if (o.in_file()) detach_file(slot);
-    if (o.n_pins) --n_pinned_;
+    if (o.n_pins) count_pinned(false);
     o.n_pins = 0;
     objects_.forget_key(slot);
     tenants_.find(o.meta.tenant)->second.objects.remove(objects_, slot);
@@ -143,11 +146,16 @@ void larder_store::remove_object(uint32_t slot, larder_absence why, uint32_t tie
     objects_.release(slot);
 }
 
+void larder_store::count_pinned(bool more) noexcept {
+    n_pinned_ += more ? 1 : -1;
+    context->stats.add(Stat::store_pinned, more ? 1 : uint64_t(-1));
+}
+
 larder_status larder_store::pin_slot(uint32_t slot) noexcept {
     Object& o = objects_[slot];
     if (o.n_pins == UINT32_MAX) return fail(LARDER_E_RANGE, "keys", "the object has too many pins");
     if (o.n_pins++) return LARDER_OK;
-    ++n_pinned_;
+    count_pinned(true);
     if (o.in_file()) books_[o.place.segment].pinned_bytes += o.record_bytes();
     update_host_policy(slot);
     return LARDER_OK;
@@ -156,6 +164,16 @@ larder_status larder_store::pin_slot(uint32_t slot) noexcept {
 void larder_store::remove_if_nowhere(uint32_t slot, larder_absence why, uint32_t tier) noexcept {
     Object& o = objects_[slot];
     if (!o.zombie && !o.in_host() && !o.in_file() && !o.writing) remove_object(slot, why, tier);
+}
+
+// Out of one tier, and away with it when that was the last.
+void larder_store::leave(uint32_t slot, uint32_t tier, larder_absence why) noexcept {
+    tell_removed(objects_[slot], tier, why);
+    if (tier == LARDER_TIER_HOST)
+        detach_host(slot);
+    else
+        detach_file(slot);
+    remove_if_nowhere(slot, why, tier);
 }
 
 void larder_store::end_host_read(uint32_t slot) noexcept {
@@ -179,8 +197,7 @@ void larder_store::drop_failed_segments(AppendLock&) {
         for (uint32_t slot = b.objects.front; slot != no_slot;) {
             const uint32_t next = decltype(b.objects)::next(objects_, slot);
             if (objects_[slot].place.offset >= f.durable) {
-                detach_file(slot);
-                remove_if_nowhere(slot, LARDER_ABSENT_IO, LARDER_TIER_FILE);
+                leave(slot, LARDER_TIER_FILE, LARDER_ABSENT_IO);
             }
             slot = next;
         }

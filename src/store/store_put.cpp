@@ -46,6 +46,9 @@ larder_status larder_store::put(const larder_store_put_item& item) {
 void larder_store::note_rejection(const larder_key& key, larder_status status) noexcept {
     if (status == LARDER_E_IDENTITY) return;
     context->stats.add(Stat::store_rejections);
+    context->stats.add(status == LARDER_E_NOSPACE ? Stat::store_rejected_room
+                       : status == LARDER_E_QUOTA ? Stat::store_rejected_quota
+                                                  : Stat::store_rejected_failure);
     Lock lock(mutex_);
     if (!objects_.find(key))
         note_departure(key, status == LARDER_E_QUOTA ? LARDER_ABSENT_QUOTA : LARDER_ABSENT_REJECTED, 0);
@@ -91,7 +94,7 @@ uint32_t larder_store::replace_object(const larder_store_put_item& item, const O
     Object& o = objects_[slot];
     o.keep_in_ram = item.flags & LARDER_PUT_NO_FILE;
     o.n_pins = pins;
-    n_pinned_ += pins != 0;
+    if (pins) count_pinned(true);
     return slot;
 }
 
@@ -111,9 +114,7 @@ bool larder_store::make_host_room(uint64_t n_bytes) noexcept {
             update_host_policy(slot);
             continue;
         }
-        detach_host(slot);
-        context->stats.add(Stat::store_evictions);
-        remove_if_nowhere(slot, LARDER_ABSENT_EVICTED, LARDER_TIER_HOST);
+        leave(slot, LARDER_TIER_HOST, LARDER_ABSENT_EVICTED);
         tries = 0;
     }
     return true;
@@ -126,9 +127,7 @@ bool larder_store::make_host_quota(Tenant& t, uint64_t n_bytes) noexcept {
         const uint32_t next = decltype(t.objects)::next(objects_, slot);
         Object& o = objects_[slot];
         if (o.in_host_policy && !o.n_host_readers) {
-            detach_host(slot);
-            context->stats.add(Stat::store_evictions);
-            remove_if_nowhere(slot, LARDER_ABSENT_QUOTA, LARDER_TIER_HOST);
+            leave(slot, LARDER_TIER_HOST, LARDER_ABSENT_QUOTA);
         }
         slot = next;
     }
@@ -178,6 +177,8 @@ larder_status larder_store::begin_write(const larder_store_put_item& item, const
 void larder_store::end_write(uint32_t slot) noexcept {
     Object& o = objects_[slot];
     o.writing = false;
+    tell_added(slot, LARDER_TIER_HOST);
+    context->stats.add(Stat::store_put_bytes, o.n_bytes);
     if (file_takes(o.keep_in_ram ? LARDER_PUT_NO_FILE : 0)) {
         set_dirty(slot, true);
         if (options_.write_policy == LARDER_WRITE_THROUGH) schedule_drain();
@@ -237,8 +238,11 @@ larder_status larder_store::put_file(const larder_store_put_item& item, const Ob
             // Somebody may have put it into RAM meanwhile; then the record is of no use.
             status = meet_existing(item.key, meta, item.flags);
             if (status == LARDER_OK) {
-                attach_file(replace_object(item, meta, std::move(sums)), *placed);
+                const uint32_t slot = replace_object(item, meta, std::move(sums));
+                attach_file(slot, *placed);
+                tell_added(slot, LARDER_TIER_FILE);
                 put_bytes_ += item.n_bytes;
+                context->stats.add(Stat::store_put_bytes, item.n_bytes);
             } else if (status == LARDER_E_EXISTS) {
                 status = LARDER_OK;
             }

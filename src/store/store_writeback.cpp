@@ -37,8 +37,22 @@ void larder_store::drain(Task* task) noexcept {
     if (--self.n_jobs_ == 0) self.idle_.notify_all();
 }
 
-// Write the object that has waited longest. False when none waits.
+// The object that has waited longest, or that of a key if it can be written: no_slot when there is none.
+uint32_t larder_store::take_dirty(const larder_key* key) noexcept {
+    if (!key) return dirty_.front;
+    const uint32_t slot = objects_.slot_of(*key);
+    if (slot == no_slot) return no_slot;
+    const Object& o = objects_[slot];
+    return o.in_host() && !o.in_file() && !o.writing && !o.keep_in_ram ? slot : no_slot;
+}
+
+// False when none waits.
 bool larder_store::write_back_one() {
+    return write_back(nullptr) != LARDER_MISS;
+}
+
+// LARDER_MISS: there was nothing to write.
+larder_status larder_store::write_back(const larder_key* key) {
     AppendLock append = file_->lock();
     Vec<ByteSpan> pieces(context->alloc);
     format::Record r;
@@ -46,8 +60,8 @@ bool larder_store::write_back_one() {
     uint32_t slot;
     {
         Lock lock(mutex_);
-        slot = dirty_.front;
-        if (slot == no_slot) return false;
+        slot = take_dirty(key);
+        if (slot == no_slot) return LARDER_MISS;
         Object& o = objects_[slot];
         pieces.reserve(o.host.size());
         host_->for_each(o.host, o.n_bytes, [&](std::byte* p, uint64_t n) { pieces.push_back({p, n}); });
@@ -74,8 +88,10 @@ bool larder_store::write_back_one() {
         placed = LARDER_E_NOMEM;
     }
     if (placed.status() == LARDER_E_CORRUPT) why = LARDER_ABSENT_CORRUPT;
+    const larder_error_info detail = last_error();
     settle_write_back(append, slot, placed, why);
-    return true;
+    if (placed.status() < 0) set_last_error(detail);
+    return placed.status();
 }
 
 void larder_store::settle_write_back(AppendLock& append, uint32_t slot, const Result<RecordPlace>& placed,
@@ -87,10 +103,12 @@ void larder_store::settle_write_back(AppendLock& append, uint32_t slot, const Re
         const bool gone = o.zombie;
         if (placed.ok() && !gone) {
             attach_file(slot, *placed);
+            tell_added(slot, LARDER_TIER_FILE);
             put_bytes_ += o.n_bytes;
         }
         if (!placed.ok() && !gone) {
             context->stats.add(Stat::store_rejections);
+            context->stats.add(Stat::store_unwritten);
             ++n_unplaced_;
         }
         end_host_read(slot);
@@ -110,9 +128,7 @@ bool larder_store::make_file_quota(Tenant& t, uint64_t n_bytes) noexcept {
         const uint32_t next = decltype(t.objects)::next(objects_, slot);
         Object& o = objects_[slot];
         if (o.in_file() && o.n_pins == 0) {
-            detach_file(slot);
-            context->stats.add(Stat::store_evictions);
-            remove_if_nowhere(slot, LARDER_ABSENT_QUOTA, LARDER_TIER_FILE);
+            leave(slot, LARDER_TIER_FILE, LARDER_ABSENT_QUOTA);
         }
         slot = next;
     }
@@ -194,9 +210,7 @@ larder_status larder_store::evict_segment(AppendLock& append, uint32_t victim) {
     }
     for (uint32_t slot = b.objects.front; slot != no_slot;) {
         const uint32_t next = decltype(b.objects)::next(objects_, slot);
-        detach_file(slot);
-        context->stats.add(Stat::store_evictions);
-        remove_if_nowhere(slot, LARDER_ABSENT_EVICTED, LARDER_TIER_FILE);
+        leave(slot, LARDER_TIER_FILE, LARDER_ABSENT_EVICTED);
         slot = next;
     }
     // Objects found just now may be read by somebody who holds the segment.
@@ -268,6 +282,7 @@ larder_status larder_store::keep_records(AppendLock&, uint32_t victim) {
         detach_file(kept[i].slot);
         attach_file(kept[i].slot, place);
         reinserted_bytes_ += r.n_bytes;
+        context->stats.add(Stat::store_reinserted_bytes, r.n_bytes);
     }
     return file_->flush();
 }
