@@ -26,6 +26,7 @@
 #define LARDER_PREFIX_H
 
 #include "larder/event.h"
+#include "larder/index.h"
 #include "larder/layout.h"
 
 LARDER_EXTERN_C_BEGIN
@@ -354,6 +355,42 @@ LARDER_API larder_status larder_prefix_events_read(larder_prefix* prefix, uint64
 LARDER_API larder_status larder_prefix_events_snapshot(larder_prefix* prefix, uint64_t* position, uint64_t* cursor,
                                                        larder_event* out, uint32_t stride, uint64_t n,
                                                        uint64_t* out_n) LARDER_NOEXCEPT;
+
+/* ------------------------------------------------------------------- export and import --- */
+
+/** Write what is published to a stream (docs/formats/prefix-snapshot.md): versioned, each chunk with a checksum. Others
+ * may go on meanwhile: whatever is published from the beginning to the end is written, and with each block the one
+ * before it. An entry that is being written cannot be evicted at that moment.
+ *  @param places  LARDER_PREFIX_IN_* bits: places that will still mean something to the reader. A block that lies in
+ * none of them is left out, with all that follow it.
+ *  @return LARDER_OK; what the sink returned; LARDER_E_INVALID (places 0 or unknown, sink); LARDER_E_NOMEM.
+ *  @threads internally synchronised  @blocking as the sink  @cost O(entries log entries), 16 bytes each  @since 0.1 */
+LARDER_API larder_status larder_prefix_export(larder_prefix* prefix, uint32_t places,
+                                              const larder_index_sink* sink) LARDER_NOEXCEPT;
+
+/** What larder_prefix_import() did. */
+typedef struct larder_prefix_import_info {
+    uint32_t struct_size;
+    uint32_t reserved0;
+    uint64_t n_blocks;   /**< that were read */
+    uint64_t n_new;      /**< of them: new entries */
+    uint64_t n_known;    /**< of them: published already; places that were not known have been added to their entries */
+    uint64_t n_left_out; /**< of them: the block before them is gone meanwhile, or their key means another block here */
+} larder_prefix_import_info;
+
+#define LARDER_PREFIX_IMPORT_INFO_INIT                                                                                 \
+    { sizeof(larder_prefix_import_info), 0, 0, 0, 0, 0 }
+
+/** Publish what a stream holds, beside what is published already. All of it counts as used later than what was there,
+ * in the order of use that it had. Each chunk is checked before anything of it is published; after an error the blocks
+ * of the chunks before stay.
+ *  @param out_info  filled also after an error; may be NULL.
+ *  @return LARDER_OK; LARDER_E_FORMAT (not an export of a prefix index); LARDER_E_VERSION; LARDER_E_IDENTITY (another
+ * block_tokens); LARDER_E_CORRUPT (checksum, structure, count); LARDER_E_TRUNCATED or what else the source returned;
+ * LARDER_E_NOSPACE (max_entries); LARDER_E_NOMEM; LARDER_E_INVALID.
+ *  @threads internally synchronised  @blocking as the source  @cost one publication per block  @since 0.1 */
+LARDER_API larder_status larder_prefix_import(larder_prefix* prefix, const larder_index_source* source,
+                                              larder_prefix_import_info* out_info) LARDER_NOEXCEPT;
 
 /** What the index holds. */
 typedef struct larder_prefix_info {

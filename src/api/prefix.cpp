@@ -197,6 +197,34 @@ larder_status larder_prefix_events_snapshot(larder_prefix* prefix, uint64_t* pos
     return prefix->index.snapshot(*position, *cursor, out, stride, n, *out_n);
 }
 
+larder_status larder_prefix_export(larder_prefix* prefix, uint32_t places, const larder_index_sink* sink) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(prefix, prefix);
+    LARDER_API_NONNULL(sink);
+    LARDER_API_NONNULL(sink->write);
+    return prefix->index.save(places, *sink);
+    LARDER_API_END
+}
+
+larder_status larder_prefix_import(larder_prefix* prefix, const larder_index_source* source,
+                                   larder_prefix_import_info* out_info) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(prefix, prefix);
+    LARDER_API_NONNULL(source);
+    LARDER_API_NONNULL(source->read);
+    if (out_info) LARDER_TRY(check_output(out_info, "larder_prefix_import_info"));
+    larder_prefix_import_info info = LARDER_PREFIX_IMPORT_INFO_INIT;
+    larder_status s = LARDER_E_NOMEM;
+    try {
+        s = prefix->index.load(*source, info);
+    } catch (const std::bad_alloc&) {
+        fail(s, "", "the allocator gave no memory");
+    }
+    if (out_info) write_struct(out_info, info, "larder_prefix_import_info");
+    return s;
+    LARDER_API_END
+}
+
 larder_status larder_prefix_get_info(larder_prefix* prefix, larder_prefix_info* out_info) noexcept {
     LARDER_API_HANDLE(prefix, prefix);
     larder_prefix_info info = LARDER_PREFIX_INFO_INIT;

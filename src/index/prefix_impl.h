@@ -173,6 +173,12 @@ class PrefixIndex::Impl {
     larder_status snapshot(uint64_t& position, uint64_t& cursor, larder_event* out, uint32_t stride, uint64_t n,
                            uint64_t& out_n) noexcept;
 
+    // prefix_export.cpp
+    class Writer;
+    class Loader;
+    larder_status save(uint32_t places, const larder_index_sink& sink);
+    larder_status load(const larder_index_source& source, larder_prefix_import_info& out);
+
     // prefix_check.cpp
     void info(larder_prefix_info& out) noexcept;
     larder_status verify();

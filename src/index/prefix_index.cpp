@@ -235,6 +235,15 @@ larder_status PrefixIndex::snapshot(uint64_t& position, uint64_t& cursor, larder
     return impl_->snapshot(position, cursor, out, stride, n, out_n);
 }
 
+larder_status PrefixIndex::save(uint32_t places, const larder_index_sink& sink) {
+    if (!places || places & ~all_places)
+        return fail(LARDER_E_INVALID, "places", "places must be LARDER_PREFIX_IN_* bits, at least one");
+    return impl_->save(places, sink);
+}
+larder_status PrefixIndex::load(const larder_index_source& source, larder_prefix_import_info& out) {
+    return impl_->load(source, out);
+}
+
 void PrefixIndex::info(larder_prefix_info& out) noexcept {
     impl_->info(out);
 }

@@ -193,10 +193,49 @@ void the_prefix_index(void**) {
     run_fault_loop(c);
 }
 
+// A prefix index written out, and taken in by another one that keeps events.
+void a_prefix_export(void**) {
+    FaultCase c;
+    c.name = "prefix export";
+    c.body = [](FaultEnv& env) -> larder_status {
+        FaultEnv::Context context;
+        LARDER_TRY(env.make_context(context));
+        larder_prefix *from = nullptr, *to = nullptr;
+        LARDER_TRY(larder_prefix_create(context.get(), nullptr, &from));
+        Prefix a(from);
+        larder_prefix_options o = LARDER_PREFIX_OPTIONS_INIT;
+        o.n_events = 16;
+        LARDER_TRY(larder_prefix_create(context.get(), &o, &to));
+        Prefix b(to);
+        const int32_t tokens[16] = {};
+        larder_prefix_item items[8]{};
+        for (uint8_t i = 0; i < 8; ++i) items[i] = {{{i}}, tokens, 16, 0, LARDER_PREFIX_IN_FILE, 0, i};
+        larder_prefix_published out[8];
+        const larder_key root{{99}};
+        uint64_t n = 0, n_told = 0, cursor = 0;
+        LARDER_TRY(larder_prefix_publish(from, &root, 0, items, 8, 0, out, &n));
+        if (n < 8) return LARDER_E_NOMEM;
+        Stream bytes;
+        const larder_index_sink sink{stream_write, &bytes};
+        const larder_index_source source{stream_read, &bytes};
+        LARDER_TRY(larder_prefix_export(from, LARDER_PREFIX_IN_FILE, &sink));
+        larder_prefix_import_info info = LARDER_PREFIX_IMPORT_INFO_INIT;
+        const larder_status s = larder_prefix_import(to, &source, &info);
+        assert_int_not_equal(larder_prefix_verify(to), LARDER_E_CORRUPT);
+        larder_event e[16];
+        assert_int_equal(larder_prefix_events_read(to, &cursor, e, sizeof *e, 16, &n_told), LARDER_OK);
+        assert_int_equal(n_told, info.n_new);
+        if (s == LARDER_OK) assert_int_equal(info.n_new, 8);
+        return s;
+    };
+    run_fault_loop(c);
+}
+
 }  // namespace
 
 int main() {
     const CMUnitTest tests[] = {cmocka_unit_test(the_index), cmocka_unit_test(a_snapshot),
-                                cmocka_unit_test(keys_of_any_length), cmocka_unit_test(the_prefix_index)};
+                                cmocka_unit_test(keys_of_any_length), cmocka_unit_test(the_prefix_index),
+                                cmocka_unit_test(a_prefix_export)};
     return cmocka_run_group_tests_name("fault index", tests, nullptr, nullptr);
 }

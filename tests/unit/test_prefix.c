@@ -198,7 +198,7 @@ static larder_prefix_item item_of(uint8_t name, const int32_t* tokens, uint32_t 
     return i;
 }
 
-static void events(void** state) {
+static void events_and_exports(void** state) {
     (void)state;
     larder_prefix_options o = LARDER_PREFIX_OPTIONS_INIT;
     larder_prefix* p = NULL;
@@ -272,6 +272,16 @@ static void events(void** state) {
     position = 1u << 20;
     assert_int_equal(larder_prefix_events_snapshot(p, &position, &late, e, sizeof *e, 8, &n), LARDER_E_RANGE);
     assert_int_equal(larder_prefix_verify(p), LARDER_OK);
+    larder_prefix_destroy(p);
+
+    /* Exports and imports have their own test; here what is refused. */
+    const larder_index_sink no_sink = {NULL, NULL};
+    const larder_index_source no_source = {NULL, NULL};
+    assert_int_equal(larder_prefix_create(context, NULL, &p), LARDER_OK);
+    assert_int_equal(larder_prefix_export(p, 1, NULL), LARDER_E_INVALID);
+    assert_int_equal(larder_prefix_export(p, 1, &no_sink), LARDER_E_INVALID);
+    assert_int_equal(larder_prefix_import(p, NULL, NULL), LARDER_E_INVALID);
+    assert_int_equal(larder_prefix_import(p, &no_source, NULL), LARDER_E_INVALID);
     larder_prefix_destroy(p);
 
     /* Without a log there are snapshots only. */
@@ -377,7 +387,7 @@ static void a_life(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(keys_are_frozen), cmocka_unit_test(bad_keys),
-                                       cmocka_unit_test(options_and_nulls), cmocka_unit_test(events),
+                                       cmocka_unit_test(options_and_nulls), cmocka_unit_test(events_and_exports),
                                        cmocka_unit_test(a_life)};
     return cmocka_run_group_tests_name("prefix", tests, set_up, tear_down);
 }
