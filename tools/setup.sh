@@ -2,7 +2,7 @@
 # Install what building, testing and the demo need, through apt-get. Says what it installs; silent when all is there.
 set -euo pipefail
 packages=(g++ cmake ninja-build ccache pkg-config python3 libzstd-dev libsodium-dev liburing-dev libcmocka-dev
-  libcli11-dev nlohmann-json3-dev libtbb-dev libabsl-dev libcds-dev libmimalloc-dev libhtscodecs-dev libisal-dev fio clang-14 clang-format-14 libclang-rt-14-dev abigail-tools doxygen)
+  libcli11-dev nlohmann-json3-dev libtbb-dev libabsl-dev libcds-dev libmimalloc-dev libhtscodecs-dev libisal-dev redis-server libhiredis-dev libssl-dev fio clang-14 clang-format-14 libclang-rt-14-dev abigail-tools doxygen)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
