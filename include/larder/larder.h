@@ -21,6 +21,7 @@
 #include "larder/moe.h"
 #include "larder/plan.h"
 #include "larder/prefix.h"
+#include "larder/remote.h"
 #include "larder/replay.h"
 #include "larder/state.h"
 #include "larder/stats.h"

@@ -92,7 +92,9 @@ LARDER_EXTERN_C_BEGIN
     X(store_promoted, COUNTER, "objects brought from the file tier into the host tier")                                \
     X(store_moved, COUNTER, "objects moved between tiers by request")                                                  \
     X(store_dirty_bytes, GAUGE, "bytes in the host tier that wait to be written")                                      \
-    X(store_pinned, GAUGE, "objects with pins")
+    X(store_pinned, GAUGE, "objects with pins")                                                                        \
+    X(store_hits_remote, COUNTER, "objects found in the remote tier")                                                  \
+    X(store_hit_bytes_remote, COUNTER, "bytes that gets read from the remote tier")
 
 /** A snapshot. Fields are in the order of LARDER_STATS_MAP. */
 typedef struct larder_stats {

@@ -6,9 +6,10 @@
  * that key, verified by checksum, or it returns no bytes. What was made for another layout or tenant, or is less exact
  * than asked for, is refused, not reinterpreted.
  *
- *  A store has a host tier (RAM), a file tier (a directory), or both. A put lands in the host tier and is written to
- * the file tier behind the caller's back; a get that is served by the file tier brings the object back into the host
- * tier. Where a tier is full it evicts; being full is a normal answer.
+ *  A store has a host tier (RAM), a file tier (a directory), or both, and may have a remote tier behind them
+ * (remote.h). A put lands in the host tier and is written to the file tier behind the caller's back; a get that is
+ * served by the file tier brings the object back into the host tier. Where a tier is full it evicts; being full is a
+ * normal answer.
  *
  *  Durability: after larder_store_flush() returned LARDER_OK, what was put before it survives SIGKILL and loss of
  * power, until the file tier evicts it.
@@ -24,11 +25,13 @@
 LARDER_EXTERN_C_BEGIN
 
 typedef struct larder_store larder_store;
+struct larder_remote_options;
 
 /** Tiers as bits of a mask. */
 enum {
-    LARDER_TIER_HOST = 2u, /**< RAM of this process */
-    LARDER_TIER_FILE = 4u  /**< a directory on a local disk */
+    LARDER_TIER_HOST = 2u,  /**< RAM of this process */
+    LARDER_TIER_FILE = 4u,  /**< a directory on a local disk */
+    LARDER_TIER_REMOTE = 8u /**< beyond this machine (remote.h) */
 };
 
 /** What is known about an object besides its payload. Stored with it, checksummed, returned by lookup and scan. */
@@ -97,10 +100,12 @@ typedef struct larder_store_options {
     uint64_t max_dirty_bytes;  /**< of the host tier that may wait to be written; default half of host_bytes */
     uint64_t n_events; /**< events that are kept for readers (larder_store_events_read()), a power of two up to 2^24,
                           128 bytes each; 0: none */
+    const struct larder_remote_options*
+        remote; /**< of the remote tier (remote.h); NULL: none. Borrowed during the call */
 } larder_store_options;
 
 #define LARDER_STORE_OPTIONS_INIT                                                                                      \
-    { sizeof(larder_store_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_store_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** Open a store; with a directory that holds one already, what it held is there again.
  *  @return LARDER_OK; LARDER_E_INVALID (neither tier, a field that cannot be); LARDER_E_RANGE (a size, a policy,
@@ -121,9 +126,10 @@ LARDER_API void larder_store_close(larder_store* store) LARDER_NOEXCEPT;
 
 /** Flags of a put. */
 enum {
-    LARDER_PUT_NO_HOST = 1u, /**< straight to the file tier */
-    LARDER_PUT_NO_FILE = 2u, /**< RAM only: never written to the file tier */
-    LARDER_PUT_PIN = 4u      /**< as larder_store_pin() at once */
+    LARDER_PUT_NO_HOST = 1u,  /**< straight to the file tier */
+    LARDER_PUT_NO_FILE = 2u,  /**< RAM only: never written to the file tier */
+    LARDER_PUT_PIN = 4u,      /**< as larder_store_pin() at once */
+    LARDER_PUT_NO_REMOTE = 8u /**< never written to the remote tier */
 };
 
 /** One object to put. */
@@ -180,7 +186,8 @@ typedef struct larder_store_get_result {
                                LARDER_RETRY (being put just now); LARDER_E_IDENTITY; LARDER_E_BUFFER_TOO_SMALL (n_bytes
                              says what is needed); LARDER_E_RANGE (offset or n_bytes outside the object, min_quality);
                              LARDER_E_INVALID; LARDER_E_NOMEM; LARDER_E_CANCELLED */
-    uint32_t tier;        /**< LARDER_TIER_*: who served it */
+    uint32_t tier;        /**< LARDER_TIER_*: who served it. What no local tier has is asked of the remote one, where
+                             there is one, for at most its get_timeout_ns */
     uint64_t n_bytes;     /**< written to the buffer, or needed */
 } larder_store_get_result;
 

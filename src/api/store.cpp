@@ -271,7 +271,7 @@ larder_status larder_store_evict(larder_store* store, const larder_key* keys, ui
     LARDER_API_BEGIN
     LARDER_API_HANDLE(store, store);
     if (n) LARDER_API_NONNULL(keys);
-    LARDER_TRY(tiers && !(tiers & ~(LARDER_TIER_HOST | LARDER_TIER_FILE))
+    LARDER_TRY(tiers && !(tiers & ~(LARDER_TIER_HOST | LARDER_TIER_FILE | LARDER_TIER_REMOTE))
                    ? LARDER_OK
                    : fail(LARDER_E_RANGE, "tiers", "tiers is %#x; it must be a mask of LARDER_TIER_*", tiers));
     return for_each_key(keys, n, statuses, [&](const larder_key& k) { return store->evict(k, tiers); });

@@ -29,6 +29,7 @@ struct Object {
     bool foreign_writer = false;  // by another process
     bool dirty = false;           // waits in the dirty list
     bool writing_back = false;    // taken from the dirty list, on its way
+    bool keep_local = false;      // never to be written to the remote
     bool keep_in_ram = false;     // never to be written to the file
     bool in_host_policy = false;
     bool hot = false;     // read from the file since it was written there

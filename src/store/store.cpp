@@ -74,6 +74,7 @@ larder_status larder_store::open(larder_context& c, const larder_store_options& 
         status = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
     }
     s->options_.directory = nullptr;  // the caller's
+    s->options_.remote = nullptr;
     if (status < 0) {
         const larder_error_info why = last_error();
         // What could not be opened is not flushed either.
@@ -95,6 +96,7 @@ larder_status larder_store::open_tiers(const larder_store_options& o) {
         host_policy_ = make_owned<HintedPolicy>(a, a, row);
         tail_first_ = row.tail_first;
     }
+    LARDER_TRY(open_remote(o.remote));
     if (!o.directory) return LARDER_OK;
     const uint64_t start = context->os.now_ns();
     auto file = make_owned<FileTier>(a, *context, mutex_);
@@ -164,6 +166,7 @@ void larder_store::recover_removal(SegmentScan& scan, const ScannedRecord& r) {
 // ------------------------------------------------------------------------------------------------------------------
 
 void larder_store::close() noexcept {
+    if (remote_) remote_flush(remote_->tier->options().put_timeout_ns);
     {
         Lock lock(mutex_);
         closing_ = true;
@@ -220,6 +223,7 @@ larder_store_info larder_store::info() {
     i.n_host_objects = n_host_objects_;
     i.n_file_objects = n_file_objects_;
     i.n_pinned = n_pinned_;
+    if (remote_) i.tiers |= LARDER_TIER_REMOTE;
     i.n_reserved = n_reserved_;
     i.n_leases = leases_.size() - n_reserved_;
     if (host_) {

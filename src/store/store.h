@@ -17,6 +17,7 @@
 #include "store/hint_table.h"
 #include "store/object_table.h"
 #include "store/policy/hinted_policy.h"
+#include "store/store_remote.h"
 #include "store/tiers/file_reader.h"
 #include "store/tiers/file_tier.h"
 
@@ -38,9 +39,17 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     };
     void get(std::span<const larder_store_get_item> items, larder_store_get_result* results,
              Progress progress = {nullptr, nullptr});
+    // Without the remote.
+    void get_local(std::span<const larder_store_get_item> items, larder_store_get_result* results) {
+        get_items(items, results, {nullptr, nullptr}, false);
+    }
     // The caller's want, checked and with its default filled in, as lookup() takes it.
     static larder_status read_want(const larder_object_want* user, larder_object_want& want) noexcept;
     larder_object_info lookup(const larder_key& key, const larder_object_want* want);
+    void lookup_within(const larder_key* keys, uint32_t n, const larder_object_want* want, uint64_t timeout_ns,
+                       larder_object_info* infos);
+    larder_status remote_flush(uint64_t timeout_ns);
+    larder_status remote_info(larder_remote_info& out);
     larder_status scan(larder_store_scan_fn fn, void* ctx);
     larder_status read_events(uint64_t& cursor, larder_event* out, uint32_t stride, uint64_t n,
                               uint64_t& out_n) const noexcept {
@@ -185,6 +194,20 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     void forget_protection(Object& o) noexcept;
     void end_protection() noexcept;
 
+    // store_remote.cpp
+    larder_status open_remote(const larder_remote_options* user);
+    void queue_remote(uint32_t slot) noexcept;
+    static void remote_turn(larder::Task* task) noexcept;
+    void begin_remote_write();
+    uint64_t add_remote_write(const larder_key& key);
+    void end_remote_write() noexcept;
+    void tell_bad_remote(const larder_key& key) noexcept;
+    larder_status judge_remote(const larder::RemoteRead& read, const larder_object_want& want) noexcept;
+    void get_remote(std::span<larder::RemoteGet> gets, uint64_t timeout_ns);
+    void get_remote_part(larder::RemoteGet& get, uint64_t size, uint64_t timeout_ns);
+    bool adopt_remote(const larder::RemoteRead& read);
+    void bring_remote(std::span<const larder_key> keys);
+
     // store_prefetch.cpp
     larder_status prefetch_state(uint32_t slot) noexcept;
 
@@ -241,6 +264,9 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     static void drain(larder::Task* task) noexcept;
 
     // store_get.cpp
+    void get_items(std::span<const larder_store_get_item> items, larder_store_get_result* results, Progress progress,
+                   bool from_remote);
+    void read_remote(GetBatch& batch, uint64_t timeout_ns);
     larder_status check_want(const Object& o, const larder_object_want* want) const noexcept;
     larder_status find_readable(const larder_key& key, const larder_object_want& want, uint32_t* out_slot) noexcept;
     void resolve(GetBatch& batch, size_t i);
@@ -292,6 +318,9 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder::Vec<Removal> removals_;  // under the append mutex
     uint64_t put_bytes_ = 0, reinserted_bytes_ = 0, n_recovered_ = 0, recovery_ns_ = 0;
     uint64_t n_unplaced_ = 0;  // objects that found no room in the file since the last flush
+
+    larder::Owned<larder::RemoteState> remote_;
+    std::condition_variable remote_idle_;  // nothing waits to be written there
 
     DrainTask drain_{};
     bool drain_scheduled_ = false;

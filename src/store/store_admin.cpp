@@ -102,6 +102,7 @@ larder_status larder_store::scan(larder_store_scan_fn fn, void* ctx) {
 
 larder_status larder_store::evict(const larder_key& key, uint32_t tiers) {
     const bool from_file = tiers & LARDER_TIER_FILE && file_, from_host = tiers & LARDER_TIER_HOST;
+    const bool from_remote = tiers & LARDER_TIER_REMOTE && remote_;
     // No write-back of the object may be under way while its removal is recorded.
     AppendLock append = from_file ? file_->lock() : AppendLock();
     Lock lock(mutex_);
@@ -115,6 +116,7 @@ larder_status larder_store::evict(const larder_key& key, uint32_t tiers) {
         if (host && (o.n_host_readers || (o.dirty && !from_file)))
             return fail(LARDER_E_BUSY, "keys", "the object is being read, or not yet written");
         found = host || file;
+        if (from_remote) o.keep_local = true;
         tenant_id = o.meta.tenant;
         // Without its RAM copy being asked for, the object must not find its way into the file again.
         if (from_file) o.keep_in_ram = true, set_dirty(slot, false), update_host_policy(slot);
@@ -124,6 +126,12 @@ larder_status larder_store::evict(const larder_key& key, uint32_t tiers) {
     lock.unlock();
     // Recorded also when nothing was found: an evicted record stays in the file until its segment is written anew.
     if (from_file) LARDER_TRY(append_removal(append, format::RecordKind::key_removal, key, tenant_id));
+    if (from_remote) {
+        append = AppendLock();
+        const larder_status status = remote_->tier->remove(key, remote_->tier->options().get_timeout_ns);
+        if (status < 0) return status;
+        found |= status == LARDER_OK;
+    }
     return found ? LARDER_OK : LARDER_MISS;
 }
 

@@ -22,7 +22,7 @@ struct larder_store::GetBatch final : FileReader::Sink {
     };
     GetBatch(larder_store& s, std::span<const larder_store_get_item> i, larder_store_get_result* r)
         : store(s), items(i), results(r), hosts(s.context->alloc), reads(s.context->alloc), read_item(s.context->alloc),
-          touched(s.context->alloc) {}
+          touched(s.context->alloc), remotes(s.context->alloc) {}
     void done(size_t i) override { store.file_read_done(*this, read_item[i], reads[i]); }
 
     larder_store& store;
@@ -32,6 +32,8 @@ struct larder_store::GetBatch final : FileReader::Sink {
     Vec<FileRead> reads;
     Vec<size_t> read_item;
     Vec<uint32_t> touched;
+    Vec<size_t> remotes;  // items that no local tier has
+    bool from_remote = false;
     Progress progress{nullptr, nullptr};
     bool* finished = nullptr;  // [window]
     size_t base = 0, n_front = 0;
@@ -106,6 +108,11 @@ void larder_store::resolve(GetBatch& batch, size_t i) {
     result.status = check_reserved(item.reserved0, "reserved0");
     if (result.status >= 0) result.status = read_want(item.want, want);
     if (result.status < 0) return;
+    if (batch.from_remote && slot_of(item.key) == no_slot) {
+        batch.remotes.push_back(i);
+        result.status = LARDER_PENDING;
+        return;
+    }
     uint32_t slot;
     result.status = find_readable(item.key, want, &slot);
     if (result.status != LARDER_OK) return;
@@ -294,10 +301,45 @@ void larder_store::promote(const FileRead& read) {
 
 void larder_store::get(std::span<const larder_store_get_item> items, larder_store_get_result* results,
                        Progress progress) {
+    get_items(items, results, progress, remote_ != nullptr);
+}
+
+// What no local tier has, within the time.
+void larder_store::read_remote(GetBatch& batch, uint64_t timeout_ns) {
+    if (batch.remotes.empty()) return;
+    try {
+        Vec<RemoteGet> gets(context->alloc);
+        for (const size_t i : batch.remotes) gets.push_back({&batch.items[i], &batch.results[i]});
+        get_remote(gets, timeout_ns);
+    } catch (const std::bad_alloc&) {
+        for (const size_t i : batch.remotes)
+            if (batch.results[i].status == LARDER_PENDING)
+                batch.results[i] = {fail(LARDER_E_NOMEM, "", "the allocator gave no memory"), 0, 0};
+    }
+    for (const size_t i : batch.remotes) {
+        const larder_store_get_result& r = batch.results[i];
+        Stats& stats = context->stats;
+        if (r.status == LARDER_OK) {
+            stats.add(Stat::store_hits_remote);
+            stats.add(Stat::store_hit_bytes_remote, r.n_bytes);
+        } else if (r.status == LARDER_MISS) {
+            stats.add(Stat::store_misses);
+            stats.add(Stat::store_misses_absent);
+        } else {
+            stats.add(r.status == LARDER_E_IDENTITY ? Stat::store_gets_identity : Stat::store_gets_failed);
+        }
+        batch.finish(i);
+    }
+}
+
+void larder_store::get_items(std::span<const larder_store_get_item> items, larder_store_get_result* results,
+                             Progress progress, bool from_remote) {
+    const uint64_t begin = from_remote ? context->os.now_ns() : 0;
     bool finished[window];
     for (size_t base = 0; base < items.size(); base += window) {
         GetBatch batch(*this, items.subspan(base, std::min(window, items.size() - base)), results + base);
         batch.progress = progress;
+        batch.from_remote = from_remote;
         batch.finished = finished;
         batch.base = base;
         const size_t n = batch.items.size();
@@ -307,6 +349,7 @@ void larder_store::get(std::span<const larder_store_get_item> items, larder_stor
         batch.reads.reserve(n);
         batch.read_item.reserve(n);
         batch.touched.reserve(n);
+        if (from_remote) batch.remotes.reserve(n);
         {
             Lock lock(mutex_);
             for (size_t i = 0; i < n; ++i) {
@@ -328,6 +371,11 @@ void larder_store::get(std::span<const larder_store_get_item> items, larder_stor
         }
         for (size_t h = 0; h < batch.hosts.size(); ++h) read_host(batch, h);
         read_files(batch);
+        if (!batch.remotes.empty()) {
+            // One time for all that was asked for at once.
+            const uint64_t spent = context->os.now_ns() - begin, most = remote_->tier->options().get_timeout_ns;
+            read_remote(batch, spent < most ? most - spent : 0);
+        }
         if (!batch.stopped) continue;
         for (size_t i = base + n; i < items.size(); ++i) results[i] = {LARDER_E_CANCELLED, 0, 0};
         return;

@@ -228,7 +228,8 @@ larder_status larder_store::get_async(const larder_store_get_item* items, uint32
 larder_status larder_store::prefetch_async(const larder_key* keys, uint32_t n, uint64_t deadline_ns,
                                            larder_status* statuses, larder_queue& queue, uint64_t user_data,
                                            larder_job* out_job) {
-    if (!file_ || !host_) return fail(LARDER_E_STATE, "store", "prefetching needs both tiers");
+    if (!host_ || !(file_ || remote_))
+        return fail(LARDER_E_STATE, "store", "prefetching needs a host tier and one below it");
     Job* job = context->alloc.create<Job>(*this, Job::Kind::prefetch);
     job->keys = keys;
     job->n = n;

@@ -39,6 +39,10 @@ larder_status larder_store::prefetch_state(uint32_t slot) noexcept {
 
 // The front of the keys, as many as one turn takes. Gives each of them a status and returns how many there were.
 uint32_t larder_store::prefetch_some(const larder_key* keys, uint32_t n, larder_status* statuses) {
+    if (remote_) {
+        n = std::min<uint32_t>(n, turn_reads);
+        bring_remote({keys, n});
+    }
     Prefetch batch(*this);
     Vec<std::byte> scratch(context->alloc);
     batch.reads.reserve(std::min<size_t>(n, turn_reads));

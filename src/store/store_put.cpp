@@ -12,7 +12,7 @@ bool larder_store::file_takes(uint32_t flags) const noexcept {
 
 larder_status larder_store::check_put(const larder_store_put_item& item, ObjectMeta& meta) const noexcept {
     if (!item.meta) return fail(LARDER_E_INVALID, "meta", "meta is NULL");
-    if (item.flags & ~(LARDER_PUT_NO_HOST | LARDER_PUT_NO_FILE | LARDER_PUT_PIN))
+    if (item.flags & ~(LARDER_PUT_NO_HOST | LARDER_PUT_NO_FILE | LARDER_PUT_PIN | LARDER_PUT_NO_REMOTE))
         return fail(LARDER_E_INVALID, "flags", "flags has bits that mean nothing");
     larder_object_meta m;
     LARDER_TRY(read_options(item.meta, m, "larder_object_meta"));
@@ -93,6 +93,7 @@ uint32_t larder_store::replace_object(const larder_store_put_item& item, const O
     const uint32_t slot = add_object(item.key, meta, uint32_t(item.n_bytes), std::move(sums));
     Object& o = objects_[slot];
     o.keep_in_ram = item.flags & LARDER_PUT_NO_FILE;
+    o.keep_local = item.flags & LARDER_PUT_NO_REMOTE;
     o.n_pins = pins;
     if (pins) count_pinned(true);
     return slot;
@@ -179,6 +180,7 @@ void larder_store::end_write(uint32_t slot) noexcept {
     o.writing = false;
     tell_added(slot, LARDER_TIER_HOST);
     context->stats.add(Stat::store_put_bytes, o.n_bytes);
+    queue_remote(slot);
     if (file_takes(o.keep_in_ram ? LARDER_PUT_NO_FILE : 0)) {
         set_dirty(slot, true);
         if (options_.write_policy == LARDER_WRITE_THROUGH) schedule_drain();
@@ -241,6 +243,7 @@ larder_status larder_store::put_file(const larder_store_put_item& item, const Ob
                 const uint32_t slot = replace_object(item, meta, std::move(sums));
                 attach_file(slot, *placed);
                 tell_added(slot, LARDER_TIER_FILE);
+                queue_remote(slot);
                 put_bytes_ += item.n_bytes;
                 context->stats.add(Stat::store_put_bytes, item.n_bytes);
             } else if (status == LARDER_E_EXISTS) {

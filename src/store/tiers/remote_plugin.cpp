@@ -111,14 +111,33 @@ larder_remote_counters_v1 Remote::counters() const noexcept {
 }
 
 larder_status Remote::run(uint32_t op, std::span<larder_remote_item_v1> items, uint32_t ttl_ms, uint64_t timeout_ns) {
-    const larder_remote_batch_v1 batch{sizeof batch, op, items.data(), uint32_t(items.size()), ttl_ms};
     void* request = nullptr;
-    LARDER_TRY(t_.prepare(r_, &batch, &request));
-    larder_status status = t_.post(r_, request, timeout_ns);
-    if (status >= 0) do
-            status = t_.check(r_, request, timeout_ns);
-        while (status == LARDER_PENDING);
-    t_.release(r_, request);
+    LARDER_TRY(begin(op, items, ttl_ms, timeout_ns, &request));
+    larder_status status;
+    do status = advance(request, timeout_ns);
+    while (status == LARDER_PENDING);
+    end(request);
+    return status;
+}
+
+larder_status Remote::begin(uint32_t op, std::span<larder_remote_item_v1> items, uint32_t ttl_ms, uint64_t timeout_ns,
+                            void** out_request) {
+    const larder_remote_batch_v1 batch{sizeof batch, op, items.data(), uint32_t(items.size()), ttl_ms};
+    LARDER_TRY(t_.prepare(r_, &batch, out_request));
+    // What goes wrong with a node or an item is told by its status.
+    const larder_error_info before = last_error();
+    const larder_status status = t_.post(r_, *out_request, timeout_ns);
+    if (status >= 0)
+        set_last_error(before);
+    else
+        t_.release(r_, *out_request);
+    return status;
+}
+
+larder_status Remote::advance(void* request, uint64_t wait_ns) noexcept {
+    const larder_error_info before = last_error();
+    const larder_status status = t_.check(r_, request, wait_ns);
+    if (status >= 0) set_last_error(before);
     return status;
 }
 

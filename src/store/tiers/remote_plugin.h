@@ -26,6 +26,11 @@ class Remote {
     // All items of a batch, at most caps().max_items, within a time. When this fails nothing was sent; otherwise each
     // item has its status.
     larder_status run(uint32_t op, std::span<larder_remote_item_v1> items, uint32_t ttl_ms, uint64_t timeout_ns);
+    // The same in steps: advance() until it is not PENDING any more; end(), which may also come early.
+    larder_status begin(uint32_t op, std::span<larder_remote_item_v1> items, uint32_t ttl_ms, uint64_t timeout_ns,
+                        void** out_request);
+    larder_status advance(void* request, uint64_t wait_ns) noexcept;
+    void end(void* request) noexcept { t_.release(r_, request); }
 
   private:
     larder_context& context_;
