@@ -18,6 +18,7 @@
 #include "larder/kv.h"
 #include "larder/layout.h"
 #include "larder/loader.h"
+#include "larder/lora.h"
 #include "larder/moe.h"
 #include "larder/plan.h"
 #include "larder/prefix.h"

@@ -17,7 +17,8 @@ enum class IdKind : uint32_t {
     transfer = 7,
     expert = 8,
     state = 9,
-    prefix_entry = 10
+    prefix_entry = 10,
+    adapter = 11
 };
 
 struct Id {

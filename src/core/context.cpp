@@ -59,7 +59,8 @@ const char* handle_type_name(HandleType t) noexcept {
                                             "state pool",
                                             "topology",
                                             "translation cache",
-                                            "index view"};
+                                            "index view",
+                                            "adapter cache"};
     static_assert(std::size(names) == type_slot(HandleType::n_types));
     return type_slot(t) < std::size(names) ? names[type_slot(t)] : "";
 }

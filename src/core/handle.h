@@ -34,6 +34,7 @@ enum class HandleType : uint32_t {
     topology,
     translation,
     index_view,
+    lora,
     n_types  // tables by type are indexed by the low bits: type_slot()
 };
 constexpr size_t type_slot(HandleType t) noexcept {
