@@ -233,10 +233,70 @@ void regrouping(bench::Run& run) {
              .note = note});
 }
 
+// A thousand adapters of ranks 8 to 128: what a pool padded to the largest rank would waste, and what an acquire costs.
+void adapters(bench::Run& run) {
+    Context ctx;
+    larder_cells_options co = LARDER_CELLS_OPTIONS_INIT;
+    co.n_cells = 1000 * 4 * 128;
+    larder_cells* cells = nullptr;
+    must(larder_cells_create(ctx.c, &co, &cells), "cells");
+    larder_lora_options lo = LARDER_LORA_OPTIONS_INIT;
+    lo.cells = cells;
+    lo.load.fn = [](void*, const larder_lora_request*) -> larder_status { return LARDER_OK; };
+    larder_lora* lora = nullptr;
+    must(larder_lora_create(ctx.c, &lo, &lora), "adapters");
+    Rng rng(11);
+    uint64_t needed = 0;
+    std::vector<larder_lora_adapter> ids(1000);
+    std::vector<larder_status> statuses(1000);
+    for (auto& id : ids) {
+        const auto rank = uint32_t(8 + rng.below(121));
+        needed += 4 * rank;
+        must(larder_lora_register(lora, rank, 1, 0, &id), "register");
+    }
+    must(larder_lora_acquire(lora, ids.data(), 1000, statuses.data()), "acquire");
+    larder_cells_state pool = LARDER_CELLS_STATE_INIT;
+    must(larder_cells_query(cells, &pool), "query");
+    const int rounds = run.size(1000, 200);
+    std::unordered_map<uint64_t, uint32_t> map;
+    for (uint64_t id : ids) map[id] = 0;
+    auto t = bench::interleave(run.rounds(), {{"larder",
+                                               [&] {
+                                                   return bench::cpu_seconds([&] {
+                                                       for (int i = 0; i < rounds; ++i) {
+                                                           larder_lora_acquire(lora, ids.data(), 1000, statuses.data());
+                                                           larder_lora_release(lora, ids.data(), 1000);
+                                                       }
+                                                   });
+                                               }},
+                                              {"map", [&] {
+                                                   return bench::cpu_seconds([&] {
+                                                       for (int i = 0; i < rounds; ++i) {
+                                                           for (uint64_t id : ids) ++map[id];
+                                                           for (uint64_t id : ids) --map[id];
+                                                       }
+                                                       bench::keep(map);
+                                                   });
+                                               }}});
+    run.row({.name = "adapters-1000",
+             .metric = "cells wasted, ranks 8 to 128",
+             .unit = "cells",
+             .larder = double(pool.n_used - needed),
+             .peers = {{"padded to the largest", double(1000 * 4 * 128 - needed)}}});
+    run.row({.name = "adapters-1000",
+             .metric = "acquire and release of one that is there",
+             .unit = "ns",
+             .larder = t["larder"] / rounds / 1000 * 1e9,
+             .peers = {{"counts in a hash map, no lock", t["map"] / rounds / 1000 * 1e9}}});
+    larder_lora_destroy(lora);
+    larder_cells_destroy(cells);
+}
+
 }  // namespace
 
-BENCH_SUITE(moe, "mixtures of experts: analysis, splits, regrouping") {
+BENCH_SUITE(moe, "mixtures of experts and adapters: analysis, splits, regrouping, adapter cache") {
     analysis(run);
     splits(run);
     regrouping(run);
+    adapters(run);
 }

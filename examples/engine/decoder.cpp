@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <utility>
 
 #include "error.h"
 
@@ -35,7 +37,10 @@ std::span<const float> Decoder::step(std::span<const Slice> slices, Rows rows) {
         for (size_t i = 0; i < s.dim; ++i) x_[r * s.dim + i] = model_.embedding.at(size_t(rows_[r].token), i);
     for (size_t l = 0; l < model_.layers.size(); ++l) {
         attention(l, slices);
-        feed(model_.layers[l]);
+        if (s.n_experts)
+            feed_mixture(l);
+        else
+            feed(model_.layers[l]);
     }
     if (rows == Rows::last) {  // keep the rows that were asked for
         size_t to = 0, from = 0;
@@ -168,6 +173,80 @@ void Decoder::feed(const Layer& layer) {
         kernels_.swiglu(&gate_[r * stride], &up_[r * stride], model_.shape.hidden);
     product(gate_, stride, layer.w2, out_);
     add_out();
+}
+
+// The topk experts of each row, of equals the first, and their shares by softmax.
+void Decoder::route(const Layer& layer) {
+    const Shape& s = model_.shape;
+    product(h_, s.dim, layer.router, gate_);
+    const size_t stride = padded(s.n_experts);
+    chosen_.resize(rows_.size() * s.topk);
+    gates_.resize(chosen_.size());
+    for (size_t r = 0; r < rows_.size(); ++r) {
+        float* logits = &gate_[r * stride];
+        uint32_t* chosen = &chosen_[r * s.topk];
+        float* gates = &gates_[r * s.topk];
+        double sum = 0;
+        for (size_t j = 0; j < s.topk; ++j) {
+            chosen[j] = uint32_t(std::max_element(logits, logits + s.n_experts) - logits);
+            gates[j] = std::exchange(logits[chosen[j]], -std::numeric_limits<float>::infinity());
+        }
+        const double top = gates[0];
+        for (size_t j = 0; j < s.topk; ++j) sum += std::exp(double(gates[j]) - top);
+        for (size_t j = 0; j < s.topk; ++j) gates[j] = float(std::exp(double(gates[j]) - top) / sum);
+    }
+}
+
+std::span<const uint32_t> Decoder::routed_once() {
+    once_ = chosen_;
+    std::sort(once_.begin(), once_.end());
+    once_.erase(std::unique(once_.begin(), once_.end()), once_.end());
+    return once_;
+}
+
+// Experts may come in any order: what each adds to a row is kept apart, and added up in the row's own
+// order, the strongest first.
+void Decoder::feed_mixture(size_t l) {
+    const Shape& s = model_.shape;
+    const Layer& layer = model_.layers[l];
+    normalize(layer.feed_norm);
+    route(layer);
+    const size_t stride = padded(s.dim);
+    parts_.resize(chosen_.size() * stride);
+    if (experts_) {
+        for (uint32_t e : experts_->begin(l, {chosen_, gates_})) compute_expert(e, experts_->weights(e));
+        experts_->done();
+    } else {
+        for (uint32_t e : routed_once()) compute_expert(e, &layer.experts[e * s.expert_floats()]);
+    }
+    for (size_t r = 0; r < rows_.size(); ++r)
+        for (size_t j = 0; j < s.topk; ++j) {
+            const float* part = &parts_[(r * s.topk + j) * stride];
+            for (size_t i = 0; i < s.dim; ++i) x_[r * s.dim + i] += gates_[r * s.topk + j] * part[i];
+        }
+}
+
+void Decoder::compute_expert(uint32_t expert, const float* weights) {
+    const Shape& s = model_.shape;
+    const size_t hidden = padded(s.hidden), stride = padded(s.dim);
+    const float *w1 = weights, *w3 = w1 + hidden * s.dim, *w2 = w3 + hidden * s.dim;
+    expert_x_.clear();
+    for (size_t i = 0; i < chosen_.size(); ++i)
+        if (chosen_[i] == expert) {
+            const float* h = &h_[i / s.topk * s.dim];
+            expert_x_.insert(expert_x_.end(), h, h + s.dim);
+        }
+    const size_t n = expert_x_.size() / s.dim;
+    gate_.resize(n * hidden);
+    up_.resize(n * hidden);
+    expert_y_.resize(n * stride);
+    kernels_.product(expert_x_.data(), s.dim, n, w1, s.dim, s.hidden, gate_.data(), hidden);
+    kernels_.product(expert_x_.data(), s.dim, n, w3, s.dim, s.hidden, up_.data(), hidden);
+    for (size_t t = 0; t < n; ++t) kernels_.swiglu(&gate_[t * hidden], &up_[t * hidden], s.hidden);
+    kernels_.product(gate_.data(), hidden, n, w2, s.hidden, s.dim, expert_y_.data(), stride);
+    const float* y = expert_y_.data();
+    for (size_t i = 0; i < chosen_.size(); ++i)
+        if (chosen_[i] == expert) std::copy_n(std::exchange(y, y + stride), stride, &parts_[i * stride]);
 }
 
 int32_t greatest(std::span<const float> logits) {

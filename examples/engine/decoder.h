@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "experts.h"
 #include "kernels.h"
 #include "kv_view.h"
 #include "model.h"
@@ -31,6 +32,10 @@ class Decoder {
     // or a position beyond the context, before anything is computed.
     std::span<const float> step(std::span<const Slice> slices, Rows rows = Rows::last);
 
+    // Whom to ask for the experts of a mixture from now on; null: the model has them. The bits do not
+    // depend on who keeps them, nor on the order in which they come.
+    void set_experts(Experts* experts) { experts_ = experts; }
+
     const Model& model() const { return model_; }
 
   private:
@@ -47,6 +52,10 @@ class Decoder {
     void rotate(float* heads, size_t n_heads, uint32_t position) const;
     void product(const std::vector<float>& x, size_t x_stride, const Matrix& w, std::vector<float>& y);
     void feed(const Layer& layer);
+    void feed_mixture(size_t layer);
+    void route(const Layer& layer);
+    std::span<const uint32_t> routed_once();
+    void compute_expert(uint32_t expert, const float* weights);
     void normalize(const std::vector<float>& weights);
     void add_out();
 
@@ -60,6 +69,11 @@ class Decoder {
     std::vector<float> keys_, values_;  // of one kv head, packed for Kernels::attend
     std::vector<float> gathered_, scratch_, logits_;
     std::vector<AttendRow> queries_;
+    Experts* experts_ = nullptr;
+    std::vector<uint32_t> chosen_, once_;     // [rows][topk]; each expert of them once
+    std::vector<float> gates_;                // [rows][topk]
+    std::vector<float> expert_x_, expert_y_;  // [rows of one expert][dim]
+    std::vector<float> parts_;                // [rows][topk][padded(dim)]
 };
 
 // The most likely token; of equals the smallest.

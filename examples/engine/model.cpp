@@ -1,5 +1,6 @@
 #include "model.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
@@ -94,9 +95,28 @@ void check_length(uint64_t have, uint64_t want, const std::string& name) {
 
 uint64_t kvlm_bytes(const Shape& s) {
     const uint64_t dim = s.dim;
-    const uint64_t halves = dim * s.vocab + s.n_layers * (2 * dim * (s.q_width() + s.kv_width()) + 3 * dim * s.hidden);
-    const uint64_t floats = dim * (2 * uint64_t(s.n_layers) + 1);
+    const uint64_t n_feeds = s.n_experts ? s.n_experts : 1;
+    const uint64_t halves =
+        dim * s.vocab + s.n_layers * (2 * dim * (s.q_width() + s.kv_width()) + n_feeds * 3 * dim * s.hidden);
+    const uint64_t floats = dim * (s.n_layers * (2 + uint64_t(s.n_experts)) + 1);
     return magic_bytes + 11 * 4 + 2 * halves + 4 * floats;
+}
+
+// The file has all w1 of a layer, then all w3, then all w2; an expert's own weights are together in
+// memory.
+void read_experts(Reader& in, const Shape& s, Layer& layer) {
+    layer.router = in.matrix(s.n_experts, s.dim, false);
+    layer.experts.resize(s.n_experts * s.expert_floats());
+    const uint32_t shapes[3][2] = {{s.hidden, s.dim}, {s.hidden, s.dim}, {s.dim, s.hidden}};
+    size_t offset = 0;
+    for (const auto& [n_out, n_in] : shapes) {
+        const size_t n_floats = padded(n_out) * n_in;
+        for (size_t e = 0; e < s.n_experts; ++e) {
+            const Matrix m = in.matrix(n_out, n_in, true);
+            std::copy_n(m.packed(), n_floats, &layer.experts[e * s.expert_floats() + offset]);
+        }
+        offset += n_floats;
+    }
 }
 
 Model parse_kvlm(std::span<const std::byte> bytes, const std::string& name) {
@@ -107,14 +127,15 @@ Model parse_kvlm(std::span<const std::byte> bytes, const std::string& name) {
     for (int32_t& x : h) x = in.i32();
     for (int32_t x : h)
         if (x < 0) throw Error(name + ": not " + kind + ": a negative number in its header");
-    if (h[8] != 0)
-        throw Error(name + ": a mixture of " + std::to_string(h[8]) + " experts; this engine runs dense models");
     if (h[10] < 1) throw Error(name + ": not " + kind + ": theta is 0");
     Model m;
-    m.shape = {uint32_t(h[0]), uint32_t(h[1]), uint32_t(h[2]), uint32_t(h[3]), uint32_t(h[4]),
-               uint32_t(h[5]), uint32_t(h[6]), uint32_t(h[7]), double(h[10])};
+    m.shape = {uint32_t(h[0]), uint32_t(h[1]), uint32_t(h[2]), uint32_t(h[3]), uint32_t(h[4]), uint32_t(h[5]),
+               uint32_t(h[6]), uint32_t(h[7]), double(h[10]),  uint32_t(h[8]), uint32_t(h[9])};
     const Shape& s = m.shape;
     check_shape(s, name, kind);
+    const Bound mixture[] = {{"experts", s.n_experts, 0, 1024},
+                             {"topk", s.topk, s.n_experts ? 1 : 0, std::min<int64_t>(s.n_experts, 64)}};
+    check_bounds(mixture, name, kind);
     const uint64_t want = kvlm_bytes(s);
     if (bytes.size() == want + trailer_bytes) {
         const std::byte* trailer = bytes.data() + want;
@@ -134,6 +155,10 @@ Model parse_kvlm(std::span<const std::byte> bytes, const std::string& name) {
         layer.wv = in.matrix(s.kv_width(), s.dim, true);
         layer.wo = in.matrix(s.dim, s.q_width(), true);
         layer.feed_norm = in.vector(s.dim);
+        if (s.n_experts) {
+            read_experts(in, s, layer);
+            continue;
+        }
         layer.w1 = in.matrix(s.hidden, s.dim, true);
         layer.w3 = in.matrix(s.hidden, s.dim, true);
         layer.w2 = in.matrix(s.dim, s.hidden, true);
@@ -199,10 +224,16 @@ size_t Matrix::index(size_t out, size_t in) const {
     return (out / lanes * n_in_ + in) * lanes + out % lanes;
 }
 
+size_t Shape::expert_floats() const {
+    return 2 * padded(hidden) * dim + padded(dim) * hidden;
+}
+
 size_t Model::n_parameters() const {
     const Shape& s = shape;
+    const size_t feed = size_t(3) * s.dim * s.hidden;
     return size_t(s.vocab) * s.dim * (output.n_out() ? 2 : 1) + s.dim +
-           s.n_layers * (2 * s.dim * (s.q_width() + s.kv_width() + 1) + size_t(3) * s.dim * s.hidden);
+           s.n_layers *
+               (2 * s.dim * (s.q_width() + s.kv_width() + 1) + (s.n_experts ? s.n_experts * (feed + s.dim) : feed));
 }
 
 Model parse_model(std::span<const std::byte> bytes, const std::string& name) {

@@ -1,5 +1,5 @@
 // A Llama-style decoder's weights: RMSNorm, rotary positions on interleaved pairs, grouped-query
-// attention, SwiGLU.
+// attention, SwiGLU, dense or as a mixture of experts.
 #pragma once
 
 #include <cstddef>
@@ -18,11 +18,15 @@ struct Shape {
     uint32_t n_kv_heads = 0;
     uint32_t head_dim = 0;  // even
     uint32_t vocab = 0;
-    uint32_t context = 0;  // most positions of one sequence
-    double theta = 10000;  // base of the rotary frequencies
+    uint32_t context = 0;    // most positions of one sequence
+    double theta = 10000;    // base of the rotary frequencies
+    uint32_t n_experts = 0;  // of each layer; 0: a dense model
+    uint32_t topk = 0;       // of them, for each token
 
     size_t q_width() const { return size_t(n_heads) * head_dim; }
     size_t kv_width() const { return size_t(n_kv_heads) * head_dim; }
+    // Of one expert, packed for Kernels::product: w1, w3 [hidden][dim], then w2 [dim][hidden].
+    size_t expert_floats() const;
 };
 
 // A matrix [n_out][n_in], packed for Kernels::product.
@@ -47,7 +51,9 @@ class Matrix {
 struct Layer {
     std::vector<float> attention_norm, feed_norm;
     Matrix wq, wk, wv, wo;
-    Matrix w1, w3, w2;  // gate, up, down
+    Matrix w1, w3, w2;           // gate, up, down; empty in a mixture
+    Matrix router;               // [n_experts][dim]; empty in a dense model
+    std::vector<float> experts;  // [n_experts][expert_floats()]
 };
 
 struct Model {

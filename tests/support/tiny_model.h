@@ -42,9 +42,15 @@ struct TinyModel {
             halves(kv_heads * head_dim, dim);
             halves(dim, heads * head_dim);
             ones(dim);
-            halves(hidden, dim);
-            halves(hidden, dim);
-            halves(dim, hidden);
+            for (int32_t e = 0; e < experts * dim; ++e) {  // the router
+                seed = seed * 6364136223846793005u + 1442695040888963407u;
+                const float f = float(seed >> 40) * 0x1p-24f - 0.5f;
+                put(&f, 4);
+            }
+            const int32_t n_feeds = experts ? experts : 1;
+            halves(n_feeds * hidden, dim);
+            halves(n_feeds * hidden, dim);
+            halves(n_feeds * dim, hidden);
         }
         ones(dim);
         if (checksum) {

@@ -2,11 +2,13 @@
 // cut, and a file that is not a model is refused with a sentence.
 #include "support/cmocka.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 
 #include "engine/decoder.h"
@@ -100,6 +102,103 @@ void bits_do_not_depend_on_the_batch(void**) {
     PrivateKv a(m.shape), b(m.shape), c(m.shape);
     const Slice slices[n] = {{tokens[0], 0, &a.view()}, {tokens[1], 0, &b.view()}, {tokens[2], 0, &c.view()}};
     assert_true(same_bits(d.step(slices), want));
+}
+
+TinyModel tiny_mixture() {
+    TinyModel t;
+    t.experts = 5, t.topk = 2;
+    return t;
+}
+
+void a_mixture_s_bits_do_not_depend_on_chunks_either(void**) {
+    const Model m = parse_model(tiny_mixture().file(), "tiny");
+    assert_int_equal(m.n_parameters(), 67 * 40 + 40 + 2 * (2 * 40 * (60 + 20 + 1) + 5 * (3 * 40 * 72 + 40)));
+    const auto tokens = some_tokens(m.shape.context, m.shape.vocab, 7);
+    Decoder first(m, *kernels_for(Isa::baseline));
+    PrivateKv kv(m.shape);
+    const auto want = logits_of(first, kv.view(), tokens, tokens.size());
+    for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+        const Kernels* k = kernels_for(isa);
+        if (!k) continue;
+        Decoder d(m, *k);
+        for (size_t chunk : {1, 7, 64, 199}) {
+            PrivateKv own(m.shape);
+            assert_true(same_bits(logits_of(d, own.view(), tokens, chunk), want));
+        }
+    }
+}
+
+// With all experts alike, the gates add up to one: the mixture is the dense model.
+void a_mixture_of_equals_is_the_dense_model(void**) {
+    Model m = parse_model(tiny_mixture().file(), "tiny");
+    const size_t n = m.shape.expert_floats();
+    Model dense = parse_model(TinyModel().file(), "tiny");
+    for (size_t l = 0; l < m.layers.size(); ++l) {
+        Layer &from = m.layers[l], &to = dense.layers[l];
+        for (size_t e = 1; e < m.shape.n_experts; ++e) std::copy_n(&from.experts[0], n, &from.experts[e * n]);
+        for (Matrix Layer::*w : {&Layer::wq, &Layer::wk, &Layer::wv, &Layer::wo}) to.*w = from.*w;
+        const float* packed = from.experts.data();
+        for (Matrix* w : {&to.w1, &to.w3, &to.w2}) {
+            for (size_t o = 0; o < w->n_out(); ++o)
+                for (size_t i = 0; i < w->n_in(); ++i)
+                    w->set(o, i, packed[(o / lanes * w->n_in() + i) * lanes + o % lanes]);
+            packed += padded(w->n_out()) * w->n_in();
+        }
+    }
+    dense.embedding = m.embedding;
+    const auto tokens = some_tokens(40, m.shape.vocab, 3);
+    Decoder a(m), b(dense);
+    PrivateKv kv_a(m.shape), kv_b(dense.shape);
+    const auto mixed = logits_of(a, kv_a.view(), tokens, 40), plain = logits_of(b, kv_b.view(), tokens, 40);
+    for (size_t i = 0; i < mixed.size(); ++i) assert_true(std::fabs(mixed[i] - plain[i]) < 0.02f);
+}
+
+// Hands out copies of the experts, in the opposite order, and looks at what it is asked for.
+class Elsewhere : public Experts {
+  public:
+    explicit Elsewhere(const Model& m) : m_(m), chosen_(m.shape.n_layers) {}
+    std::span<const uint32_t> begin(size_t layer, const Routed& routed) override {
+        layer_ = layer;
+        chosen_[layer].insert(chosen_[layer].end(), routed.experts.begin(), routed.experts.end());
+        for (size_t i = 0; i < routed.gates.size(); i += m_.shape.topk) {
+            float sum = 0;
+            for (size_t j = 0; j < m_.shape.topk; ++j) {
+                sum += routed.gates[i + j];
+                assert_true(!j || routed.gates[i + j] <= routed.gates[i + j - 1]);
+            }
+            assert_true(std::fabs(sum - 1) < 1e-6f);
+        }
+        order_.assign(routed.experts.begin(), routed.experts.end());
+        std::sort(order_.begin(), order_.end(), std::greater<>());
+        order_.erase(std::unique(order_.begin(), order_.end()), order_.end());
+        return order_;
+    }
+    const float* weights(uint32_t expert) override {
+        const size_t n = m_.shape.expert_floats();
+        copies_.emplace_back(&m_.layers[layer_].experts[expert * n], &m_.layers[layer_].experts[expert * n] + n);
+        return copies_.back().data();
+    }
+    void done() override { copies_.clear(); }
+    const std::vector<uint32_t>& chosen(size_t layer) const { return chosen_[layer]; }
+
+  private:
+    const Model& m_;
+    size_t layer_ = 0;
+    std::vector<uint32_t> order_;
+    std::vector<std::vector<float>> copies_;
+    std::vector<std::vector<uint32_t>> chosen_;
+};
+
+void bits_do_not_depend_on_who_keeps_the_experts(void**) {
+    const Model m = parse_model(tiny_mixture().file(), "tiny");
+    const auto tokens = some_tokens(90, m.shape.vocab, 5);
+    Decoder d(m);
+    PrivateKv kv(m.shape), other(m.shape);
+    const auto want = logits_of(d, kv.view(), tokens, 16);
+    Elsewhere elsewhere(m);
+    d.set_experts(&elsewhere);
+    assert_true(same_bits(logits_of(d, other.view(), tokens, 31), want));
+    assert_int_equal(elsewhere.chosen(1).size(), 90 * 2);
 }
 
 void conversions_agree_on_every_half(void**) {
@@ -196,7 +295,11 @@ void absurd_dimensions_are_named(void**) {
     assert_true(says(why([](TinyModel& t) { t.kv_heads = 4; }), "kv heads"));
     assert_true(says(why([](TinyModel& t) { t.head_dim = 9; }), "odd"));
     assert_true(says(why([](TinyModel& t) { t.vocab = 1 << 30; }), "vocab"));
-    assert_true(says(why([](TinyModel& t) { t.experts = 8; }), "experts"));
+    assert_true(says(why([](TinyModel& t) { t.experts = 1025; }), "experts is 1025"));
+    assert_true(says(why([](TinyModel& t) { t.experts = 8; }), "topk is 0"));
+    assert_true(says(why([](TinyModel& t) { t.experts = 2, t.topk = 3; }), "topk is 3"));
+    assert_true(says(why([](TinyModel& t) { t.topk = 1; }), "topk is 1"));
+    assert_true(says(why([](TinyModel& t) { t.experts = 8, t.topk = 2; }), "truncated"));
     assert_true(says(why([](TinyModel& t) { t.theta = 0; }), "theta"));
     assert_true(says(why([](TinyModel& t) { t.dim = 16384, t.hidden = 65536, t.layers = 256, t.vocab = 1 << 20; }),
                      "truncated"));
@@ -284,6 +387,30 @@ void agrees_with_the_reference(void**) {
     assert_string_equal(t->decode(t->encode(text)).c_str(), (" " + text).c_str());
 }
 
+// The experts that another program chose for the same text; a few differ, its cache being float.
+void routes_as_the_reference(void**) {
+    if (reference_data().empty()) {
+        std::printf("skipped: no reference data\n");
+        skip();
+    }
+    const std::string data = reference_data();
+    const Model m = load_model(data + "/weights/moe11m.kvlm");
+    const auto tokens = read_tokens(data + "/kv/moe11m.heldout0.tokens.u16");
+    const auto want = read_file(data + "/kv/moe11m.heldout0.route.u8");
+    Decoder d(m);
+    PrivateKv kv(m.shape);
+    Elsewhere elsewhere(m);
+    d.set_experts(&elsewhere);
+    logits_of(d, kv.view(), tokens, 128);
+    size_t n_other = 0;
+    for (size_t l = 0; l < m.shape.n_layers; ++l)
+        for (size_t i = 0; i < tokens.size() * 2; ++i)
+            n_other += elsewhere.chosen(l)[i] != uint32_t(want[l * tokens.size() * 2 + i]);
+    std::printf("moe11m.kvlm: %zu of %zu experts other than the float reference's\n", n_other, want.size());
+    assert_int_equal(want.size(), m.shape.n_layers * tokens.size() * 2);
+    assert_true(n_other * 500 < want.size());
+}
+
 }  // namespace
 
 int main() {
@@ -291,12 +418,16 @@ int main() {
         cmocka_unit_test(bits_do_not_depend_on_chunks_or_processor),
         cmocka_unit_test(bits_do_not_depend_on_paging),
         cmocka_unit_test(bits_do_not_depend_on_the_batch),
+        cmocka_unit_test(a_mixture_s_bits_do_not_depend_on_chunks_either),
+        cmocka_unit_test(a_mixture_of_equals_is_the_dense_model),
+        cmocka_unit_test(bits_do_not_depend_on_who_keeps_the_experts),
         cmocka_unit_test(conversions_agree_on_every_half),
         cmocka_unit_test(wrong_input_is_refused_before_anything_is_computed),
         cmocka_unit_test(what_is_not_a_model_is_refused),
         cmocka_unit_test(absurd_dimensions_are_named),
         cmocka_unit_test(a_tokenizer_round_trips_and_bad_ones_are_refused),
         cmocka_unit_test(agrees_with_the_reference),
+        cmocka_unit_test(routes_as_the_reference),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
