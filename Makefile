@@ -3,7 +3,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 
-.PHONY: all setup build format check test test-long demo bench docs install clean gpu-check
+.PHONY: all setup build format check test test-long demo demo-moe bench docs install clean gpu-check
 all: build
 
 setup:
@@ -27,9 +27,14 @@ test-long: setup
 demo: setup
 	@tools/demo.sh
 
+# make demo-moe MODEL=file.kvlm (a mixture of experts; .bpe and .txt beside it)
+demo-moe: setup
+	@tools/build.sh release larder-demo-moe
+	@build/release/bin/larder-demo-moe $(if $(MODEL),--model $(MODEL)) $(DEMO_FLAGS)
+
 bench: setup
 	@tools/build.sh release
-	@for suite in index memory codec store kv; do build/release/bin/larder-bench $$suite $(BENCH_FLAGS) || exit 1; done
+	@for suite in index memory codec store kv moe; do build/release/bin/larder-bench $$suite $(BENCH_FLAGS) || exit 1; done
 
 docs: setup
 	@tools/docs.sh

@@ -20,7 +20,8 @@ class Experts {
     // The layer needs these. Gives the order in which they are to be computed, each once; good until
     // done().
     virtual std::span<const uint32_t> begin(size_t layer, const Routed& routed) = 0;
-    // Shape::expert_floats() floats that stay until done(). Called once for each, in that order.
+    // Shape::expert_floats() floats that stay until the next call. Called once for each, in that
+    // order.
     virtual const float* weights(uint32_t expert) = 0;
     virtual void done() = 0;
 };
