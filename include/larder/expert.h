@@ -21,6 +21,7 @@
 #define LARDER_EXPERT_H
 
 #include "larder/job.h"
+#include "larder/moe.h"
 #include "larder/store.h"
 
 LARDER_EXTERN_C_BEGIN
@@ -211,28 +212,10 @@ LARDER_API larder_status larder_expert_query(larder_expert_cache* cache, larder_
  *  @threads internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_expert_verify(larder_expert_cache* cache) LARDER_NOEXCEPT;
 
-/** The experts that a model's routers chose. */
-typedef struct larder_expert_trace {
-    uint32_t struct_size;
-    uint32_t n_layers;  /**< 1 to 4096 */
-    uint32_t n_experts; /**< 1 to 65536 */
-    uint32_t top_k;     /**< 1 to n_experts */
-    uint64_t n_tokens;
-    const void* ids;               /**< unsigned, id_bytes each, below n_experts, different ones in each choice */
-    uint32_t id_bytes;             /**< 1 or 2 */
-    uint32_t token_major;          /**< 0: [layer][token][top_k]; 1: [token][layer][top_k] */
-    const uint64_t* sequence_ends; /**< [n_sequences]: token numbers one past the last of each sequence, ascending;
-                                      NULL: one sequence */
-    uint64_t n_sequences;
-} larder_expert_trace;
-
-#define LARDER_EXPERT_TRACE_INIT                                                                                       \
-    { sizeof(larder_expert_trace), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
-
 typedef struct larder_expert_replay_options {
     uint32_t struct_size;
     larder_expert_policy policy; /**< default LARDER_EXPERT_AUTO */
-    uint32_t layer_slots;        /**< top_k to n_experts */
+    uint32_t layer_slots;        /**< k to n_experts */
     uint32_t reserved0;
     uint64_t lookahead_tokens; /**< of FUTURE_COUNT, 1 or more, default 16; must be 0 for others */
 } larder_expert_replay_options;
@@ -243,7 +226,7 @@ typedef struct larder_expert_replay_options {
 typedef struct larder_expert_replay_result {
     uint32_t struct_size;
     uint32_t reserved0;
-    uint64_t n_references; /**< n_tokens * n_layers * top_k */
+    uint64_t n_references; /**< n_tokens * n_layers * k */
     uint64_t n_hits;
     uint64_t n_evictions;
     uint64_t elapsed_ns;
@@ -253,13 +236,13 @@ typedef struct larder_expert_replay_result {
     { sizeof(larder_expert_replay_result), 0, 0, 0, 0, 0 }
 
 /** What would a cache with so many slots in each layer have hit? Every token acquires its experts layer by layer and
- * releases them. The hits of a choice are judged against what was there before it.
+ * releases them; every text is a sequence, see larder_expert_begin_sequence(). The hits of a choice are judged against
+ * what was there before it.
  *  @param hits  [n_layers] receives each layer's hits; may be NULL
- *  @return LARDER_OK; LARDER_E_INVALID (NULL, an expert twice in a choice, sequence_ends not ascending); LARDER_E_RANGE
- * (a field or an id outside its bounds); LARDER_E_NOT_FOUND (no such policy); LARDER_E_NOMEM; LARDER_E_TOO_NEW.
- *  @threads any; traces may be shared  @blocking computes  @cost AUTO about 1 us for a choice of 8 from 64  @since 0.1
- */
-LARDER_API larder_status larder_expert_replay(larder_context* context, const larder_expert_trace* trace,
+ *  @return LARDER_OK; as larder_moe_check(); LARDER_E_RANGE also for layer_slots and lookahead_tokens;
+ * LARDER_E_INVALID (lookahead_tokens with another policy); LARDER_E_NOT_FOUND (no such policy).
+ *  @threads any; routing may be shared  @blocking computes  @cost AUTO about 1 us for a choice of 8 from 64  @since 0.1 */
+LARDER_API larder_status larder_expert_replay(larder_context* context, const larder_moe_routing* routing,
                                               const larder_expert_replay_options* options, uint64_t* hits,
                                               larder_expert_replay_result* out_result) LARDER_NOEXCEPT;
 

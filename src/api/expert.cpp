@@ -74,15 +74,14 @@ larder_status larder_expert_verify(larder_expert_cache* cache) noexcept {
     LARDER_API_END
 }
 
-larder_status larder_expert_replay(larder_context* context, const larder_expert_trace* trace,
+larder_status larder_expert_replay(larder_context* context, const larder_moe_routing* routing,
                                    const larder_expert_replay_options* options, uint64_t* hits,
                                    larder_expert_replay_result* out_result) noexcept {
     LARDER_API_BEGIN
     LARDER_API_HANDLE(context, context);
-    LARDER_API_NONNULL(trace);
     LARDER_TRY(check_output(out_result, "larder_expert_replay_result"));
     larder_expert_replay_result r;
-    LARDER_TRY(replay_experts(*context, trace, options, hits, r));
+    LARDER_TRY(replay_experts(*context, routing, options, hits, r));
     return write_struct(out_result, r, "larder_expert_replay_result");
     LARDER_API_END
 }

@@ -36,7 +36,7 @@ static larder_status read_expert_options(larder_context& c, const larder_expert_
     LARDER_TRY(read_options(options, o, "larder_expert_options"));
     LARDER_TRY(check_range(o.n_layers, 1, 4096, "n_layers"));
     LARDER_TRY(check_range(o.n_experts, 1, 65536, "n_experts"));
-    LARDER_TRY(check_range(o.n_precisions, 1, 4, "n_precisions"));
+    LARDER_TRY(check_range(o.n_precisions, 1, 1, "n_precisions"));
     if (!o.precisions) return fail(LARDER_E_INVALID, "precisions", "precisions is NULL");
     if (o.precision_stride < 8) return fail(LARDER_E_INVALID, "precision_stride", "precision_stride is too small");
     if (!o.policy) o.policy = LARDER_EXPERT_AUTO;

@@ -47,7 +47,7 @@ class BeladyExperts final : public ExpertPolicy {
         : next_(f.ids.size(), 0, a), due_(n_experts, never, a) {
         for (size_t i = f.ids.size(); i-- > 0;) {
             next_[i] = due_[f.ids[i]];
-            due_[f.ids[i]] = i / f.top_k;
+            due_[f.ids[i]] = i / f.k;
         }
     }
     void learn(std::span<const uint32_t> step) noexcept override {
@@ -66,7 +66,7 @@ class FutureCountExperts final : public ExpertPolicy {
   public:
     FutureCountExperts(const Allocator& a, uint32_t n_experts, const ExpertFuture& f)
         : f_(f), counts_(n_experts, 0, a) {
-        end_ = size_t(std::min<uint64_t>(f.lookahead, f.ids.size() / f.top_k)) * f.top_k;
+        end_ = size_t(std::min<uint64_t>(f.lookahead, f.ids.size() / f.k)) * f.k;
         for (uint32_t e : f.ids.first(end_)) ++counts_[e];
     }
     void learn(std::span<const uint32_t> step) noexcept override {

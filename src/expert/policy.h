@@ -29,8 +29,8 @@ struct ExpertRecords {
 
 // The choices of one layer to come, for those policies that know them.
 struct ExpertFuture {
-    std::span<const uint32_t> ids;  // [n_tokens][top_k]
-    uint32_t top_k = 0;
+    std::span<const uint32_t> ids;  // [n_tokens][k]
+    uint32_t k = 0;
     uint64_t lookahead = 0;
 };
 

@@ -4,49 +4,11 @@
 
 #include "base/options.h"
 #include "expert/ledger.h"
+#include "moe/routing.h"
 
 namespace larder {
 
 namespace {
-
-larder_status check_trace(const larder_expert_trace& t) noexcept {
-    LARDER_TRY(check_range(t.n_layers, 1, 4096, "n_layers"));
-    LARDER_TRY(check_range(t.n_experts, 1, 65536, "n_experts"));
-    LARDER_TRY(check_range(t.top_k, 1, t.n_experts, "top_k"));
-    LARDER_TRY(check_range(t.id_bytes, 1, 2, "id_bytes"));
-    LARDER_TRY(check_range(t.token_major, 0, 1, "token_major"));
-    LARDER_TRY(check_range(t.n_tokens, 0, uint64_t(1) << 32, "n_tokens"));
-    if (t.n_tokens && !t.ids) return fail(LARDER_E_INVALID, "ids", "ids is NULL");
-    if (t.n_sequences && !t.sequence_ends) return fail(LARDER_E_INVALID, "sequence_ends", "sequence_ends is NULL");
-    for (uint64_t i = 0; i < t.n_sequences; ++i)
-        if (t.sequence_ends[i] > t.n_tokens || (i && t.sequence_ends[i] < t.sequence_ends[i - 1]))
-            return fail(LARDER_E_INVALID, "sequence_ends", "sequence %llu ends at token %llu", (unsigned long long)i,
-                        (unsigned long long)t.sequence_ends[i]);
-    return LARDER_OK;
-}
-
-// One layer's choices as [n_tokens][top_k].
-larder_status read_layer(const larder_expert_trace& t, uint32_t layer, Vec<uint32_t>& out) {
-    const uint64_t token_step = t.token_major ? uint64_t(t.n_layers) * t.top_k : t.top_k;
-    const uint64_t first = t.token_major ? uint64_t(layer) * t.top_k : layer * t.n_tokens * t.top_k;
-    Vec<uint64_t> seen(t.n_experts, 0, out.get_allocator().a);
-    for (uint64_t token = 0; token < t.n_tokens; ++token) {
-        for (uint32_t j = 0; j < t.top_k; ++j) {
-            const uint64_t at = first + token * token_step + j;
-            const uint32_t e =
-                t.id_bytes == 1 ? static_cast<const uint8_t*>(t.ids)[at] : static_cast<const uint16_t*>(t.ids)[at];
-            if (e >= t.n_experts)
-                return fail(LARDER_E_RANGE, "ids", "token %llu, layer %u: expert %u; there are %u",
-                            (unsigned long long)token, layer, e, t.n_experts);
-            if (seen[e] == token + 1)
-                return fail(LARDER_E_INVALID, "ids", "token %llu, layer %u: expert %u twice", (unsigned long long)token,
-                            layer, e);
-            seen[e] = token + 1;
-            out[token * t.top_k + j] = e;
-        }
-    }
-    return LARDER_OK;
-}
 
 // The slots of a layer: who is held.
 class ReplayLayer {
@@ -101,39 +63,39 @@ class ReplayLayer {
 
 }  // namespace
 
-larder_status replay_experts(larder_context& c, const larder_expert_trace* trace,
+larder_status replay_experts(larder_context& c, const larder_moe_routing* routing,
                              const larder_expert_replay_options* options, uint64_t* hits,
                              larder_expert_replay_result& out) {
-    larder_expert_trace t;
     larder_expert_replay_options o;
-    LARDER_TRY(read_options(trace, t, "larder_expert_trace"));
     LARDER_TRY(read_options(options, o, "larder_expert_replay_options"));
     LARDER_TRY(check_reserved(o.reserved0, "reserved0"));
-    LARDER_TRY(check_trace(t));
-    const ExpertPolicyRow* row = find_expert_policy(o.policy ? o.policy : larder_expert_policy(LARDER_EXPERT_AUTO));
+    if (!o.policy) o.policy = LARDER_EXPERT_AUTO;
+    const ExpertPolicyRow* row = find_expert_policy(o.policy);
     if (!row) return fail(LARDER_E_NOT_FOUND, "policy", "there is no expert policy %u", o.policy);
-    LARDER_TRY(check_range(o.layer_slots, t.top_k, t.n_experts, "layer_slots"));
     if (o.policy != LARDER_EXPERT_FUTURE_COUNT && o.lookahead_tokens)
         return fail(LARDER_E_INVALID, "lookahead_tokens", "lookahead_tokens is for the policy future-count only");
+    if (!o.lookahead_tokens) o.lookahead_tokens = 16;
+    LARDER_TRY(check_range(o.lookahead_tokens, 1, uint64_t(1) << 26, "lookahead_tokens"));
+    RoutingReader reader(c.alloc);
+    LARDER_TRY(reader.open(routing, false));
+    const larder_moe_routing& r = reader.shape();
+    LARDER_TRY(check_range(o.layer_slots, r.k, r.n_experts, "layer_slots"));
     const uint64_t start = c.os.now_ns();
-    Vec<uint32_t> ids(t.n_tokens * t.top_k, 0, c.alloc);
-    const ExpertFuture future{ids, t.top_k, o.lookahead_tokens ? o.lookahead_tokens : 16};
+    Vec<uint32_t> ids(r.n_tokens * r.k, 0, c.alloc);
     out = LARDER_EXPERT_REPLAY_RESULT_INIT;
-    for (uint32_t layer = 0; layer < t.n_layers; ++layer) {
-        LARDER_TRY(read_layer(t, layer, ids));
-        ReplayLayer r(c.alloc, t.n_experts, o.layer_slots, *row, future);
-        uint64_t sequence = 0;
-        for (uint64_t token = 0; token < t.n_tokens; ++token) {
-            bool ended = false;
-            for (; sequence < t.n_sequences && t.sequence_ends[sequence] == token; ++sequence) ended = true;
-            if (ended) r.begin_sequence();
-            r.choose({&ids[token * t.top_k], t.top_k});
+    for (uint32_t i = 0; i < r.n_layers; ++i) {
+        LARDER_TRY(reader.read(i));
+        std::copy(reader.ids().begin(), reader.ids().end(), ids.begin());
+        ReplayLayer layer(c.alloc, r.n_experts, o.layer_slots, *row, {ids, r.k, o.lookahead_tokens});
+        for (uint64_t token = 0; token < r.n_tokens; ++token) {
+            if (token && token % r.sequence_tokens == 0) layer.begin_sequence();
+            layer.choose({&ids[token * r.k], r.k});
         }
-        if (hits) hits[layer] = r.n_hits;
-        out.n_hits += r.n_hits;
-        out.n_evictions += r.n_evictions;
+        if (hits) hits[i] = layer.n_hits;
+        out.n_hits += layer.n_hits;
+        out.n_evictions += layer.n_evictions;
     }
-    out.n_references = t.n_tokens * t.n_layers * t.top_k;
+    out.n_references = r.n_tokens * r.n_layers * r.k;
     out.elapsed_ns = c.os.now_ns() - start;
     return LARDER_OK;
 }

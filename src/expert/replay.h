@@ -6,7 +6,7 @@
 
 namespace larder {
 
-larder_status replay_experts(larder_context& c, const larder_expert_trace* trace,
+larder_status replay_experts(larder_context& c, const larder_moe_routing* routing,
                              const larder_expert_replay_options* options, uint64_t* hits,
                              larder_expert_replay_result& out);
 

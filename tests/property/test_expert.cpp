@@ -353,12 +353,8 @@ void as_replayed(void**) {
             Bed bed(r, Source::memory, false, n_slots, policy);
             const Model& m = bed.model;
             std::vector<uint8_t> ids;
-            std::vector<uint64_t> ends;
             for (uint64_t t = 0; t < 400; ++t) {
-                if (t && r.below(100) == 0) {
-                    ends.push_back(t);
-                    assert_int_equal(larder_expert_begin_sequence(bed.cache), LARDER_OK);
-                }
+                if (t && t % 70 == 0) assert_int_equal(larder_expert_begin_sequence(bed.cache), LARDER_OK);
                 for (uint32_t l = 0; l < m.n_layers; ++l) {
                     const uint32_t base = uint32_t(r.below(3) ? t / 50 : r.next()) % m.n_experts;
                     const uint32_t two[] = {base, (base + 1 + uint32_t(r.below(m.n_experts - 1))) % m.n_experts};
@@ -371,10 +367,10 @@ void as_replayed(void**) {
                     assert_int_equal(larder_expert_release(bed.cache, lease), LARDER_OK);
                 }
             }
-            larder_expert_trace d = LARDER_EXPERT_TRACE_INIT;
-            d.n_layers = m.n_layers, d.n_experts = m.n_experts, d.top_k = 2, d.n_tokens = 400;
-            d.ids = ids.data(), d.id_bytes = 1, d.token_major = 1;
-            d.sequence_ends = ends.data(), d.n_sequences = ends.size();
+            larder_moe_routing d = LARDER_MOE_ROUTING_INIT;
+            d.type = LARDER_MOE_U8;
+            d.n_layers = m.n_layers, d.n_experts = m.n_experts, d.k = 2, d.n_tokens = 400;
+            d.ids = ids.data(), d.n_bytes = ids.size(), d.sequence_tokens = 70;
             larder_expert_replay_options o = LARDER_EXPERT_REPLAY_OPTIONS_INIT;
             o.policy = policy, o.layer_slots = n_slots;
             larder_expert_replay_result result = LARDER_EXPERT_REPLAY_RESULT_INIT;

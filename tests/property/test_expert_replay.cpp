@@ -27,7 +27,7 @@ struct Trace {
     uint32_t n_layers, n_experts, top_k;
     uint64_t n_tokens;
     std::vector<uint16_t> ids;  // [layer][token][top_k]
-    std::vector<uint64_t> ends;
+    uint64_t sequence_tokens;
     Step step(uint32_t layer, uint64_t token) const {
         const auto at = ids.begin() + ptrdiff_t((layer * n_tokens + token) * top_k);
         return Step(at, at + top_k);
@@ -36,7 +36,7 @@ struct Trace {
 
 // Topics that come and go, so that recency, frequency and succession all matter.
 Trace random_trace(Rng& r, uint64_t n_tokens) {
-    Trace t{1 + uint32_t(r.below(3)), 4 + uint32_t(r.below(28)), 1, n_tokens, {}, {}};
+    Trace t{1 + uint32_t(r.below(3)), 4 + uint32_t(r.below(28)), 1, n_tokens, {}, 1 + r.below(300)};
     t.top_k = 1 + uint32_t(r.below(std::min(t.n_experts / 2, 6u)));
     const uint32_t span = 1 + uint32_t(r.below(t.n_experts));
     for (uint32_t l = 0; l < t.n_layers; ++l) {
@@ -51,7 +51,6 @@ Trace random_trace(Rng& r, uint64_t n_tokens) {
             t.ids.insert(t.ids.end(), order.begin(), order.end());
         }
     }
-    for (uint64_t at = 0; (at += 1 + r.below(200)) <= n_tokens;) t.ends.push_back(at);
     return t;
 }
 
@@ -165,7 +164,7 @@ uint64_t naive_hits(const Trace& t, uint32_t layer, uint32_t slots, uint64_t loo
     uint64_t hits = 0;
     size_t first = 0;
     for (size_t now = 0; now < steps.size(); ++now) {
-        if (std::find(t.ends.begin(), t.ends.end(), now) != t.ends.end()) first = now;
+        if (now % t.sequence_tokens == 0) first = now;
         const Step& s = steps[now];
         for (uint32_t e : s) hits += cache.count(e);
         cache.insert(s.begin(), s.end());
@@ -193,15 +192,16 @@ int tear_down(void**) {
     return larder_context_destroy(context) == LARDER_OK ? 0 : 1;
 }
 
-larder_expert_trace describe(const Trace& t) {
-    larder_expert_trace d = LARDER_EXPERT_TRACE_INIT;
-    d.n_layers = t.n_layers, d.n_experts = t.n_experts, d.top_k = t.top_k, d.n_tokens = t.n_tokens;
-    d.ids = t.ids.data(), d.id_bytes = 2;
-    d.sequence_ends = t.ends.data(), d.n_sequences = t.ends.size();
+larder_moe_routing describe(const Trace& t) {
+    larder_moe_routing d = LARDER_MOE_ROUTING_INIT;
+    d.type = LARDER_MOE_I16, d.order = LARDER_MOE_LAYERS_FIRST;
+    d.n_layers = t.n_layers, d.n_experts = t.n_experts, d.k = t.top_k, d.n_tokens = t.n_tokens;
+    d.ids = t.ids.data(), d.n_bytes = 2 * t.ids.size();
+    d.sequence_tokens = t.sequence_tokens;
     return d;
 }
 
-std::vector<uint64_t> replay(const larder_expert_trace& d, larder_expert_policy policy, uint32_t slots,
+std::vector<uint64_t> replay(const larder_moe_routing& d, larder_expert_policy policy, uint32_t slots,
                              uint64_t lookahead = 0) {
     larder_expert_replay_options o = LARDER_EXPERT_REPLAY_OPTIONS_INIT;
     o.policy = policy, o.layer_slots = slots, o.lookahead_tokens = lookahead;
@@ -211,7 +211,7 @@ std::vector<uint64_t> replay(const larder_expert_trace& d, larder_expert_policy 
     uint64_t sum = 0;
     for (uint64_t h : hits) sum += h;
     assert_int_equal(sum, r.n_hits);
-    assert_int_equal(r.n_references, d.n_tokens * d.n_layers * d.top_k);
+    assert_int_equal(r.n_references, d.n_tokens * d.n_layers * d.k);
     return hits;
 }
 
@@ -229,7 +229,7 @@ void against_naive(void**) {
         {LARDER_EXPERT_BELADY, belady}, {LARDER_EXPERT_FUTURE_COUNT, future_count}};
     for (uint64_t round = 0; round < test_rounds(8); ++round) {
         const Trace t = random_trace(r, 100 + r.below(200));
-        const larder_expert_trace d = describe(t);
+        const larder_moe_routing d = describe(t);
         const uint32_t slots = t.top_k + uint32_t(r.below(t.n_experts - t.top_k + 1));
         const uint64_t lookahead = 1 + r.below(40);
         for (const auto& [policy, worth] : plain) {
@@ -263,26 +263,38 @@ void forms_of_a_trace(void**) {
     Rng r(test_seed() + 2);
     for (uint64_t round = 0; round < test_rounds(10); ++round) {
         const Trace t = random_trace(r, 300);
-        larder_expert_trace d = describe(t);
+        larder_moe_routing d = describe(t);
         const uint32_t slots = t.top_k + uint32_t(r.below(t.n_experts - t.top_k + 1));
         const auto expected = replay(d, LARDER_EXPERT_AUTO, slots);
         std::vector<uint8_t> bytes(t.ids.begin(), t.ids.end());
-        d.ids = bytes.data(), d.id_bytes = 1;
+        d.ids = bytes.data(), d.type = LARDER_MOE_U8, d.n_bytes = bytes.size();
         assert_true(replay(d, LARDER_EXPERT_AUTO, slots) == expected);
         std::vector<uint16_t> by_token;
         for (uint64_t i = 0; i < t.n_tokens; ++i)
             for (uint32_t l = 0; l < t.n_layers; ++l)
                 for (uint32_t e : t.step(l, i)) by_token.push_back(uint16_t(e));
-        d.ids = by_token.data(), d.id_bytes = 2, d.token_major = 1;
+        d.ids = by_token.data(), d.type = LARDER_MOE_I16, d.order = LARDER_MOE_TOKENS_FIRST;
+        d.n_bytes = 2 * by_token.size();
         assert_true(replay(d, LARDER_EXPERT_AUTO, slots) == expected);
     }
+}
+
+// The best that can be, by the stack algorithm of the analysis.
+uint64_t stack_hits(const larder_moe_routing& d, uint32_t slots) {
+    uint64_t sum = 0;
+    std::vector<uint64_t> hits(d.n_experts + 1);
+    for (uint32_t l = 0; l < d.n_layers; ++l) {
+        assert_int_equal(larder_moe_measure_cache(context, &d, l, LARDER_MOE_KEEP_NEXT, 0, hits.data()), LARDER_OK);
+        sum += hits[slots];
+    }
+    return sum;
 }
 
 void oracles_bound(void**) {
     Rng r(test_seed() + 3);
     for (uint64_t round = 0; round < test_rounds(6); ++round) {
         const Trace t = random_trace(r, 2000);
-        const larder_expert_trace d = describe(t);
+        const larder_moe_routing d = describe(t);
         uint64_t previous = 0;
         for (uint32_t slots = t.top_k; slots <= t.n_experts; slots += 1 + slots / 3) {
             const uint64_t best = total(replay(d, LARDER_EXPERT_BELADY, slots));
@@ -291,6 +303,7 @@ void oracles_bound(void**) {
                 assert_true(total(replay(d, p, slots)) <= best);
             assert_true(total(replay(d, LARDER_EXPERT_FUTURE_COUNT, slots, 1 + r.below(50))) <= best);
             assert_true(best >= previous);
+            assert_int_equal(best, stack_hits(d, slots));
             previous = best;
         }
         // With room for all, only first uses miss, whatever the policy.
@@ -309,8 +322,9 @@ void real_routes(void**) {
     assert_non_null(f);
     assert_int_equal(std::fread(ids.data(), 1, ids.size(), f), ids.size());
     std::fclose(f);
-    larder_expert_trace d = LARDER_EXPERT_TRACE_INIT;
-    d.n_layers = 6, d.n_experts = 8, d.top_k = 2, d.n_tokens = 24576, d.ids = ids.data(), d.id_bytes = 1;
+    larder_moe_routing d = LARDER_MOE_ROUTING_INIT;
+    d.type = LARDER_MOE_U8, d.order = LARDER_MOE_LAYERS_FIRST;
+    d.n_layers = 6, d.n_experts = 8, d.k = 2, d.n_tokens = 24576, d.ids = ids.data(), d.n_bytes = ids.size();
     for (uint32_t slots : {4u, 6u}) {
         const double lru_hits = double(total(replay(d, LARDER_EXPERT_LRU, slots)));
         const double lfu_hits = double(total(replay(d, LARDER_EXPERT_LFU, slots)));
@@ -327,37 +341,34 @@ void real_routes(void**) {
     }
 }
 
-larder_status refused(const larder_expert_trace& d, const larder_expert_replay_options& o) {
+larder_status refused(const larder_moe_routing& d, const larder_expert_replay_options& o) {
     larder_expert_replay_result r = LARDER_EXPERT_REPLAY_RESULT_INIT;
     return larder_expert_replay(context, &d, &o, nullptr, &r);
 }
 
 void bad_traces(void**) {
     const uint8_t ids[] = {0, 1, 2, 3, 1, 1};
-    larder_expert_trace good = LARDER_EXPERT_TRACE_INIT;
-    good.n_layers = 1, good.n_experts = 4, good.top_k = 2, good.n_tokens = 2, good.ids = ids, good.id_bytes = 1;
+    larder_moe_routing good = LARDER_MOE_ROUTING_INIT;
+    good.type = LARDER_MOE_U8, good.order = LARDER_MOE_LAYERS_FIRST;
+    good.n_layers = 1, good.n_experts = 4, good.k = 2, good.n_tokens = 2, good.ids = ids, good.n_bytes = 4;
     larder_expert_replay_options o = LARDER_EXPERT_REPLAY_OPTIONS_INIT;
     o.layer_slots = 2;
     assert_int_equal(refused(good, o), LARDER_OK);
     const auto with = [&](auto change) {
-        larder_expert_trace d = good;
+        larder_moe_routing d = good;
         larder_expert_replay_options p = o;
         change(d, p);
         return refused(d, p);
     };
-    assert_int_equal(with([](auto& d, auto&) { d.n_tokens = 3; }), LARDER_E_INVALID);  // 1 twice
+    assert_int_equal(with([](auto& d, auto&) { d.n_tokens = 3, d.n_bytes = 6; }), LARDER_E_INVALID);  // 1 twice
     assert_int_equal(with([](auto& d, auto&) { d.n_experts = 3; }), LARDER_E_RANGE);   // 3 is none
     assert_int_equal(with([](auto& d, auto&) { d.n_layers = 0; }), LARDER_E_RANGE);
-    assert_int_equal(with([](auto& d, auto&) { d.top_k = 5; }), LARDER_E_RANGE);
-    assert_int_equal(with([](auto& d, auto&) { d.id_bytes = 4; }), LARDER_E_RANGE);
+    assert_int_equal(with([](auto& d, auto&) { d.k = 5; }), LARDER_E_RANGE);
     assert_int_equal(with([](auto& d, auto&) { d.ids = nullptr; }), LARDER_E_INVALID);
     assert_int_equal(with([](auto&, auto& p) { p.layer_slots = 1; }), LARDER_E_RANGE);
     assert_int_equal(with([](auto&, auto& p) { p.layer_slots = 5; }), LARDER_E_RANGE);
     assert_int_equal(with([](auto&, auto& p) { p.policy = 99; }), LARDER_E_NOT_FOUND);
     assert_int_equal(with([](auto&, auto& p) { p.lookahead_tokens = 3; }), LARDER_E_INVALID);
-    const uint64_t ends[] = {2, 1}, beyond[] = {3};
-    assert_int_equal(with([&](auto& d, auto&) { d.sequence_ends = ends, d.n_sequences = 2; }), LARDER_E_INVALID);
-    assert_int_equal(with([&](auto& d, auto&) { d.sequence_ends = beyond, d.n_sequences = 1; }), LARDER_E_INVALID);
 }
 
 }  // namespace

@@ -62,7 +62,7 @@ static void options(void** state) {
     larder_expert_options o = options_of(&p);
     o.n_layers = 0, refused(c, o, LARDER_E_RANGE, "n_layers"), o.n_layers = n_layers;
     o.n_experts = 70000, refused(c, o, LARDER_E_RANGE, "n_experts"), o.n_experts = n_experts;
-    o.n_precisions = 5, refused(c, o, LARDER_E_RANGE, "n_precisions"), o.n_precisions = 1;
+    o.n_precisions = 2, refused(c, o, LARDER_E_RANGE, "n_precisions"), o.n_precisions = 1;
     o.precisions = NULL, refused(c, o, LARDER_E_INVALID, "precisions"), o.precisions = &p;
     o.precision_stride = 0, refused(c, o, LARDER_E_INVALID, "precision_stride"), o.precision_stride = sizeof p;
     o.policy = 77, refused(c, o, LARDER_E_NOT_FOUND, "policy");
