@@ -241,7 +241,8 @@ typedef struct larder_expert_replay_result {
  *  @param hits  [n_layers] receives each layer's hits; may be NULL
  *  @return LARDER_OK; as larder_moe_check(); LARDER_E_RANGE also for layer_slots and lookahead_tokens;
  * LARDER_E_INVALID (lookahead_tokens with another policy); LARDER_E_NOT_FOUND (no such policy).
- *  @threads any; routing may be shared  @blocking computes  @cost AUTO about 1 us for a choice of 8 from 64  @since 0.1 */
+ *  @threads any; routing may be shared  @blocking computes  @cost AUTO about 1 us for a choice of 8 from 64  @since 0.1
+ */
 LARDER_API larder_status larder_expert_replay(larder_context* context, const larder_moe_routing* routing,
                                               const larder_expert_replay_options* options, uint64_t* hits,
                                               larder_expert_replay_result* out_result) LARDER_NOEXCEPT;

@@ -361,7 +361,7 @@ void bad_traces(void**) {
         return refused(d, p);
     };
     assert_int_equal(with([](auto& d, auto&) { d.n_tokens = 3, d.n_bytes = 6; }), LARDER_E_INVALID);  // 1 twice
-    assert_int_equal(with([](auto& d, auto&) { d.n_experts = 3; }), LARDER_E_RANGE);   // 3 is none
+    assert_int_equal(with([](auto& d, auto&) { d.n_experts = 3; }), LARDER_E_RANGE);                  // 3 is none
     assert_int_equal(with([](auto& d, auto&) { d.n_layers = 0; }), LARDER_E_RANGE);
     assert_int_equal(with([](auto& d, auto&) { d.k = 5; }), LARDER_E_RANGE);
     assert_int_equal(with([](auto& d, auto&) { d.ids = nullptr; }), LARDER_E_INVALID);
