@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Install what building, testing and the demo need, through apt-get. Says what it installs; silent when all is there.
+# Licences of what only the bench, the tests and the tool link (the library's own are in README.md): TBB and Abseil Apache-2.0,
+# libcds BSL-1.0 (Boost), mimalloc MIT, htscodecs, ISA-L and CLI11 BSD-3-Clause, nlohmann-json MIT, cmocka Apache-2.0.
 set -euo pipefail
 packages=(g++ cmake ninja-build ccache pkg-config python3 libzstd-dev libsodium-dev liburing-dev libcmocka-dev
   libcli11-dev nlohmann-json3-dev libtbb-dev libabsl-dev libcds-dev libmimalloc-dev libhtscodecs-dev libisal-dev redis-server libhiredis-dev libssl-dev fio clang-14 clang-format-14 libclang-rt-14-dev abigail-tools doxygen)

@@ -9,7 +9,8 @@
  *
  *  An event says how its object is afterwards, so an event that is applied twice, or that a snapshot knew already, does
  * no harm. Hence a snapshot stops nobody: it lists what is there while others go on, and with all events from its
- * cursor on the copy is right. Of one key the events come in the order in which they happened. A block's publication
+ * cursor on the copy becomes right: it is so once everything that had happened when the snapshot ended was read. Of one
+ * key the events come in the order in which they happened. A block's publication
  * comes after that of the block before it, its removal before that one's.
  */
 #ifndef LARDER_EVENT_H

@@ -346,7 +346,7 @@ LARDER_API larder_status larder_prefix_events_read(larder_prefix* prefix, uint64
                                                    uint32_t stride, uint64_t n, uint64_t* out_n) LARDER_NOEXCEPT;
 
 /** What is published, as events of kind LARDER_EVENT_PUBLISHED with sequence 0, in no order. With the events from
- * *cursor on a copy made of them is right; without a log of events it is, as long as nothing changes.
+ * *cursor on a copy made of them becomes right; without a log of events it is, as long as nothing changes.
  *  @param position  in: 0 to begin, then as it came back. Out: where to go on.
  *  @param cursor    written when position is 0: pass it to larder_prefix_events_read() afterwards.
  *  @param out, stride, n  receive blocks, stride bytes apart; n at least 1.  @param out_n  how many.

@@ -95,10 +95,8 @@ template <uint32_t KW, uint32_t VW> class MapOf final : public OrderedMap {
         while (done < n) {
             const size_t want = size_t(std::min<uint64_t>(scan_group, n - done));
             const size_t m = up ? list_.scan_up(start, strict, want, k, v) : list_.scan_down(start, strict, want, k, v);
-            for (size_t i = 0; i < m; ++i) {
-                if (out_keys) write_key(k[i], element(out_keys, done + i, key_bytes));
-                if (out_values) write_value(v[i], element(out_values, done + i, value_bytes));
-            }
+            for (size_t i = 0; out_keys && i < m; ++i) write_key(k[i], element(out_keys, done + i, key_bytes));
+            if (out_values) std::memcpy(element(out_values, done, value_bytes), v, m * value_bytes);
             done += m;
             if (m < want) break;
             last = k[m - 1];

@@ -122,8 +122,13 @@ template <uint32_t KeyWords, uint32_t ValueWords> class Skiplist {
     Node* node(uint32_t id) const noexcept { return reinterpret_cast<Node*>(pool_.at_fixed<node_bytes>(id)); }
 
     template <class L> bool settle(Place& p, const KeyType& k) const noexcept;
-    void descend(Place& p, const KeyType& k, uint32_t level) const noexcept;
-    template <class L> void find(Place& p, const KeyType& k, uint32_t level) const noexcept;
+    // Leaves that random insertion made are 0.69 full. A scan over n pairs fetches so many leaves beside the first.
+    static constexpr size_t usual = Leaf::capacity * 11 / 16, most_ahead = 3;
+    static uint32_t leaves_ahead(size_t n) noexcept {
+        return uint32_t(std::min<size_t>(most_ahead, (n + usual / 2) / usual));
+    }
+    void descend(Place& p, const KeyType& k, uint32_t level, size_t n_pairs = 0) const noexcept;
+    template <class L> void find(Place& p, const KeyType& k, uint32_t level, size_t n_pairs = 0) const noexcept;
     template <class L> void find_again(Place& p, const KeyType& k, uint32_t level) const noexcept;
     Place find_leaf(const KeyType& k) const noexcept;
     bool find_with_low(Place& p, const KeyType& k, bool strict, Held& low, bool& has_low) const noexcept;

@@ -31,19 +31,26 @@ bool Skiplist<KW, VW>::settle(Place& p, const KeyType& k) const noexcept {
     }
 }
 
-// Go down from the top to the node of `level` that covers k or lies left of the one that does.
+// Go down from the top to the node of `level` that covers k or lies left of the one that does. On the way to a leaf,
+// fetch as many leaves behind it as n_pairs take: their parent names them, so they come together. Fetching only the
+// lines that will be read, key lines and value lines in turn, made scans a quarter slower.
 template <uint32_t KW, uint32_t VW>
-void Skiplist<KW, VW>::descend(Place& p, const KeyType& k, uint32_t level) const noexcept {
+void Skiplist<KW, VW>::descend(Place& p, const KeyType& k, uint32_t level, size_t n_pairs) const noexcept {
+    const uint32_t n_ahead = leaves_ahead(n_pairs);
 restart:
     uint32_t l = top_.load(acquire);
     p.x = node(heads_[l].load(acquire));
     p.v = stable(p.x);
     while (l > level) {
         if (!settle<Inner>(p, k)) goto restart;
-        const uint32_t child = Inner::payload(p.x, p.rank ? p.rank - 1 : 0);
+        const uint32_t i = p.rank ? p.rank - 1 : 0, child = Inner::payload(p.x, i);
+        uint32_t ahead[most_ahead], n = 0;
+        if (l == 1)
+            for (; n < n_ahead && i + n + 1 < p.n; ++n) ahead[n] = Inner::payload(p.x, i + n + 1);
         if (unchanged(p.x, p.v)) {
             Node* y = node(child);
             l > 1 ? Inner::prefetch_all(y) : Leaf::prefetch_all(y);
+            for (uint32_t j = 0; j < n; ++j) Leaf::prefetch_all(node(ahead[j]));
             const uint64_t v = stable(y);
             if (unchanged(p.x, p.v)) {
                 p.x = y;
@@ -60,8 +67,8 @@ restart:
 
 template <uint32_t KW, uint32_t VW>
 template <class L>
-void Skiplist<KW, VW>::find(Place& p, const KeyType& k, uint32_t level) const noexcept {
-    do descend(p, k, level);
+void Skiplist<KW, VW>::find(Place& p, const KeyType& k, uint32_t level, size_t n_pairs) const noexcept {
+    do descend(p, k, level, n_pairs);
     while (!settle<L>(p, k));
 }
 
@@ -114,14 +121,18 @@ size_t Skiplist<KW, VW>::scan_up(const KeyType* k, bool strict, size_t n, Sink k
     if (k) from.hold(*k);
     strict = strict && k;
     Place p;
-    find<Leaf>(p, from.key(), 0);
+    uint32_t n_fetched = leaves_ahead(n);
+    find<Leaf>(p, from.key(), 0, n);
     size_t done = 0;
     while (done < n) {
         // `from` is ranked in p.x; an equal key stands at rank - 1.
         const uint32_t begin = !strict && holds(p, from.key()) ? p.rank - 1 : p.rank;
         const uint32_t most = uint32_t(std::min<size_t>(n - done, p.n > begin ? p.n - begin : 0));
         const uint32_t right = p.x->right();
-        if (right && done + most < n && unchanged(p.x, p.v)) Leaf::prefetch_all(node(right));
+        if (n_fetched)
+            --n_fetched;
+        else if (right && done + most < n && unchanged(p.x, p.v))
+            Leaf::prefetch_all(node(right));
         uint32_t take = 0;
         for (; take < most && keys.put(done + take, Leaf::key(p.x, begin + take)); ++take)
             if (values) values[done + take] = Leaf::payload(p.x, begin + take);
