@@ -4,6 +4,7 @@
 #include <iomanip>
 #include <iostream>
 #include <sstream>
+#include <unordered_set>
 
 #include "chart.h"
 #include "cli.h"
@@ -118,6 +119,37 @@ bool save(const std::string& path, const std::string& text) {
     return bool(out.flush());
 }
 
+const char* name_of(larder_policy policy) {
+    larder_policy_info info = LARDER_POLICY_INFO_INIT;
+    for (uint32_t i = 0; larder_policy_get(i, &info) == LARDER_OK; ++i)
+        if (info.policy == policy) return info.name;
+    return "?";
+}
+
+int32_t take_request(void* ctx, const larder_recorded_request* r) {
+    Trace& t = *static_cast<Trace*>(ctx);
+    t.blocks.insert(t.blocks.end(), r->blocks, r->blocks + r->n_blocks);
+    t.ends.push_back(t.blocks.size());
+    return 0;
+}
+
+// The recorded decisions done again, and the requests as a trace. exit_ok, or what was reported.
+int load_record(const Options& o, larder_context* context, const std::string& path, Trace& t) {
+    larder_record_report r = LARDER_RECORD_REPORT_INIT;
+    const larder_status status = larder_replay_record(context, path.c_str(), take_request, &t, &r);
+    if (status < 0) return report(o, status, path);
+    if (r.n_differences)
+        return report(o, exit_failure,
+                      path + ": operation " + std::to_string(r.first_difference) + ": " + name_of(r.policy) +
+                          " now decides otherwise than when this was recorded");
+    if (!o.json)
+        std::cout << "recorded with " << name_of(r.policy) << " in " << r.capacity_bytes << " bytes: " << r.n_operations
+                  << " operations, " << r.n_evictions << " evictions, each as it was"
+                  << (r.torn ? "; the end is torn" : "") << "\n";
+    t.n_unique = std::unordered_set<uint64_t>(t.blocks.begin(), t.blocks.end()).size();
+    return t.ends.empty() ? report(o, exit_input, path + ": has no request") : exit_ok;
+}
+
 int replay(const Options& o, Args a) {
     if (a.what_if) a.policies = every_policy();
     std::vector<larder_policy> policies;
@@ -128,10 +160,14 @@ int replay(const Options& o, Args a) {
     }
     Trace t;
     std::string error;
-    if (!load_trace(a.trace, t, error)) return report(o, exit_input, error);
-    if (a.capacities.empty()) a.capacities = default_capacities(t.n_unique);
     auto context = make_context();
     if (!context) return report(o, LARDER_E_SYSTEM, "no context");
+    if (is_record(a.trace)) {
+        if (const int code = load_record(o, context.get(), a.trace, t)) return code;
+    } else if (!load_trace(a.trace, t, error)) {
+        return report(o, exit_input, error);
+    }
+    if (a.capacities.empty()) a.capacities = default_capacities(t.n_unique);
     larder_replay_trace trace = LARDER_REPLAY_TRACE_INIT;
     trace.blocks = t.blocks.data();
     trace.ends = t.ends.data();
@@ -170,7 +206,8 @@ void add_replay(CLI::App& app, Options& o, int& code) {
     auto* sub = app.add_subcommand(
         "replay", "replay a prefix trace: hit ratio by capacity and policy, per block and per leading prefix");
     auto a = std::make_shared<Args>();
-    sub->add_option("trace", a->trace, "one JSON object per line with timestamp and hash_ids (Mooncake format)")
+    sub->add_option("trace", a->trace,
+                    "one JSON object per line with timestamp and hash_ids (Mooncake format), or what a store recorded")
         ->required();
     sub->add_option("-c,--capacity", a->capacities,
                     "capacities in blocks; default: 1 % to 80 % of the different blocks")

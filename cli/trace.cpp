@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
@@ -97,6 +98,12 @@ bool load_trace(const std::string& path, Trace& trace, std::string& error) {
     }
     trace.n_unique = names.size();
     return true;
+}
+
+bool is_record(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    char magic[8] = {};
+    return in.read(magic, sizeof magic) && std::memcmp(magic, "LRDRREC1", sizeof magic) == 0;
 }
 
 }  // namespace cli

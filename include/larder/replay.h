@@ -118,5 +118,52 @@ LARDER_API larder_status larder_replay_run(larder_context* context, const larder
                                            const larder_replay_options* options,
                                            larder_replay_result* out_result) LARDER_NOEXCEPT;
 
+/** A request of recorded traffic. */
+typedef struct larder_recorded_request {
+    uint32_t struct_size;
+    uint32_t n_hits;        /**< how many of its objects were served */
+    uint64_t time_ns;       /**< since the recording began */
+    const uint64_t* blocks; /**< [n_blocks]: the first 8 bytes of each key, little-endian; valid during the call */
+    uint64_t n_blocks;
+} larder_recorded_request;
+
+#define LARDER_RECORDED_REQUEST_INIT                                                                                   \
+    { sizeof(larder_recorded_request), 0, 0, 0, 0 }
+
+/** Receives one request. Return 0 to go on, anything else to stop. */
+typedef int32_t (*larder_recorded_fn)(void* ctx, const larder_recorded_request* request);
+
+/** What a record holds, and how its replay went. */
+typedef struct larder_record_report {
+    uint32_t struct_size;
+    larder_policy policy;      /**< of the store's host tier */
+    uint64_t capacity_bytes;   /**< of the store's host tier */
+    uint64_t wall_ns;          /**< when it began, since 1970 */
+    uint64_t n_operations;     /**< in the record, as far as it was replayed */
+    uint64_t n_requests;       /**< of one object or more */
+    uint64_t n_references;     /**< objects of requests, and objects put without having been missed before */
+    uint64_t n_hits;           /**< objects that gets were served */
+    uint64_t n_evictions;      /**< decisions of the policy */
+    uint64_t n_differences;    /**< 0, or 1: the policy chose another victim than then, and the replay ended there */
+    uint64_t first_difference; /**< at which operation, counted from 1 */
+    uint32_t torn; /**< 1: the record ends in the middle, as after a crash; what is before it was replayed */
+    uint32_t reserved0;
+} larder_record_report;
+
+#define LARDER_RECORD_REPORT_INIT                                                                                      \
+    { sizeof(larder_record_report), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/** Read the traffic that a store recorded (larder_store_options.record_path): does again all that the policy of its
+ * host tier was asked, holds each of its decisions against that of then, and hands out the requests, which are a trace
+ * for larder_replay_run(). An object that a get missed and that was put afterwards is one reference.
+ *  @param path  the file; UTF-8
+ *  @param fn    receives each request in order of time; may be NULL
+ *  @return LARDER_OK (all as it was, bit for bit); LARDER_PARTIAL (another decision, a torn end, or fn stopped it);
+ * LARDER_E_NOT_FOUND; LARDER_E_FORMAT (not a record); LARDER_E_VERSION; LARDER_E_CORRUPT; LARDER_E_IO;
+ * LARDER_E_PERMISSION; LARDER_E_INVALID; LARDER_E_NOMEM.
+ *  @threads any  @blocking reads the file  @since 0.1 */
+LARDER_API larder_status larder_replay_record(larder_context* context, const char* path, larder_recorded_fn fn,
+                                              void* ctx, larder_record_report* out_report) LARDER_NOEXCEPT;
+
 LARDER_EXTERN_C_END
 #endif

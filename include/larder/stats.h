@@ -74,6 +74,7 @@ LARDER_EXTERN_C_BEGIN
     X(store_rejected_quota, COUNTER, "puts refused: the tenant's quota")                                               \
     X(store_rejected_failure, COUNTER, "puts refused: no memory, or the file tier failed")                             \
     X(store_unwritten, COUNTER, "objects in RAM that found no room in the file tier")                                  \
+    X(store_over_endurance, COUNTER, "objects that the file tier did not take for its budget of writing")              \
     X(store_host_added, COUNTER, "objects that came into the host tier")                                               \
     X(store_host_evicted, COUNTER, "objects that left the host tier for room")                                         \
     X(store_host_over_quota, COUNTER, "objects that left the host tier for their tenant's quota")                      \

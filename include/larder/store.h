@@ -101,11 +101,23 @@ typedef struct larder_store_options {
     uint64_t n_events; /**< events that are kept for readers (larder_store_events_read()), a power of two up to 2^24,
                           128 bytes each; 0: none */
     const struct larder_remote_options*
-        remote; /**< of the remote tier (remote.h); NULL: none. Borrowed during the call */
+        remote;                   /**< of the remote tier (remote.h); NULL: none. Borrowed during the call */
+    uint64_t write_bytes_per_day; /**< the file tier's endurance: what may be written to the disk in a day, everything
+                                     included, up to an hour's share of it at once; 0: no limit. While it is used up,
+                                     the file takes no objects: those in RAM that were not written stay there until they
+                                     are evicted, and only what is pinned is written again. */
+    uint64_t write_back_bytes_per_s; /**< what workers write to the file behind the callers' backs; 0: no limit. Beyond
+                                        max_dirty_bytes, and in a flush, writing goes as fast as it can. */
+    uint64_t prefetch_bytes_per_s; /**< what prefetches and moves to RAM read from the file, what larder_store_acquire()
+                                      reads included, though it does not wait; 0: no limit */
+    const char* record_path; /**< of a file, created or emptied, that receives all that is asked of the store and of the
+                                policy of its host tier, for larder_replay_record(); 20 to 40 bytes each, written in
+                                blocks of 256 KiB by whoever fills one. Needs a host tier. UTF-8, used at open only;
+                                NULL: none */
 } larder_store_options;
 
 #define LARDER_STORE_OPTIONS_INIT                                                                                      \
-    { sizeof(larder_store_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_store_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** Open a store; with a directory that holds one already, what it held is there again.
  *  @return LARDER_OK; LARDER_E_INVALID (neither tier, a field that cannot be); LARDER_E_RANGE (a size, a policy,
@@ -658,12 +670,15 @@ typedef struct larder_store_info {
     uint32_t direct_io;        /**< 1: the file tier bypasses the page cache */
     uint32_t io_uring;         /**< 1: reads go through io_uring */
     uint32_t reserved0;
-    uint64_t n_leases;   /**< of larder_store_acquire() that have not ended */
-    uint64_t n_reserved; /**< of larder_store_reserve() that have not ended */
+    uint64_t n_leases;           /**< of larder_store_acquire() that have not ended */
+    uint64_t n_reserved;         /**< of larder_store_reserve() that have not ended */
+    larder_status record_status; /**< LARDER_OK, or why the recording ended: LARDER_E_IO, LARDER_E_DISK_FULL */
+    uint32_t reserved1;
+    int64_t write_budget_bytes; /**< that write_bytes_per_day leaves just now; below 0: used up; INT64_MAX: no limit */
 } larder_store_info;
 
 #define LARDER_STORE_INFO_INIT                                                                                         \
-    { sizeof(larder_store_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_store_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_store_info_get(larder_store* store, larder_store_info* out) LARDER_NOEXCEPT;

@@ -2,6 +2,7 @@
 
 #include "api/guard.h"
 #include "store/policy/policy.h"
+#include "store/record_replay.h"
 #include "store/replay.h"
 
 using namespace larder;
@@ -32,5 +33,19 @@ larder_status larder_replay_run(larder_context* context, const larder_replay_tra
     larder_replay_result result;
     LARDER_TRY(replay(*context, t, o, result));
     return write_struct(out_result, result, "larder_replay_result");
+    LARDER_API_END
+}
+
+larder_status larder_replay_record(larder_context* context, const char* path, larder_recorded_fn fn, void* ctx,
+                                   larder_record_report* out_report) noexcept {
+    LARDER_API_BEGIN
+    LARDER_API_HANDLE(context, context);
+    LARDER_API_NONNULL(path);
+    LARDER_API_NONNULL(out_report);
+    larder_record_report report = LARDER_RECORD_REPORT_INIT;
+    const larder_status status = replay_record(*context, path, fn, ctx, report);
+    LARDER_TRY(status);
+    LARDER_TRY(write_struct(out_report, report, "larder_record_report"));
+    return status;
     LARDER_API_END
 }

@@ -96,6 +96,7 @@ int FaultOs::strike(FaultClass c) noexcept {
     ++n_counted_;
     if (n_counted_ != plan_.nth && !(plan_.sticky && n_counted_ > plan_.nth)) return 0;
     fired_ = true;
+    if (trap_) trap_();
     return plan_.error ? plan_.error : classes[size_t(c)].error ? classes[size_t(c)].error : EIO;
 }
 

@@ -53,6 +53,8 @@ class FaultOs final : public Os {
 
     void arm(const FaultPlan& plan) noexcept;
     void disarm() noexcept { arm({}); }
+    // Called instead of failing, for tests that end the process at a named operation. NULL: fail.
+    void trap(void (*fn)()) noexcept { trap_ = fn; }
     // Whether a fault was injected since arm().
     bool fired() const noexcept;
     // Operations since the beginning.
@@ -127,6 +129,7 @@ class FaultOs final : public Os {
     }
 
     Os& below_;
+    void (*trap_)() = nullptr;
     mutable std::mutex mutex_;
     FaultPlan plan_;
     uint64_t n_counted_ = 0;

@@ -14,12 +14,15 @@ constexpr uint64_t min_host_bytes = 64 << 10;
 larder_status check_options(larder_store_options& o) noexcept {
     if (o.set_mask) return fail(LARDER_E_INVALID, "set_mask", "set_mask must be zero");
     LARDER_TRY(EventLog::check(o.n_events));
+    if (o.record_path && !o.host_bytes) return fail(LARDER_E_INVALID, "record_path", "a recording needs a host tier");
     const bool has_file = o.directory != nullptr;
     if (!o.host_bytes && !has_file)
         return fail(LARDER_E_INVALID, "host_bytes", "a store needs host_bytes or a directory");
     if (has_file && !*o.directory) return fail(LARDER_E_INVALID, "directory", "directory is empty");
     if (!has_file && (o.file_bytes || o.segment_bytes))
         return fail(LARDER_E_INVALID, "file_bytes", "file_bytes needs a directory");
+    for (const uint64_t rate : {o.write_bytes_per_day, o.write_back_bytes_per_s, o.prefetch_bytes_per_s})
+        LARDER_TRY(check_range(rate, 0, uint64_t(1) << 50, "write_bytes_per_day"));
     // The host tier numbers its units with 28 bits.
     if (o.host_bytes) LARDER_TRY(check_range(o.host_bytes, min_host_bytes, uint64_t(1) << 40, "host_bytes"));
     if (!o.write_policy) o.write_policy = LARDER_WRITE_THROUGH;
@@ -73,7 +76,7 @@ larder_status larder_store::open(larder_context& c, const larder_store_options& 
     } catch (const std::bad_alloc&) {
         status = fail(LARDER_E_NOMEM, "", "the allocator gave no memory");
     }
-    s->options_.directory = nullptr;  // the caller's
+    s->options_.directory = s->options_.record_path = nullptr;  // the caller's
     s->options_.remote = nullptr;
     if (status < 0) {
         const larder_error_info why = last_error();
@@ -88,17 +91,31 @@ larder_status larder_store::open(larder_context& c, const larder_store_options& 
     return LARDER_OK;
 }
 
+void larder_store::open_throttles(const larder_store_options& o, uint64_t now_ns) noexcept {
+    constexpr uint64_t second_ns = 1000000000, day_s = 24 * 3600;
+    // At once: an hour's share of a day, a tenth of a second of a rate.
+    endurance_ = Throttle(o.write_bytes_per_day, day_s * second_ns, o.write_bytes_per_day / 24, now_ns);
+    write_back_ = Throttle(o.write_back_bytes_per_s, second_ns, o.write_back_bytes_per_s / 10, now_ns);
+    prefetching_ = Throttle(o.prefetch_bytes_per_s, second_ns, o.prefetch_bytes_per_s / 10, now_ns);
+}
+
 larder_status larder_store::open_tiers(const larder_store_options& o) {
     const Allocator& a = context->alloc;
     if (o.host_bytes) {
         host_ = make_owned<HostTier>(a, *context, o.host_bytes);
         const PolicyRow& row = *find_policy(o.host_policy);
-        host_policy_ = make_owned<HintedPolicy>(a, a, row);
+        host_policy_ = make_owned<RecordedPolicy>(a, a, row);
         tail_first_ = row.tail_first;
+        if (o.record_path) {
+            recorder_ = make_owned<Recorder>(a, context->os, a);
+            LARDER_TRY(recorder_->open(o.record_path, {o.host_policy, host_->capacity_bytes(), context->os.wall_ns()}));
+            host_policy_->listen(recorder_.get());
+        }
     }
     LARDER_TRY(open_remote(o.remote));
     if (!o.directory) return LARDER_OK;
     const uint64_t start = context->os.now_ns();
+    open_throttles(o, start);
     auto file = make_owned<FileTier>(a, *context, mutex_);
     LARDER_TRY(file->open(o.directory, {o.file_bytes, o.segment_bytes, o.sync_policy == LARDER_SYNC_ON_SEAL}));
     file_policy_ = find_policy(o.file_policy)->make(a);
@@ -219,12 +236,14 @@ larder_status larder_store::flush() {
 larder_store_info larder_store::info() {
     larder_store_info i = LARDER_STORE_INFO_INIT;
     Lock lock(mutex_);
+    i.write_budget_bytes = endurance_.left(context->os.now_ns());
     i.n_objects = objects_.size();
     i.n_host_objects = n_host_objects_;
     i.n_file_objects = n_file_objects_;
     i.n_pinned = n_pinned_;
     if (remote_) i.tiers |= LARDER_TIER_REMOTE;
     i.n_reserved = n_reserved_;
+    if (recorder_) i.record_status = recorder_->status();
     i.n_leases = leases_.size() - n_reserved_;
     if (host_) {
         i.tiers |= LARDER_TIER_HOST;

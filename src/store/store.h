@@ -16,10 +16,11 @@
 #include "store/departures.h"
 #include "store/hint_table.h"
 #include "store/object_table.h"
-#include "store/policy/hinted_policy.h"
+#include "store/recorder.h"
 #include "store/store_remote.h"
 #include "store/tiers/file_reader.h"
 #include "store/tiers/file_tier.h"
+#include "transfer/throttle.h"
 
 struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     // `o` was read by read_options(); ranges are checked and defaults filled in here.
@@ -154,6 +155,7 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     };
 
     // store.cpp
+    void open_throttles(const larder_store_options& o, uint64_t now_ns) noexcept;
     larder_status open_tiers(const larder_store_options& o);
     void segment(larder::SegmentScan& scan) override;
     void recover_object(larder::SegmentScan& scan, larder::ScannedRecord& r);
@@ -210,6 +212,7 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
 
     // store_prefetch.cpp
     larder_status prefetch_state(uint32_t slot) noexcept;
+    uint64_t prefetch_wait_ns() noexcept;
 
     // store_lease.cpp
     Lease* find_lease(larder_lease id, bool writes) noexcept;
@@ -248,11 +251,13 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
 
     // store_writeback.cpp
     bool write_back_one();
+    uint64_t drain_wait_ns() noexcept;
     uint32_t take_dirty(const larder_key* key) noexcept;
     larder_status write_back(const larder_key* key);
     void settle_write_back(AppendLock& append, uint32_t slot, const larder::Result<larder::RecordPlace>& placed,
                            larder_absence why);
     bool make_file_quota(Tenant& t, uint64_t n_bytes) noexcept;
+    bool file_may_write(AppendLock& append) noexcept;
     larder_status make_file_room(AppendLock& append, const larder::format::Record& r);
     uint32_t choose_victim();
     larder_status evict_segment(AppendLock& append, uint32_t victim);
@@ -269,6 +274,7 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     void read_remote(GetBatch& batch, uint64_t timeout_ns);
     larder_status check_want(const Object& o, const larder_object_want* want) const noexcept;
     larder_status find_readable(const larder_key& key, const larder_object_want& want, uint32_t* out_slot) noexcept;
+    void record_get(const larder_key& key, const larder_object_want& want) noexcept;
     void resolve(GetBatch& batch, size_t i);
     bool copy_host(const Object& o, uint64_t offset, uint64_t n_bytes, std::byte* out) const noexcept;
     void count_read(uint32_t tier, bool holds, uint64_t n_bytes) noexcept;
@@ -298,7 +304,8 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder::Departures departures_;
     larder::EventLog events_;  // appended to under the mutex
     larder::Owned<larder::HostTier> host_;
-    larder::Owned<larder::HintedPolicy> host_policy_;
+    larder::Owned<larder::Recorder> recorder_;
+    larder::Owned<larder::RecordedPolicy> host_policy_;
     bool tail_first_ = false;  // of a get, the last item is touched first
     larder::HintTable hints_;
     uint64_t n_served_ = 0;  // requests before this one are over
@@ -317,7 +324,9 @@ struct larder_store final : larder::Handle, private larder::FileTier::Visitor {
     larder::Vec<SegmentBook> books_;
     larder::Vec<Removal> removals_;  // under the append mutex
     uint64_t put_bytes_ = 0, reinserted_bytes_ = 0, n_recovered_ = 0, recovery_ns_ = 0;
-    uint64_t n_unplaced_ = 0;  // objects that found no room in the file since the last flush
+    larder::Throttle endurance_, write_back_, prefetching_;
+    uint64_t charged_bytes_ = 0;  // to the first, so far
+    uint64_t n_unplaced_ = 0;     // objects that found no room in the file since the last flush
 
     larder::Owned<larder::RemoteState> remote_;
     std::condition_variable remote_idle_;  // nothing waits to be written there

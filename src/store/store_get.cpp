@@ -65,6 +65,12 @@ larder_status larder_store::check_want(const Object& o, const larder_object_want
     return o.meta.quality > want->min_quality ? LARDER_MISS : LARDER_OK;
 }
 
+void larder_store::record_get(const larder_key& key, const larder_object_want& want) noexcept {
+    const Object* o = objects_.find(key);
+    const bool served = o && !o->writing && check_want(*o, &want) == LARDER_OK;
+    recorder_->get(load_le<uint64_t>(key.bytes), o ? o->n_bytes : 0, served ? o->residency() : 0);
+}
+
 // LARDER_OK: there, and as it is wanted. What stands in the way is counted.
 larder_status larder_store::find_readable(const larder_key& key, const larder_object_want& want,
                                           uint32_t* out_slot) noexcept {
@@ -114,6 +120,7 @@ void larder_store::resolve(GetBatch& batch, size_t i) {
         return;
     }
     uint32_t slot;
+    if (recorder_) record_get(item.key, want);
     result.status = find_readable(item.key, want, &slot);
     if (result.status != LARDER_OK) return;
     Object& o = objects_[slot];
@@ -352,6 +359,7 @@ void larder_store::get_items(std::span<const larder_store_get_item> items, larde
         if (from_remote) batch.remotes.reserve(n);
         {
             Lock lock(mutex_);
+            if (recorder_ && base == 0) recorder_->request();
             for (size_t i = 0; i < n; ++i) {
                 try {
                     resolve(batch, i);

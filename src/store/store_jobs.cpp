@@ -22,6 +22,7 @@ struct larder_store::Job : Task {
     uint32_t n_done = 0;
     uint32_t to_tier = 0, move_flags = 0;
 
+    bool held_back() const noexcept;
     larder_status work();
     larder_status work_put();
     larder_status work_get();
@@ -136,7 +137,18 @@ larder_status larder_store::Job::work_move() {
     return stop ? LARDER_E_CANCELLED : LARDER_OK;
 }
 
+// True when the bandwidth of prefetching is used up: it was waited a little, and others may have their turn.
+bool larder_store::Job::held_back() const noexcept {
+    constexpr uint64_t slice_ns = 200000;
+    const bool brings = kind == Kind::prefetch || (kind == Kind::move && to_tier == LARDER_TIER_HOST);
+    const uint64_t wait_ns = brings ? store.prefetch_wait_ns() : 0;
+    if (!wait_ns || queue->cancelled(id)) return false;
+    store.context->os.sleep_ns(std::min(wait_ns, slice_ns));
+    return wait_ns > slice_ns && !(deadline_ns && store.context->os.now_ns() >= deadline_ns);
+}
+
 larder_status larder_store::Job::work() {
+    if (held_back()) return LARDER_PENDING;
     try {
         switch (kind) {
         case Kind::put:

@@ -209,6 +209,7 @@ larder_status larder_store::bring_and_acquire(const larder_key& key, const larde
         larder_status status;
         {
             Lock lock(mutex_);
+            if (recorder_ && !tries) recorder_->request(), record_get(key, want);
             status = try_acquire(key, want, owner, out);
         }
         if (status != LARDER_PENDING) return status;

@@ -37,6 +37,11 @@ larder_status larder_store::prefetch_state(uint32_t slot) noexcept {
     return o.in_host() ? LARDER_OK : LARDER_PENDING;
 }
 
+uint64_t larder_store::prefetch_wait_ns() noexcept {
+    Lock lock(mutex_);
+    return prefetching_.wait_ns(context->os.now_ns());
+}
+
 // The front of the keys, as many as one turn takes. Gives each of them a status and returns how many there were.
 uint32_t larder_store::prefetch_some(const larder_key* keys, uint32_t n, larder_status* statuses) {
     if (remote_) {
@@ -64,6 +69,7 @@ uint32_t larder_store::prefetch_some(const larder_key* keys, uint32_t n, larder_
             batch.reads.push_back(std::move(read));
             batch.items.push_back(taken);
         }
+        prefetching_.take(n_bytes);
         scratch.resize(n_bytes);
         std::byte* out = scratch.data();
         for (FileRead& read : batch.reads) {

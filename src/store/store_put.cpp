@@ -69,6 +69,7 @@ void larder_store::help_to_write() {
 // is there, if anything, is coarser.
 larder_status larder_store::meet_existing(const larder_key& key, const ObjectMeta& meta, uint32_t flags) noexcept {
     const uint32_t slot = slot_of(key);
+    if (recorder_) recorder_->put(load_le<uint64_t>(key.bytes), 0);
     if (slot == no_slot) return LARDER_OK;
     Object& o = objects_[slot];
     if (!o.meta.same_identity(meta))

@@ -1,4 +1,6 @@
 // From RAM to the file, and the file's own housekeeping: which segment goes, and what of it is kept.
+#include <algorithm>
+
 #include "base/assert.h"
 #include "store/store.h"
 
@@ -7,6 +9,7 @@ using namespace larder;
 namespace {
 // One turn of the drain task: others of the same priority get theirs in between.
 constexpr int drain_turn = 16;
+constexpr uint64_t throttle_slice_ns = 200000;
 }  // namespace
 
 void larder_store::schedule_drain() noexcept {
@@ -23,7 +26,10 @@ void larder_store::drain(Task* task) noexcept {
     larder_store& self = *static_cast<DrainTask*>(task)->store;
     bool starved = false;
     try {
-        for (int i = 0; i < drain_turn && self.write_back_one(); ++i) {
+        // What is more urgent waits no longer for this worker than a slice.
+        const uint64_t wait_ns = self.drain_wait_ns();
+        if (wait_ns) self.context->os.sleep_ns(std::min(wait_ns, throttle_slice_ns));
+        for (int i = 0; i < drain_turn && !self.drain_wait_ns() && self.write_back_one(); ++i) {
         }
     } catch (const std::bad_alloc&) {
         starved = true;  // the next put tries again
@@ -35,6 +41,12 @@ void larder_store::drain(Task* task) noexcept {
     }
     self.drain_scheduled_ = false;
     if (--self.n_jobs_ == 0) self.idle_.notify_all();
+}
+
+uint64_t larder_store::drain_wait_ns() noexcept {
+    Lock lock(mutex_);
+    // Closing does not wait.
+    return closing_ ? 0 : write_back_.wait_ns(context->os.now_ns());
 }
 
 // The object that has waited longest, or that of a key if it can be written: no_slot when there is none.
@@ -67,6 +79,7 @@ larder_status larder_store::write_back(const larder_key* key) {
         host_->for_each(o.host, o.n_bytes, [&](std::byte* p, uint64_t n) { pieces.push_back({p, n}); });
         r = {.key = o.key, .meta = o.meta, .n_bytes = o.n_bytes};
         sums = o.sums.copy();
+        write_back_.take(o.n_bytes);
         set_dirty(slot, false);
         o.writing_back = true;
         ++o.n_host_readers;
@@ -135,10 +148,24 @@ bool larder_store::make_file_quota(Tenant& t, uint64_t n_bytes) noexcept {
     return t.file_bytes + n_bytes <= t.file_quota;
 }
 
+// Whatever was written or is on its way is charged to the disk's life, once.
+bool larder_store::file_may_write(AppendLock&) noexcept {
+    if (!options_.write_bytes_per_day) return true;
+    const uint64_t n = std::max(file_->written_bytes(), file_->appended_bytes());
+    Lock lock(mutex_);
+    endurance_.take(n - charged_bytes_);
+    charged_bytes_ = n;
+    return endurance_.open(context->os.now_ns());
+}
+
 // Give up segments until the record fits.
 larder_status larder_store::make_file_room(AppendLock& append, const format::Record& r) {
     if (file_->status() < 0)
         return fail(file_->status(), "store.larder", "the file tier takes no writes after earlier failures");
+    if (r.kind == format::RecordKind::object && !file_may_write(append)) {
+        context->stats.add(Stat::store_over_endurance);
+        return fail(LARDER_E_NOSPACE, "write_bytes_per_day", "the file tier's budget of writing is used up");
+    }
     for (uint32_t tries = 0; !file_->room(r); ++tries) {
         uint32_t victim = tries > 2 * file_->n_segments() ? no_segment : choose_victim();
         if (victim == no_segment && tries == 0) {
@@ -229,13 +256,14 @@ struct larder_store::Kept {
 
 // Write again what is pinned, and what was read since it was written as far as the budget goes. It is durable at its
 // new place before the old one goes.
-larder_status larder_store::keep_records(AppendLock&, uint32_t victim) {
+larder_status larder_store::keep_records(AppendLock& append, uint32_t victim) {
     const Allocator& a = context->alloc;
+    const uint32_t percent = file_may_write(append) ? options_.reinsert_percent : 0;
     Vec<Kept> kept(a);
     Vec<FileRead> reads(a);
     {
         Lock lock(mutex_);
-        uint64_t budget = file_->file().segment_bytes() * options_.reinsert_percent / 100;
+        uint64_t budget = file_->file().segment_bytes() * percent / 100;
         for (uint32_t slot = books_[victim].objects.front; slot != no_slot; slot = objects_[slot].in_segment.next) {
             const Object& o = objects_[slot];
             const bool worth_it = o.hot || o.priority > Reference::default_priority;

@@ -9,6 +9,7 @@
 #include "support/seed.h"
 #include "transfer/copy_runs.h"
 #include "transfer/path_queue.h"
+#include "transfer/throttle.h"
 
 using namespace larder;
 
@@ -131,10 +132,50 @@ void test_runs_copy_the_same(void**) {
     }
 }
 
+// Against a model that keeps every taking: over any stretch of time no more than its share and what may come at once,
+// and nothing is held back longer than it must be.
+void test_throttle(void**) {
+    Rng rng(test_seed());
+    for (int round = 0; round < 50; ++round) {
+        const uint64_t rate = 1 + rng.below(round % 2 ? 1000000 : 20), period = 1 + rng.below(1000000),
+                       burst = 1 + rng.below(5000);
+        uint64_t now = rng.below(1000);
+        Throttle t(rate, period, burst, now);
+        std::vector<std::pair<uint64_t, uint64_t>> taken;
+        for (int i = 0; i < 200; ++i) {
+            const uint64_t wait = t.wait_ns(now);
+            if (wait && rng.below(2)) {
+                if (wait > 1) assert_false(t.open(now + (wait - 1) / 2));
+                now += wait + 1;  // asking in between may cost a nanosecond
+                assert_true(t.open(now));
+            } else {
+                now += rng.below(2 * period / rate + 2);
+            }
+            if (!t.open(now)) continue;
+            const uint64_t n = 1 + rng.below(300);
+            t.take(n);
+            taken.emplace_back(now, n);
+        }
+        for (size_t a = 0; a < taken.size(); ++a) {
+            uint64_t sum = 0;
+            for (size_t b = a; b < taken.size(); ++b) {
+                sum += taken[b].second;
+                const double most = double(taken[b].first - taken[a].first) * double(rate) / double(period);
+                assert_true(double(sum) <= most + double(burst) + 300 + 1);
+            }
+        }
+    }
+    Throttle none;
+    assert_true(none.open(0));
+    none.take(uint64_t(1) << 40);
+    assert_true(none.open(1));
+    assert_int_equal(none.wait_ns(1), 0);
+}
+
 }  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(test_budget_and_priority), cmocka_unit_test(test_many_threads),
-                                cmocka_unit_test(test_runs_copy_the_same)};
+    const CMUnitTest tests[] = {cmocka_unit_test(test_throttle), cmocka_unit_test(test_budget_and_priority),
+                                cmocka_unit_test(test_many_threads), cmocka_unit_test(test_runs_copy_the_same)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

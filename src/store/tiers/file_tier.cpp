@@ -213,6 +213,7 @@ Result<RecordPlace> FileTier::append(Record& r, const ExtentSums* sums, std::spa
     add_to_footer(r, offset, mine);
     const RecordPlace out{open_->segment, offset};
     needs_sync_ = true;
+    appended_bytes_ += r.total_bytes() + r.footer_bytes();
     {
         std::lock_guard table(table_mutex_);
         s.tail = uint32_t(end);

@@ -85,6 +85,8 @@ class FileTier {
     uint64_t max_payload_bytes() const noexcept { return format::max_payload(file_.segment_bytes()); }
     bool io_uring() const noexcept { return writer_.io_uring(); }
     uint64_t written_bytes() const noexcept { return writer_.written_bytes(); }
+    // What was given to the log, of which a part may not be written yet.
+    uint64_t appended_bytes() const noexcept { return appended_bytes_; }
     uint64_t recovery_read_bytes() const noexcept { return recovery_read_bytes_; }
 
   private:
@@ -122,6 +124,7 @@ class FileTier {
     larder_status unreported_ = LARDER_OK;
     atomic<larder_status> broken_{LARDER_OK};
     bool sync_on_seal_ = false;
+    uint64_t appended_bytes_ = 0;
     bool needs_sync_ = false;  // something was written since the last sync
     uint64_t recovery_read_bytes_ = 0;
 };
