@@ -34,7 +34,7 @@ demo-moe: setup
 
 bench: setup
 	@tools/build.sh release
-	@for suite in index memory codec store kv moe; do build/release/bin/larder-bench $$suite $(BENCH_FLAGS) || exit 1; done
+	@for suite in index memory codec store kv moe cluster; do build/release/bin/larder-bench $$suite $(BENCH_FLAGS) || exit 1; done
 
 docs: setup
 	@tools/docs.sh

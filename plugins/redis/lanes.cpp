@@ -384,7 +384,8 @@ void Request::settle(Lane& l) noexcept {
     redis_.counters.received_bytes.fetch_add(l.connection->received_bytes() - l.received_before,
                                              std::memory_order_relaxed);
     const bool owed = l.n_sent > l.n_answered || !l.connection->ready();
-    if (owed && now_ > l.silent_since) redis_.node_silent(l.node, now_ - l.silent_since, now_);
+    // Whoever gives up early has not waited in vain.
+    if (owed && !given_up_ && now_ > l.silent_since) redis_.node_silent(l.node, now_ - l.silent_since, now_);
     if (!owed && l.connection->clean())
         redis_.give_back(l.node, std::move(l.connection));
     else

@@ -89,7 +89,10 @@ struct Lane {
 class Request {
   public:
     Request(Redis& r, const larder_remote_batch_v1& b);
-    ~Request() { end(); }
+    ~Request() {
+        given_up_ = n_left_ != 0;
+        end();
+    }
     Request(const Request&) = delete;
 
     larder_status post(uint64_t timeout_ns);
@@ -138,7 +141,7 @@ class Request {
     Vec<Owned<Lane>> lanes_;
     uint64_t deadline_ns_ = 0, now_ = 0;
     uint32_t n_left_ = 0;
-    bool posted_ = false;
+    bool posted_ = false, given_up_ = false;
     char key_[192];
 };
 
