@@ -60,6 +60,11 @@ larder_status Connection::refusal(std::string_view text) {
                 text.data());
 }
 
+larder_status Connection::closed() {
+    if (stream_.refused()) return fail(host_, LARDER_E_PERMISSION, 0, "the server does not accept our certificate");
+    return fail(host_, LARDER_E_PEER_DEAD, 0, "the server closed the connection");
+}
+
 larder_status Connection::greeted() {
     while (n_greetings_) {
         size_t n = 0;
@@ -69,7 +74,7 @@ larder_status Connection::greeted() {
         if (p == Parsed::more) {
             const Io io = fill();
             if (io == Io::blocked) return LARDER_PENDING;
-            if (io == Io::closed) return fail(host_, LARDER_E_PEER_DEAD, 0, "the server closed the connection");
+            if (io == Io::closed) return closed();
             continue;
         }
         const std::string_view reply = inbox().substr(0, n);
@@ -102,8 +107,7 @@ larder_status Connection::advance() {
         state_ = State::greeting;
     }
     if (state_ == State::greeting) {
-        if (!out_empty() && flush() == Io::closed)
-            return fail(host_, LARDER_E_PEER_DEAD, 0, "the server closed the connection");
+        if (!out_empty() && flush() == Io::closed) return closed();
         return greeted();
     }
     return LARDER_OK;

@@ -52,6 +52,7 @@ class Connection {
     void greet(const Settings& s, bool with_hello);
     larder_status greeted();
     larder_status refusal(std::string_view text);
+    larder_status closed();
 
     const Host& host_;
     Stream stream_;

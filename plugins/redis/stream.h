@@ -36,6 +36,7 @@ class Stream {
     int fd() const noexcept { return fd_; }
     // What TLS waits for to go on, whichever way the data are to go; 0: nothing of its own.
     short tls_events() const noexcept { return tls_.events(); }
+    bool refused() const noexcept { return tls_.refused(); }
 
   private:
     int fd_ = -1;

@@ -41,6 +41,11 @@ int bio_create(BIO* b) {
     return 1;
 }
 
+// The other side refused us.
+bool is_alert(unsigned long e) noexcept {
+    return ERR_GET_REASON(e) >= SSL_AD_REASON_OFFSET;
+}
+
 // The first thing that libssl has to say, without paths.
 const char* reason() noexcept {
     const unsigned long e = ERR_get_error();
@@ -121,8 +126,7 @@ larder_status TlsSession::handshake(const Host& host) {
         ERR_clear_error();
         return fail(host, LARDER_E_PEER_DEAD, 0, "the connection ended during the TLS handshake");
     }
-    const bool alert = ERR_GET_REASON(e) >= 1000;  // the other side refused us
-    return fail(host, alert ? LARDER_E_PERMISSION : LARDER_E_VERSION, 0, "no TLS with this server: %s", reason());
+    return fail(host, is_alert(e) ? LARDER_E_PERMISSION : LARDER_E_VERSION, 0, "no TLS with this server: %s", reason());
 }
 
 ssize_t TlsSession::outcome(int result) noexcept {
@@ -135,8 +139,11 @@ ssize_t TlsSession::outcome(int result) noexcept {
         return Stream::would_block;
     case SSL_ERROR_ZERO_RETURN:
         return 0;
-    default:
+    default: {
+        const unsigned long e = ERR_peek_error();
+        refused_ |= ERR_GET_LIB(e) == ERR_LIB_SSL && is_alert(e);
         return Stream::failed;
+    }
     }
 }
 
@@ -158,6 +165,7 @@ void TlsSession::end() noexcept {
     SSL_free(session_);
     session_ = nullptr;
     events_ = 0;
+    refused_ = false;
 }
 
 }  // namespace larder_redis

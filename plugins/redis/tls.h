@@ -38,11 +38,14 @@ class TlsSession {
     void end() noexcept;
     bool used() const noexcept { return session_ != nullptr; }
     short events() const noexcept { return events_; }
+    // The other side has ended it with an alert: it wants a certificate that we have not got.
+    bool refused() const noexcept { return refused_; }
 
   private:
     ssize_t outcome(int result) noexcept;
     ssl_st* session_ = nullptr;
     short events_ = 0;
+    bool refused_ = false;
 };
 
 }  // namespace larder_redis

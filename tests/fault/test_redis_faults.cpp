@@ -353,7 +353,9 @@ void tls(void**) {
             LARDER_OK);
         assert_int_equal(bed.put(1, 100000), LARDER_OK);
         assert_int_equal(bed.get(1, 100000), LARDER_OK);
-        assert_int_equal(bed.open({where, on, ca, name}), LARDER_E_PERMISSION);
+        // The server may hang up before its reason arrives.
+        const larder_status s = bed.open({where, on, ca, name});
+        assert_true(s == LARDER_E_PERMISSION || (s == LARDER_OK && bed.get(1, 100000) < 0));
     }
 }
 
