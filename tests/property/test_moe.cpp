@@ -238,6 +238,14 @@ void test_recorded(void**) {
         }
         lru4 += recent[4], belady4 += next[4];
     }
+    std::vector<uint64_t> masks(r.n_tokens);
+    std::vector<uint32_t> order(1024);
+    larder_moe_regrouping g = LARDER_MOE_REGROUPING_INIT;
+    assert_int_equal(larder_moe_masks(ctx.c, &r, 1, 1, masks.data()), LARDER_OK);
+    assert_int_equal(larder_moe_regroup(ctx.c, masks.data(), 1, 1024, 16, order.data(), &g), LARDER_OK);
+    print_message("experts touched over arrival order, recorded, batches of 16 of 1,024 tokens: %.3f\n",
+                  double(g.n_touched) / double(g.n_arrival));
+    assert_true(double(g.n_touched) <= 0.8 * double(g.n_arrival));
     const double n = 6.0 * 24 * 1024 * 2;
     assert_true(std::fabs(double(lru4) / n - 0.570) < 0.0006);
     assert_true(std::fabs(double(belady4) / n - 0.719) < 0.0006);

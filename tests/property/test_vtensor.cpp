@@ -71,7 +71,13 @@ struct Bed {
         return out;
     }
     uint32_t first_slot(const larder_vtensor_view& w, const Model& a) const {
-        return w.first_row_slot + uint32_t(a.row - 1) * w.row_slots;
+        return a.row ? w.first_row_slot + uint32_t(a.row - 1) * w.row_slots : 0;
+    }
+    // The base model as row 0: it has every expert.
+    Model base() const {
+        std::vector<uint32_t> all(n_base);
+        for (uint32_t e = 0; e < n_base; ++e) all[e] = e;
+        return {0, std::vector<std::vector<uint32_t>>(n_layers, all), 0xb5};
     }
     // Every tuned expert of an adapter in every matrix.
     template <class F> void each_slot(const Model& a, F f) const {
@@ -198,6 +204,8 @@ void random_adapters(bool simulated) {
     Bed bed(simulated);
     Rng rng(test_seed() + 1);
     uint64_t gone = 0;
+    const Model base = bed.base();
+    write(bed, base);
     for (uint64_t i = 0; i < test_rounds(400); ++i) {
         if (rng.below(2)) {
             come(bed, rng);
@@ -217,6 +225,7 @@ void random_adapters(bool simulated) {
         check_routes(bed, rng);
     }
     for (auto& [id, a] : bed.adapters) check_contents(bed, a);
+    check_contents(bed, base);  // no adapter lies over a base expert
     if (bed.device) assert_int_equal(static_cast<SimDevice&>(*bed.device->device).n_violations(), 0);
 }
 
