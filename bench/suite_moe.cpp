@@ -109,14 +109,14 @@ void analysis(bench::Run& run) {
          {"sch", [&] { return curves(LARDER_MOE_KEEP_COUNT_AHEAD, 64); }},
          {"lru", [&] { return curves(LARDER_MOE_KEEP_RECENT, 0); }},
          {"each size", [&] { return bench::cpu_seconds([&] { bench::keep(simulate_each_size(t, 5000)); }); }}});
-    run.row(
-        {.name = "srp-sch",
-         .metric = "100,000 tokens, 32 layers, 64 experts, top 8, one core",
-         .unit = "s",
-         .larder = s["srp"] + s["sch"],
-         .note = "SRP " + std::to_string(s["srp"]).substr(0, 4) + " s, SCH " + std::to_string(s["sch"]).substr(0, 4)});
+    run.row({.name = "srp-sch",
+             .metric = "time, one core",
+             .unit = "s",
+             .larder = s["srp"] + s["sch"],
+             .note = "100,000 tokens, 32 layers, 64 experts, top 8: SRP " + std::to_string(s["srp"]).substr(0, 4) +
+                     " s, SCH " + std::to_string(s["sch"]).substr(0, 4) + " s"});
     run.row({.name = "lru-curve",
-             .metric = "time per number, all 57 sizes",
+             .metric = "time per number",
              .unit = "ns",
              .larder = s["lru"] / n * 1e9,
              .peers = {{"a list and a map per size", s["each size"] / (5000.0 * t.k) * 1e9}}});
@@ -168,7 +168,7 @@ void splits(bench::Run& run) {
         sum_rule += double(enumerate(c, [](uint64_t a, uint64_t b) { return a + b; }));
     }
     run.row({.name = "split-8",
-             .metric = "makespan over the least of all divisions",
+             .metric = "makespan over the least",
              .unit = "x",
              .larder = ours / best,
              .peers = {{"enumerate the sum (Fiddler)", sum_rule / best}},
@@ -226,7 +226,7 @@ void regrouping(bench::Run& run) {
     char note[64];
     std::snprintf(note, sizeof note, "%u tokens in %.1f ms", n, seconds * 1e3);
     run.row({.name = "regroup-topics",
-             .metric = "experts touched over arrival order, 8 topics, batches of 64",
+             .metric = "experts touched over arrival",
              .unit = "x",
              .larder = double(g.n_touched) / double(g.n_arrival),
              .peers = {{"sorted by first expert", double(touched(masks, 4, sorted)) / double(g.n_arrival)}},
@@ -279,12 +279,12 @@ void adapters(bench::Run& run) {
                                                    });
                                                }}});
     run.row({.name = "adapters-1000",
-             .metric = "cells wasted, ranks 8 to 128",
+             .metric = "cells wasted",
              .unit = "cells",
              .larder = double(pool.n_used - needed),
              .peers = {{"padded to the largest", double(1000 * 4 * 128 - needed)}}});
     run.row({.name = "adapters-1000",
-             .metric = "acquire and release of one that is there",
+             .metric = "acquire, release",
              .unit = "ns",
              .larder = t["larder"] / rounds / 1000 * 1e9,
              .peers = {{"counts in a hash map, no lock", t["map"] / rounds / 1000 * 1e9}}});
