@@ -186,6 +186,26 @@ LARDER_API larder_status larder_expert_release(larder_expert_cache* cache, larde
  *  @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised  @blocking never  @since 0.1 */
 LARDER_API larder_status larder_expert_begin_sequence(larder_expert_cache* cache) LARDER_NOEXCEPT;
 
+/** What a hint may come from, each trusted as far as it was right: numbers of the caller's choice. */
+enum { LARDER_EXPERT_MAX_SOURCES = 8 };
+
+/** Tell which experts the next acquire of a layer will probably ask for: from the router of the layer before, a routing
+ * predictor, the token before. What is not there is loaded ahead of time, behind everything that an acquire waits for
+ * and before what has a later deadline; each chunk gives way to what is more urgent.
+ *
+ *  Each source is measured: its probabilities count times the share of its hints that came true of late. What comes to
+ * less than a half is loaded only into slots that are free, so a source that is wrong soon costs nothing. The layer's
+ * next acquire, whoever makes it, settles all hints of the layer.
+ *  @param probabilities  [n] above 0, at most 1; NULL: 1
+ *  @param source       below LARDER_EXPERT_MAX_SOURCES
+ *  @param deadline_ns  from now, when the layer will be computed
+ *  @return LARDER_OK; LARDER_E_RANGE (layer, an expert's number, a probability, source: nothing was changed);
+ * LARDER_E_INVALID (NULL).
+ *  @threads internally synchronised  @blocking never  @since 0.1 */
+LARDER_API larder_status larder_expert_hint(larder_expert_cache* cache, uint32_t layer, const uint32_t* experts,
+                                            const float* probabilities, uint32_t n, uint32_t source,
+                                            uint64_t deadline_ns) LARDER_NOEXCEPT;
+
 /** Counters of a cache. */
 typedef struct larder_expert_state {
     uint32_t struct_size;
@@ -198,10 +218,12 @@ typedef struct larder_expert_state {
     uint64_t n_loads;      /**< that came to their end */
     uint64_t n_failed;     /**< loads that failed */
     uint64_t loaded_bytes; /**< read from the sources, failed and abandoned loads included */
+    uint64_t n_late;       /**< hits that were not ready yet */
+    uint64_t n_foreseen;   /**< loads begun for a hint */
 } larder_expert_state;
 
 #define LARDER_EXPERT_STATE_INIT                                                                                       \
-    { sizeof(larder_expert_state), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(larder_expert_state), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /** @return LARDER_OK; LARDER_E_INVALID.  @threads internally synchronised; takes one layer after the other  @blocking
  * never  @since 0.1 */

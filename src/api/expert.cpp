@@ -60,6 +60,14 @@ larder_status larder_expert_begin_sequence(larder_expert_cache* cache) noexcept 
     return LARDER_OK;
 }
 
+larder_status larder_expert_hint(larder_expert_cache* cache, uint32_t layer, const uint32_t* experts,
+                                 const float* probabilities, uint32_t n, uint32_t source,
+                                 uint64_t deadline_ns) noexcept {
+    LARDER_API_HANDLE(cache, expert);
+    if (n) LARDER_API_NONNULL(experts);
+    return cache->hint(layer, {experts, n}, probabilities, source, deadline_ns);
+}
+
 larder_status larder_expert_query(larder_expert_cache* cache, larder_expert_state* out) noexcept {
     LARDER_API_HANDLE(cache, expert);
     larder_expert_state state;

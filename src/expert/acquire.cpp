@@ -46,6 +46,7 @@ void larder_expert_cache::count_use(Layer& l, uint32_t lease, std::span<const ui
     l.ledger->begin_step(uint32_t(experts.size()));
     const uint64_t* fine = held(l, lease, 0);
     for (uint32_t e : experts) l.ledger->use(e, fine[e / 64] >> e % 64 & 1);
+    if (!l.hinted.empty()) settle_hints(l, lease);
 }
 
 larder_status larder_expert_cache::acquire(uint32_t layer, std::span<const uint32_t> experts, larder_expert_view* out,
@@ -116,6 +117,7 @@ larder_status larder_expert_cache::load_missing(Layer& l, uint32_t layer, uint32
     Wait* w = make_wait(l.missing.size(), answer, ticket);
     if (!w) return last_error().status;
     l.n_hits += answer.n_ready + n_coming;
+    l.n_late += n_coming;
     count_use(l, lease, experts);
     rank_victims(l, 0, n_absent);
     uint32_t turn = answer.n_ready;

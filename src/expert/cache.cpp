@@ -80,6 +80,8 @@ larder_status larder_expert_cache::make_layers() {
         l.experts.resize(size_t(o_.n_precisions) * o_.n_experts);
         l.held.resize(size_t(o_.max_leases) * o_.n_precisions * n_words_);
         l.asked.resize(n_words_);
+        l.hinted.reserve(o_.n_experts);
+        l.hints.resize(o_.n_experts);
         l.leases.resize(o_.max_leases, Lease{context->random_generation(), false});
         l.free_leases.reserve(o_.max_leases);
         for (uint32_t lease = o_.max_leases; lease--;) l.free_leases.push_back(lease);
@@ -179,6 +181,8 @@ void larder_expert_cache::query(larder_expert_state& out) noexcept {
         out.n_loads += l->n_loads;
         out.n_failed += l->n_failed;
         out.loaded_bytes += l->loaded_bytes;
+        out.n_late += l->n_late;
+        out.n_foreseen += l->n_foreseen;
     }
 }
 

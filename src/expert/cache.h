@@ -5,6 +5,7 @@
 // chunks to come is known to the LoadQueue, whose mutex is taken last.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <mutex>
 
@@ -23,6 +24,8 @@ struct larder_expert_cache final : larder::Handle {
     larder_status acquire(uint32_t layer, std::span<const uint32_t> experts, larder_expert_view* out, uint32_t stride,
                           larder_queue* queue, uint64_t user_data, larder_job* out_job, larder_expert_lease* out_lease);
     larder_status release(larder_expert_lease lease) noexcept;
+    larder_status hint(uint32_t layer, std::span<const uint32_t> experts, const float* probabilities, uint32_t source,
+                       uint64_t deadline_ns) noexcept;
     void begin_sequence() noexcept;
     void query(larder_expert_state& out) noexcept;
     larder_status verify();
@@ -54,6 +57,10 @@ struct larder_expert_cache final : larder::Handle {
     struct Missing {
         uint32_t index, expert, precision;
     };
+    struct Hint {
+        float likely = 0;     // probability times trust, the best of the sources
+        uint8_t sources = 0;  // a bit for each
+    };
     // Where an acquire's answers go, and how many of its experts were there.
     struct Answer {
         std::byte* views;
@@ -82,7 +89,10 @@ struct larder_expert_cache final : larder::Handle {
     };
     struct alignas(64) Layer {
         explicit Layer(const larder::Allocator& a) noexcept
-            : experts(a), held(a), asked(a), leases(a), free_leases(a), slots(a), free_slots(a), ranks(a), missing(a) {}
+            : experts(a), held(a), asked(a), leases(a), free_leases(a), slots(a), free_slots(a), ranks(a), missing(a),
+              hinted(a), hints(a) {
+            trust.fill(0.75f);
+        }
         std::mutex mutex;
         larder::Vec<Expert> experts;  // [precision][n_experts]
         larder::Vec<uint64_t> held;   // [max_leases][precision][words]: which experts each lease holds
@@ -92,10 +102,14 @@ struct larder_expert_cache final : larder::Handle {
         larder::Vec<larder::Vec<uint32_t>> slots, free_slots;  // [precision]
         larder::Vec<larder::ExpertLedger::Rank> ranks;         // room to work in
         larder::Vec<Missing> missing;                          // likewise
+        larder::Vec<uint32_t> hinted;                          // experts with a hint that is not settled
+        larder::Vec<Hint> hints;                               // [n_experts]
+        std::array<float, LARDER_EXPERT_MAX_SOURCES> trust;    // share of each source's hints that came true of late
         larder::Owned<larder::ExpertLedger> ledger;
         std::condition_variable loaded;
         Wait* waits = nullptr;
         uint64_t n_acquired = 0, n_hits = 0, n_evictions = 0, n_loads = 0, n_failed = 0, loaded_bytes = 0;
+        uint64_t n_late = 0, n_foreseen = 0;
     };
     struct Precision {
         explicit Precision(larder_context& c) : source(c), slots(c.alloc) {}
@@ -149,6 +163,9 @@ struct larder_expert_cache final : larder::Handle {
     Wait* make_wait(size_t n, const Answer& answer, const Ticket& ticket);
     void drop_wait(Wait* w) noexcept;
     larder_status wait_for(Guard& lock, Layer& l, Wait* w) noexcept;
+    // hints.cpp
+    void settle_hints(Layer& l, uint32_t lease) noexcept;
+    uint32_t slot_for_hint(Layer& l) noexcept;
     // loads.cpp
     void start_load(Layer& l, uint32_t precision, uint32_t e, uint32_t slot, larder::Urgency urgency) noexcept;
     void hurry(uint32_t precision, uint32_t slot, larder::Urgency urgency) noexcept;

@@ -52,6 +52,13 @@ void work(larder_context* context, larder_expert_cache* cache, uint64_t seed, ui
         std::set<uint32_t> set;
         while (set.size() < 1 + r.below(4)) set.insert(uint32_t(r.below(2) ? r.below(8) : r.below(n_experts)));
         const std::vector<uint32_t> ids(set.begin(), set.end());
+        if (r.below(3) == 0) {
+            const uint32_t likely[2] = {uint32_t(r.below(n_experts)), uint32_t(r.below(8))};
+            const float p[2] = {1, float(1 + r.below(100)) / 100};
+            if (larder_expert_hint(cache, uint32_t(r.below(n_layers)), likely, p, 2, uint32_t(r.below(3)),
+                                   r.below(1000000)) != LARDER_OK)
+                ++counts.wrong;
+        }
         std::array<larder_expert_view, 8> v{};
         larder_expert_lease lease = 0;
         larder_job job = 0;
