@@ -1,5 +1,5 @@
 /* The store: an object put today is there after a restart, and what is not its own is refused.
-   usage: store DIRECTORY */
+   usage: store DIRECTORY [RECORD]; RECORD receives what is asked of the store after the restart, for `larder replay` */
 #include <larder/larder.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,13 +14,14 @@ static void must(larder_status s) {
     }
 }
 
-static larder_store* open_store(larder_context* context, const char* directory) {
+static larder_store* open_store(larder_context* context, const char* directory, const char* record) {
     larder_store* store;
     larder_store_options options = LARDER_STORE_OPTIONS_INIT;
     options.directory = directory;
     options.host_bytes = 1 << 20; /* RAM */
     options.file_bytes = 8 << 20; /* disk */
     options.segment_bytes = 1 << 20;
+    options.record_path = record;
     must(larder_store_open(context, &options, &store));
     return store;
 }
@@ -37,10 +38,10 @@ static larder_store_get_result get(larder_store* store, const larder_key* key, c
 }
 
 int main(int argc, char** argv) {
-    if (argc != 2) return fprintf(stderr, "usage: store DIRECTORY\n"), 2;
+    if (argc != 2 && argc != 3) return fprintf(stderr, "usage: store DIRECTORY [RECORD]\n"), 2;
     larder_context* context;
     must(larder_context_create(NULL, &context));
-    larder_store* store = open_store(context, argv[1]);
+    larder_store* store = open_store(context, argv[1], NULL);
 
     const char text[] = "the keys and values of sixteen tokens";
     larder_object_meta meta = LARDER_OBJECT_META_INIT;
@@ -54,7 +55,7 @@ int main(int argc, char** argv) {
     must(larder_store_flush(store, NULL, 0, NULL)); /* from here on a crash cannot take it */
     larder_store_close(store);
 
-    store = open_store(context, argv[1]);
+    store = open_store(context, argv[1], argc == 3 ? argv[2] : NULL);
     char buffer[100];
     larder_store_get_result mine = get(store, &item.key, 'm', buffer, sizeof buffer);
     printf("after reopening: %s, from the %s tier: %s\n", larder_status_name(mine.status),

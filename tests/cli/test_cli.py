@@ -197,8 +197,20 @@ def check_rest(tmp):
 def check_store(tmp):
     """A real store, made by the example program: sound, then damaged, then repaired."""
     directory = tmp / "store"
-    made = subprocess.run([STORE_EXAMPLE, str(directory)], capture_output=True, text=True)
+    record = tmp / "record"
+    made = subprocess.run([STORE_EXAMPLE, str(directory), str(record)], capture_output=True, text=True)
     expect("example store", made.returncode, 0)
+    code, out, _ = run("replay", record, "-c", 1)
+    expect("recorded traffic", (code, "each as it was" in out), (0, True))
+    code, out, _ = run("--json", "replay", record, "-c", 1)
+    result = json.loads(out)
+    expect("recorded requests", (code, result["requests"], result["references"], result["unique"]), (0, 2, 2, 1))
+    sound = record.read_bytes()
+    record.write_bytes(sound[:-1])
+    code, out, _ = run("replay", record, "-c", 1)
+    expect("a torn end", code, 3)
+    record.write_bytes(sound[:40] + b"!" + sound[41:])
+    expect("a damaged record", run("replay", record, "-c", 1)[0], 3)
     code, out, _ = run("--json", "fsck", directory)
     expect("fsck of a sound store", (code, json.loads(out)["sound"], json.loads(out)["n_records"]), (0, True, 1))
     code, out, _ = run("--json", "inspect", directory)
