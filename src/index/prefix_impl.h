@@ -162,7 +162,7 @@ class PrefixIndex::Impl {
                          uint64_t* ids) const noexcept;
     larder_status children(uint32_t parent, uint64_t after, std::span<PrefixBlock> out, uint64_t& out_n);
     int32_t* tokens_of(const PrefixEntry& e) const noexcept {
-        return reinterpret_cast<int32_t*>(tokens_.at(e.tokens_slot));
+        return reinterpret_cast<int32_t*>(tokens_.at(load_at(&e.tokens_slot)));
     }
     static uint32_t n_tokens(const PrefixEntry& e) noexcept { return load_at(&e.n_tokens); }
     static bool is_root(const PrefixEntry& e) noexcept { return load_at(&e.flags) & prefix_root_entry; }

@@ -315,7 +315,8 @@ void beside_writers(void**) {
         auto b = make();
         larder_prefix_import_info info;
         assert_int_equal(load(*b, save(*a), info), LARDER_OK);
-        assert_int_equal(info.n_new, info.n_blocks);
+        // A block that was removed and published again meanwhile may be in it twice.
+        assert_int_equal(info.n_new + info.n_known, info.n_blocks);
         const Picture got = picture_of(*b);
         for (auto& [key, t] : fixed) assert_true(got.count(key) == 1);
     }
