@@ -65,7 +65,9 @@ larder_status Redis::meet_seed(uint32_t node, uint64_t deadline_ns) {
         for (uint32_t i = 0; i < n_slots && !is_cluster(); ++i) map_[i] = uint16_t(node);
         nodes_[0]->listed = nodes_[0]->listed && (is_cluster() || node == 0);
         if (!is_cluster()) nodes_[node]->listed = true;
-        nodes_[node]->idle.push_back(std::move(topology_connection_));
+        // One that was made before the cluster was known did not say READONLY.
+        if (!is_cluster() || settings.cluster == ClusterMode::yes)
+            nodes_[node]->idle.push_back(std::move(topology_connection_));
     }
     topology_connection_.reset();
     return s;

@@ -83,7 +83,7 @@ Result<const larder_remote_table_v1*> load_remote_plugin(Os& os, const char* plu
 }
 
 Remote::Remote(larder_context& c, const larder_remote_table_v1& t) noexcept
-    : context_(c), t_(t), host_{sizeof host_, 0, &c, host_alloc, host_free, host_fail, host_now, host_log} {}
+    : t_(t), host_{sizeof host_, 0, &c, host_alloc, host_free, host_fail, host_now, host_log} {}
 
 Remote::~Remote() {
     if (r_) t_.close(r_);

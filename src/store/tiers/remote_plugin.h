@@ -33,7 +33,6 @@ class Remote {
     void end(void* request) noexcept { t_.release(r_, request); }
 
   private:
-    larder_context& context_;
     const larder_remote_table_v1& t_;
     larder_remote_host_v1 host_;
     larder_remote_caps_v1 caps_{};
