@@ -2,6 +2,8 @@
 // own namespace; nothing here may be an ordinary inline function, or the linker could merge versions of different
 // instruction sets.
 
+constexpr uint32_t max_mix = 1024;  // max_basis_channels of basis.h
+
 void to_f32_body(const std::byte* src, larder_dtype t, float* dst, size_t n) noexcept {
     if (t == LARDER_DTYPE_F16) {
         for (size_t i = 0; i < n; ++i) {
@@ -235,29 +237,45 @@ void quantize_body(const float* x, const float* mid, const float* inverse, uint3
 }
 
 // n_rows and n_outputs are constants, so that the sums stay in registers.
-template <uint32_t n_rows, uint32_t n_outputs>
-void mix_tile(const float* x, size_t stride, const float* matrix, uint32_t size, float* y) noexcept {
+template <bool listed, uint32_t n_rows, uint32_t n_outputs>
+void mix_tile(const float* x, size_t stride, const uint16_t* used, uint32_t n_used, const float* matrix, uint32_t size,
+              float* y) noexcept {
     float sum[n_rows][n_outputs] = {};
-    for (uint32_t i = 0; i < size; ++i)
+    for (uint32_t k = 0; k < n_used; ++k) {
+        const size_t i = listed ? used[k] : k;
         for (uint32_t r = 0; r < n_rows; ++r)
-            for (uint32_t o = 0; o < n_outputs; ++o) sum[r][o] += x[r * stride + i] * matrix[size_t(i) * size + o];
+            for (uint32_t o = 0; o < n_outputs; ++o) sum[r][o] += x[r * stride + i] * matrix[i * size + o];
+    }
     for (uint32_t r = 0; r < n_rows; ++r)
         for (uint32_t o = 0; o < n_outputs; ++o) y[r * stride + o] = sum[r][o];
 }
 
-void mix_body(const float* x, size_t stride, uint32_t n_rows, const float* matrix, uint32_t size, float* y) noexcept {
-    constexpr uint32_t rows = 4, outputs = 32;
-    for (uint32_t r = 0; r < n_rows; ++r, x += stride, y += stride) {
-        uint32_t o = 0;
-        if (r + rows <= n_rows) {
-            for (; o + outputs <= size; o += outputs) mix_tile<rows, outputs>(x, stride, matrix + o, size, y + o);
-            for (; o < size; ++o) mix_tile<rows, 1>(x, stride, matrix + o, size, y + o);
-            r += rows - 1, x += (rows - 1) * stride, y += (rows - 1) * stride;
-            continue;
-        }
-        for (; o + outputs <= size; o += outputs) mix_tile<1, outputs>(x, stride, matrix + o, size, y + o);
-        for (; o < size; ++o) mix_tile<1, 1>(x, stride, matrix + o, size, y + o);
+// A term that is zero in all rows changes no sum: sums begin at +0 and never become -0. Most components of a coarse
+// level are such terms.
+template <uint32_t n_rows>
+void mix_rows(const float* x, size_t stride, const float* matrix, uint32_t size, float* y) noexcept {
+    constexpr uint32_t outputs = 32;
+    uint16_t used[max_mix];
+    uint32_t n_used = 0, o = 0;
+    for (uint32_t i = 0; i < size; ++i) {
+        bool any = false;
+        for (uint32_t r = 0; r < n_rows; ++r) any |= x[r * stride + i] != 0;
+        used[n_used] = uint16_t(i);
+        n_used += any;
     }
+    const bool listed = n_used < size - size / 4;  // a list of nearly all costs more than it saves
+    for (; listed && o + outputs <= size; o += outputs)
+        mix_tile<true, n_rows, outputs>(x, stride, used, n_used, matrix + o, size, y + o);
+    for (; o + outputs <= size; o += outputs)
+        mix_tile<false, n_rows, outputs>(x, stride, used, size, matrix + o, size, y + o);
+    for (; o < size; ++o) mix_tile<true, n_rows, 1>(x, stride, used, n_used, matrix + o, size, y + o);
+}
+
+void mix_body(const float* x, size_t stride, uint32_t n_rows, const float* matrix, uint32_t size, float* y) noexcept {
+    constexpr uint32_t rows = 4;
+    uint32_t r = 0;
+    for (; r + rows <= n_rows; r += rows) mix_rows<rows>(x + r * stride, stride, matrix, size, y + r * stride);
+    for (; r < n_rows; ++r) mix_rows<1>(x + r * stride, stride, matrix, size, y + r * stride);
 }
 
 void dequantize_body(const int16_t* q, const float* mid, const float* step, uint32_t g, float* y, uint32_t n) noexcept {
