@@ -18,8 +18,14 @@
 
 namespace {
 
-constexpr uint32_t block_tokens = 16, n_layers = 16, n_heads = 4, dim = 64;
-constexpr uint64_t token_bytes = uint64_t(n_layers) * n_heads * dim * 2 * 2;
+constexpr uint32_t block_tokens = 16;
+
+struct Shape {
+    uint32_t n_layers, n_heads, dim;
+    uint64_t token_bytes() const { return uint64_t(n_layers) * n_heads * dim * 2 * 2; }
+};
+constexpr Shape model_8b{32, 8, 128};  // 128 KiB per token
+constexpr Shape model_small{16, 4, 64};
 
 void must(larder_status s) {
     if (s >= 0) return;
@@ -33,23 +39,24 @@ struct Rig {
     larder_context* context = nullptr;
     larder_layout* layout = nullptr;
     larder_kv* kv = nullptr;
-    std::vector<larder_kv_layer_view> layers{n_layers, LARDER_KV_LAYER_VIEW_INIT};
+    const Shape shape;
+    std::vector<larder_kv_layer_view> layers{shape.n_layers, LARDER_KV_LAYER_VIEW_INIT};
     larder::Rng rng{7};
 
-    explicit Rig(larder_kv_options o) {
+    Rig(Shape model, larder_kv_options o) : shape(model) {
         must(larder_context_create(nullptr, &context));
         larder_layer_group g = LARDER_LAYER_GROUP_INIT;
-        g.n_layers = n_layers;
+        g.n_layers = shape.n_layers;
         g.block_tokens = block_tokens;
-        g.n_kv_heads = n_heads;
-        g.k_dim = g.v_dim = dim;
+        g.n_kv_heads = shape.n_heads;
+        g.k_dim = g.v_dim = shape.dim;
         larder_layout_options lo = LARDER_LAYOUT_OPTIONS_INIT;
         lo.n_groups = 1;
         lo.groups = &g;
         lo.group_stride = sizeof g;
         must(larder_layout_create(context, &lo, &layout));
         must(larder_kv_open(context, layout, &o, &kv));
-        for (uint32_t i = 0; i < n_layers; ++i) must(larder_kv_get_layer(kv, 0, i, &layers[i]));
+        for (uint32_t i = 0; i < shape.n_layers; ++i) must(larder_kv_get_layer(kv, 0, i, &layers[i]));
     }
     ~Rig() {
         larder_kv_close(kv);
@@ -85,7 +92,7 @@ struct Rig {
                     auto* row = reinterpret_cast<uint16_t*>(static_cast<char*>(plane ? v.v : v.k) +
                                                             uint64_t(table[t / block_tokens]) * v.k_block_stride_bytes +
                                                             t % block_tokens * v.k_token_stride_bytes);
-                    for (uint32_t d = 0; d < n_heads * dim; ++d) {
+                    for (uint32_t d = 0; d < shape.n_heads * shape.dim; ++d) {
                         const uint64_t r = rng.next();
                         const int sum =
                             int(r & 255) + int(r >> 8 & 255) + int(r >> 16 & 255) + int(r >> 24 & 255) - 510;
@@ -116,71 +123,115 @@ larder_key plain_key(const larder_key& parent, const int32_t* tokens) {
     return k;
 }
 
+struct PlainIndex {
+    const std::vector<int32_t>& tokens;
+    PlainCache map{};
+    void pass(bool insert) {
+        larder_key k{};
+        uint32_t hits = 0;
+        for (uint64_t b = 0; b < tokens.size() / block_tokens; ++b) {
+            k = plain_key(k, tokens.data() + b * block_tokens);
+            if (insert)
+                map[k] = uint32_t(b);
+            else
+                hits += uint32_t(map.count(k));
+        }
+        bench::keep(hits);
+    }
+};
+
+using Peers = std::map<std::string, double>;
+
+// One verb's time, for the whole request and per block of it.
+void verb(bench::Run& run, const char* name, uint64_t n_blocks, double larder, double plain, const char* note) {
+    const auto peers = [&](double scale) { return plain > 0 ? Peers{{"unordered_map", plain * scale}} : Peers{}; };
+    run.row({.name = name,
+             .metric = "time per request",
+             .unit = "us",
+             .larder = larder * 1e6,
+             .peers = peers(1e6),
+             .note = note});
+    const double per_block = 1e9 / double(n_blocks);
+    run.row({.name = name,
+             .metric = "time per block",
+             .unit = "ns",
+             .larder = larder * per_block,
+             .peers = peers(per_block),
+             .note = ""});
+}
+
+void hit_path(bench::Run& run, Rig& r, const std::vector<int32_t>& p, PlainIndex& plain) {
+    // One token more than what is there: a match leaves the last token to be computed, and would otherwise end inside
+    // the last block, which begin copies.
+    std::vector<int32_t> longer(p);
+    longer.push_back(1);
+    larder_kv_query q = LARDER_KV_QUERY_INIT;
+    q.tokens = longer.data();
+    q.n_tokens = longer.size();
+    std::vector<double> begin, end;
+    auto t = bench::interleave(run.rounds(),
+                               {{"match",
+                                 [&] {
+                                     larder_kv_match_info m = LARDER_KV_MATCH_INFO_INIT;
+                                     larder_seq s = 0;
+                                     const double d = bench::cpu_seconds([&] { must(larder_kv_match(r.kv, &q, &m)); });
+                                     begin.push_back(bench::cpu_seconds([&] {
+                                         must(larder_kv_begin(r.kv, m.lease, nullptr, nullptr, 0, &s, nullptr));
+                                     }));
+                                     end.push_back(bench::cpu_seconds([&] { must(larder_kv_end(r.kv, s)); }));
+                                     return d;
+                                 }},
+                                {"plain", [&] { return bench::cpu_seconds([&] { plain.pass(false); }); }}});
+    const uint64_t n_blocks = p.size() / block_tokens;
+    verb(run, "match", n_blocks, t["match"], t["plain"], "a prompt that is in the arena; the peer hashes and looks up");
+    verb(run, "begin", n_blocks, bench::median(begin), 0, "shares the blocks found");
+    verb(run, "end", n_blocks, bench::median(end), 0, "gives them back");
+}
+
+void miss_path(bench::Run& run, Rig& r, const std::vector<int32_t>& p, PlainIndex& plain) {
+    const uint64_t n = p.size(), n_blocks = n / block_tokens;
+    std::vector<double> reserve;
+    auto t = bench::interleave(
+        run.rounds(), {{"commit",
+                        [&] {
+                            must(larder_kv_evict(r.kv, 2 * n_blocks, nullptr) < 0 ? LARDER_E_INTERNAL : LARDER_OK);
+                            const larder_seq s = r.begin(p);
+                            reserve.push_back(bench::cpu_seconds([&] { must(larder_kv_reserve(r.kv, s, n, 0)); }));
+                            const double d = bench::cpu_seconds([&] { must(larder_kv_commit(r.kv, s, p.data(), n)); });
+                            must(larder_kv_end(r.kv, s));
+                            return d;
+                        }},
+                       {"plain", [&] {
+                            plain.map.clear();
+                            return bench::cpu_seconds([&] { plain.pass(true); });
+                        }}});
+    verb(run, "reserve", n_blocks, bench::median(reserve), 0, "slots for a new prompt");
+    verb(run, "commit", n_blocks, t["commit"], t["plain"], "sealed and published; the peer hashes and inserts");
+}
+
 void bookkeeping(bench::Run& run) {
     const uint64_t n = run.size<uint64_t>(16384, 4096), n_blocks = n / block_tokens;
     larder_kv_options o = LARDER_KV_OPTIONS_INIT;
     o.n_blocks = 2 * n_blocks + 64;
-    Rig r(o);
+    Rig r(model_8b, o);
     const std::vector<int32_t> p = r.prompt(n);
     r.serve(p, false);
-    PlainCache plain;
-    const auto plain_pass = [&](bool insert) {
-        larder_key k{};
-        uint32_t hits = 0;
-        for (uint64_t b = 0; b < n_blocks; ++b) {
-            k = plain_key(k, p.data() + b * block_tokens);
-            if (insert)
-                plain[k] = uint32_t(b);
-            else
-                hits += uint32_t(plain.count(k));
-        }
-        bench::keep(hits);
-    };
-    plain_pass(true);
-    const double per = 1e9 / double(n_blocks);
-    auto t = bench::interleave(
-        run.rounds(), {{"larder", [&] { return bench::cpu_seconds([&] { must(larder_kv_end(r.kv, r.begin(p))); }); }},
-                       {"unordered_map", [&] { return bench::cpu_seconds([&] { plain_pass(false); }); }}});
-    run.row({.name = "match-begin-end",
-             .metric = "time per block",
-             .unit = "ns",
-             .larder = t["larder"] * per,
-             .peers = {{"unordered_map", t["unordered_map"] * per}},
-             .note = "a prompt that is in the arena; the peer only hashes and looks up"});
-    t = bench::interleave(run.rounds(),
-                          {{"larder",
-                            [&] {
-                                must(larder_kv_evict(r.kv, 2 * n_blocks, nullptr) < 0 ? LARDER_E_INTERNAL : LARDER_OK);
-                                const larder_seq s = r.begin(p);
-                                const double d = bench::cpu_seconds([&] {
-                                    must(larder_kv_reserve(r.kv, s, n, 0));
-                                    must(larder_kv_commit(r.kv, s, p.data(), n));
-                                });
-                                must(larder_kv_end(r.kv, s));
-                                return d;
-                            }},
-                           {"unordered_map", [&] {
-                                plain.clear();
-                                return bench::cpu_seconds([&] { plain_pass(true); });
-                            }}});
-    run.row({.name = "reserve-commit",
-             .metric = "time per block",
-             .unit = "ns",
-             .larder = t["larder"] * per,
-             .peers = {{"unordered_map", t["unordered_map"] * per}},
-             .note = "a new prompt, sealed and published; the peer only hashes and inserts"});
-    t = bench::interleave(run.rounds(), {{"larder", [&] {
-                                              const larder_seq s = r.begin(p, 16);
-                                              const uint64_t n_appends = n / 2;
-                                              const double d = bench::cpu_seconds([&] {
-                                                  for (uint64_t i = 0; i < n_appends; ++i) {
-                                                      must(larder_kv_reserve(r.kv, s, 1, 0));
-                                                      must(larder_kv_commit(r.kv, s, p.data() + i, 1));
-                                                  }
-                                              });
-                                              must(larder_kv_end(r.kv, s));
-                                              return d / double(n_appends);
-                                          }}});
+    PlainIndex plain{p};
+    plain.pass(true);
+    hit_path(run, r, p, plain);
+    miss_path(run, r, p, plain);
+    auto t = bench::interleave(run.rounds(), {{"larder", [&] {
+                                                   const larder_seq s = r.begin(p, 16);
+                                                   const uint64_t n_appends = n / 2;
+                                                   const double d = bench::cpu_seconds([&] {
+                                                       for (uint64_t i = 0; i < n_appends; ++i) {
+                                                           must(larder_kv_reserve(r.kv, s, 1, 0));
+                                                           must(larder_kv_commit(r.kv, s, p.data() + i, 1));
+                                                       }
+                                                   });
+                                                   must(larder_kv_end(r.kv, s));
+                                                   return d / double(n_appends);
+                                               }}});
     run.row({.name = "append-token",
              .metric = "time per token",
              .unit = "ns",
@@ -190,7 +241,7 @@ void bookkeeping(bench::Run& run) {
 }
 
 void loads(bench::Run& run, const char* tier, const char* codec) {
-    const uint64_t n = run.size<uint64_t>(4096, 1024), n_bytes = n * token_bytes;
+    const uint64_t n = run.size<uint64_t>(4096, 1024), n_bytes = n * model_small.token_bytes();
     char dir[] = "/tmp/larder-bench-XXXXXX";
     larder_kv_options o = LARDER_KV_OPTIONS_INIT;
     o.n_blocks = n / block_tokens + 16;
@@ -207,7 +258,7 @@ void loads(bench::Run& run, const char* tier, const char* codec) {
         o.host_bytes = 2 * n_bytes + (uint64_t(64) << 20);
     }
     {
-        Rig r(o);
+        Rig r(model_small, o);
         const std::vector<int32_t> p = r.prompt(n);
         r.serve(p, true);
         must(larder_kv_flush(r.kv, nullptr, 0, nullptr));
