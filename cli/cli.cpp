@@ -17,13 +17,12 @@ int report(const Options& o, larder_status status, const std::string& what) {
     larder_error_info e = LARDER_ERROR_INFO_INIT;
     larder_last_error(&e);
     if (o.json)
-        std::cout << nlohmann::json{{"error",
-                                     {{"status", larder_status_name(status)},
-                                      {"what", what},
-                                      {"field", e.field},
-                                      {"message", e.message},
-                                      {"errno", e.os_errno}}}}
-                         .dump(2)
+        std::cout << to_text({{"error",
+                               {{"status", larder_status_name(status)},
+                                {"what", what},
+                                {"field", e.field},
+                                {"message", e.message},
+                                {"errno", e.os_errno}}}})
                   << "\n";
     else
         std::cerr << "larder: " << what << ": " << e.message << " (" << larder_status_name(status) << ")\n";
@@ -35,10 +34,14 @@ int report(const Options& o, larder_status status, const std::string& what) {
 
 int report(const Options& o, Exit code, const std::string& message) {
     if (o.json)
-        std::cout << nlohmann::json{{"error", {{"message", message}}}}.dump(2) << "\n";
+        std::cout << to_text({{"error", {{"message", message}}}}) << "\n";
     else
         std::cerr << "larder: " << message << "\n";
     return code;
+}
+
+std::string to_text(const nlohmann::json& j) {
+    return j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 std::string human_bytes(uint64_t n) {

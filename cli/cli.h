@@ -34,6 +34,9 @@ int report(const Options& o, larder_status status, const std::string& what);
 // Likewise for what the command itself found; gives `code` back.
 int report(const Options& o, Exit code, const std::string& message);
 
+// What is not UTF-8 (a path may be anything) is written with replacement characters.
+std::string to_text(const nlohmann::json& j);
+
 std::string human_bytes(uint64_t n);
 std::string hex(const uint8_t* p, size_t n);
 

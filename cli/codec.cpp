@@ -37,7 +37,7 @@ int list(const Options& o) {
             std::cout << std::left << std::setw(16) << c.name << std::setw(11) << c.bits_per_value << std::setw(13)
                       << quality << c.description << (c.needs ? " (" + needs(c.needs) + ")" : "") << "\n";
     }
-    if (o.json) std::cout << rows.dump(2) << "\n";
+    if (o.json) std::cout << to_text(rows) << "\n";
     return exit_ok;
 }
 

@@ -23,20 +23,19 @@ int info(const Options& o) {
     const larder_status s = larder_context_capabilities(context.get(), &c);
     if (s < 0) return report(o, s, "capabilities");
     if (o.json) {
-        std::cout << nlohmann::json{{"version", larder_version_string()},
-                                    {"n_cpus", c.n_cpus},
-                                    {"n_numa_nodes", c.n_numa_nodes},
-                                    {"isa", isa_name(c.isa_level)},
-                                    {"io_uring", c.io_uring != 0},
-                                    {"huge_pages", c.huge_pages != 0},
-                                    {"memfd", c.memfd != 0},
-                                    {"crc32c_hardware", c.crc32c_hardware != 0},
-                                    {"cuda", c.cuda_plugin != 0},
-                                    {"debug_handles", c.debug_handles != 0},
-                                    {"page_bytes", c.page_bytes},
-                                    {"memory_bytes", c.memory_bytes},
-                                    {"memlock_bytes", c.memlock_bytes}}
-                         .dump(2)
+        std::cout << to_text({{"version", larder_version_string()},
+                              {"n_cpus", c.n_cpus},
+                              {"n_numa_nodes", c.n_numa_nodes},
+                              {"isa", isa_name(c.isa_level)},
+                              {"io_uring", c.io_uring != 0},
+                              {"huge_pages", c.huge_pages != 0},
+                              {"memfd", c.memfd != 0},
+                              {"crc32c_hardware", c.crc32c_hardware != 0},
+                              {"cuda", c.cuda_plugin != 0},
+                              {"debug_handles", c.debug_handles != 0},
+                              {"page_bytes", c.page_bytes},
+                              {"memory_bytes", c.memory_bytes},
+                              {"memlock_bytes", c.memlock_bytes}})
                   << "\n";
         return exit_ok;
     }

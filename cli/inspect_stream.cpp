@@ -71,17 +71,23 @@ nlohmann::json to_json(const larder_stream_info& i, larder_status verdict) {
 
 int inspect_stream(const Options& o, const std::string& path) {
     std::ifstream in(path, std::ios::binary);
-    const std::vector<char> bytes{std::istreambuf_iterator<char>(in), {}};
+    std::vector<char> bytes(4096);
+    in.read(bytes.data(), std::streamsize(bytes.size()));
+    bytes.resize(size_t(in.gcount()));
+    larder_stream_info info = LARDER_STREAM_INFO_INIT;
+    // What does not even begin as a stream is not read to its end: it may have none.
+    larder_status opened = larder_stream_inspect({bytes.data(), bytes.size()}, &info);
+    if (opened == LARDER_E_FORMAT) return report(o, opened, path);
+    bytes.insert(bytes.end(), std::istreambuf_iterator<char>(in), {});
     if (!in.is_open() || in.bad()) return report(o, exit_input, path + ": cannot be read");
     const larder_span span{bytes.data(), bytes.size()};
-    larder_stream_info info = LARDER_STREAM_INFO_INIT;
-    const larder_status opened = larder_stream_inspect(span, &info);
+    opened = larder_stream_inspect(span, &info);
     if (opened < 0) return report(o, opened, path);
     const larder_status verified = larder_stream_verify(span, nullptr, nullptr);
     larder_error_info e = LARDER_ERROR_INFO_INIT;
     if (verified < 0) larder_last_error(&e);
     if (o.json)
-        std::cout << to_json(info, verified).dump(2) << "\n";
+        std::cout << to_text(to_json(info, verified)) << "\n";
     else
         print(info, verified == LARDER_OK ? "every checksum holds"
                                           : std::string(larder_status_name(verified)) + ": " + e.message);

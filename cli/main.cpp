@@ -23,5 +23,9 @@ int main(int argc, char** argv) {
         std::cerr << "larder: " << e.what() << "\n";
         return cli::exit_failure;
     }
+    if (!std::cout.flush()) {
+        std::cerr << "larder: standard output cannot be written\n";
+        return cli::exit_failure;
+    }
     return code;
 }

@@ -1,5 +1,6 @@
 // `larder replay TRACE`: hit ratio by capacity, by the eviction code that the store runs.
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <iomanip>
 #include <iostream>
@@ -194,10 +195,23 @@ int replay(const Options& o, Args a) {
     if (!a.csv.empty() && !save(a.csv, csv.str())) return report(o, exit_failure, a.csv + ": cannot be written");
     if (!a.svg.empty() && !save(a.svg, svg.str())) return report(o, exit_failure, a.svg + ": cannot be written");
     if (o.json)
-        std::cout << to_json(t, cells).dump(2) << "\n";
+        std::cout << to_text(to_json(t, cells)) << "\n";
     else
         print_table(t, a, cells);
     return exit_ok;
+}
+
+}  // namespace
+
+namespace {
+
+// Digits alone: what does not fit 64 bits is refused and not cut.
+std::string check_capacity(const std::string& text) {
+    uint64_t v = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
+    return error == std::errc() && end == text.data() + text.size() && v
+               ? std::string()
+               : "'" + text + "' is not a number of blocks (1 to 2^64 - 1)";
 }
 
 }  // namespace
@@ -211,7 +225,7 @@ void add_replay(CLI::App& app, Options& o, int& code) {
         ->required();
     sub->add_option("-c,--capacity", a->capacities,
                     "capacities in blocks; default: 1 % to 80 % of the different blocks")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Validator(check_capacity, "COUNT"))
         ->delimiter(',');
     sub->add_option("-p,--policy", a->policies, "policies: " + known_policies())->delimiter(',')->capture_default_str();
     sub->add_option("-w,--lookahead", a->lookahead, "requests known ahead, as by a scheduler's queue; default 0");

@@ -66,7 +66,7 @@ int check(const Options& o, const std::string& directory, uint32_t flags, bool l
         auto j = to_json(r);
         j["sound"] = sound;
         j["records"] = std::move(listing.records);
-        std::cout << j.dump(2) << "\n";
+        std::cout << to_text(j) << "\n";
     } else {
         print(r, sound);
     }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
@@ -73,7 +74,8 @@ bool read_timestamp(const nlohmann::json& row, double& out) {
 
 bool load_trace(const std::string& path, Trace& trace, std::string& error) {
     std::ifstream in(path);
-    if (!in) return error = path + ": cannot be read", false;
+    std::error_code none;
+    if (!in || std::filesystem::is_directory(path, none)) return error = path + ": cannot be read", false;
     std::vector<Request> requests;
     Names names;
     std::string line;
@@ -89,6 +91,7 @@ bool load_trace(const std::string& path, Trace& trace, std::string& error) {
         if (!read_ids(*ids, names, r.blocks)) return bad("a block id is neither an integer of 64 bits nor a string");
         requests.push_back(std::move(r));
     }
+    if (in.bad() || !in.eof()) return error = path + ": cannot be read to its end", false;
     if (requests.empty()) return error = path + ": has no request", false;
     std::stable_sort(requests.begin(), requests.end(), [](auto& a, auto& b) { return a.timestamp < b.timestamp; });
     const std::vector<uint64_t> number = number_in_order(names);

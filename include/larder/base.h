@@ -9,6 +9,11 @@
  *    except through the destroy or close function of its own handle.
  *  - A const handle may be used by many threads at once; so may any handle whose functions say "internally
  * synchronised".
+ *  - Not repeated at each function: LARDER_E_INVALID when a handle or pointer that must be given is NULL, when a
+ *    reserved member is not zero, when a struct_size is too small; LARDER_E_TOO_NEW when a struct has fields that this
+ *    library does not know and they are not zero; LARDER_E_RANGE when the stride of an array is out of range;
+ *    LARDER_E_NOMEM where something is allocated; in debug builds LARDER_E_CLOSED for a destroyed handle.
+ *  - Arrays are as long as their count says: Larder cannot check that.
  *  - Handles do not survive fork(): in the child every call returns LARDER_E_FORKED.
  */
 #ifndef LARDER_BASE_H

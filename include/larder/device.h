@@ -134,7 +134,8 @@ LARDER_API larder_status larder_device_event_wait(larder_device* device, larder_
 
 /** Copy host memory to the device, in stream order. The source belongs to the copy until it is done.
  *  @return LARDER_OK (given to the stream); LARDER_E_DEVICE_LOST; LARDER_E_DEVICE; LARDER_E_INVALID (NULL, no such
- * stream, outside the device's memory).
+ * stream, outside the device's memory; on the host device, which may be given any memory of the process: a range that
+ * begins in memory of the device and ends outside it).
  *  @threads internally synchronised  @blocking never, except that CUDA may stage pageable memory  @since 0.1 */
 LARDER_API larder_status larder_device_copy_in(larder_device* device, larder_device_ptr dst, const void* src,
                                                uint64_t n_bytes, larder_stream_id stream) LARDER_NOEXCEPT;

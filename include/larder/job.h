@@ -50,7 +50,8 @@ LARDER_API larder_status larder_queue_create(larder_context* context, const lard
 LARDER_API void larder_queue_destroy(larder_queue* queue) LARDER_NOEXCEPT;
 
 /** Take finished jobs.
- *  @param out    array of n elements, each `stride` bytes apart (sizeof(larder_completion))
+ *  @param out    array of n elements, each `stride` bytes apart: sizeof(larder_completion) of the caller, 8 to 4096.
+ *                Members that do not fit are left out
  *  @param out_n  receives how many were taken, 0 to n.
  *  @return LARDER_OK (out_n may be 0); LARDER_E_INVALID; LARDER_E_FORKED.
  *  @threads internally synchronised  @blocking never with workers; with n_workers 0 runs ready work  @since 0.1 */

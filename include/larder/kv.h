@@ -61,7 +61,7 @@ typedef struct larder_kv_options {
     uint64_t host_bytes; /**< budget of the host tier (encoded blocks in RAM); 0: no host tier */
     const char*
         directory; /**< of the file tier, made when absent; NULL: no file tier. One kv or store at a time uses it */
-    uint64_t file_bytes;    /**< budget of the file tier, 4 to 2^20 segments; default 1 GiB */
+    uint64_t file_bytes;    /**< budget of the file tier: 16 KiB and 4 to 2^20 segments; default 1 GiB */
     uint64_t segment_bytes; /**< of the file tier's segments, 64 KiB to 64 MiB, a power of two; default 64 MiB or the
                                largest that gives 8 segments */
     const char* codec;      /**< preset for blocks below the arena: "lossless" (default), "raw", "int8", "int4" */
@@ -87,10 +87,11 @@ typedef struct larder_kv_options {
  * block_tokens of its groups, over all groups; groups of smaller blocks see it as several of theirs. WINDOW groups keep
  * all their blocks.
  *  @return LARDER_OK; LARDER_E_INVALID, LARDER_E_RANGE (field named; an arena of fewer than two blocks);
- * LARDER_E_TOO_NEW; LARDER_E_UNSUPPORTED (a codec that needs saliency, or
- * that cannot take these dims); LARDER_E_NOT_FOUND (codec); LARDER_E_NOMEM; of the directory: LARDER_E_IN_USE,
- * LARDER_E_READ_ONLY, LARDER_E_PERMISSION, LARDER_E_DISK_FULL, LARDER_E_IO, LARDER_E_FORMAT, LARDER_E_VERSION,
- * LARDER_E_CORRUPT, LARDER_E_NOT_FOUND (its parent). Records of other layouts in it are left alone and never found.
+ * LARDER_E_TOO_NEW; LARDER_E_MISSING_PROFILE (a codec that
+ * needs one); LARDER_E_UNSUPPORTED (a codec that needs saliency, or that cannot take these dims); LARDER_E_NOT_FOUND
+ * (codec); LARDER_E_NOMEM; of the directory: LARDER_E_IN_USE, LARDER_E_READ_ONLY, LARDER_E_PERMISSION,
+ * LARDER_E_DISK_FULL, LARDER_E_IO, LARDER_E_FORMAT, LARDER_E_VERSION, LARDER_E_CORRUPT, LARDER_E_NOT_FOUND (its
+ * parent). Records of other layouts in it are left alone and never found.
  *  @threads internally synchronised  @blocking reads the file tier's segments  @cost O(arena + stored records)  @since
  * 0.1 */
 LARDER_API larder_status larder_kv_open(larder_context* context, larder_layout* layout,
@@ -227,7 +228,7 @@ LARDER_API larder_status larder_kv_seq_get_info(larder_kv* kv, larder_seq seq,
  * below, otherwise forgotten.
  *  @return LARDER_OK; LARDER_E_NOSPACE (every block is in use by sequences and leases; nothing changed: end or suspend
  * one, then ask again); LARDER_RETRY (LARDER_KV_NO_RECLAIM only: write-back is under way); LARDER_E_STATE (SUSPENDED,
- * or LOADING); LARDER_E_STALE; LARDER_E_NOMEM.
+ * or LOADING); LARDER_E_STALE; LARDER_E_RANGE (n_tokens or n_lookahead above 2^31); LARDER_E_NOMEM.
  *  @threads one thread per sequence  @blocking only when the arena is full  @cost within a block nothing is locked or
  * allocated  @since 0.1 */
 LARDER_API larder_status larder_kv_reserve(larder_kv* kv, larder_seq seq, uint64_t n_tokens,
@@ -465,7 +466,7 @@ typedef struct larder_kv_info {
     uint64_t n_dirty;     /**< published and in no lower tier */
     uint64_t n_sequences;
     uint64_t n_leases;
-    uint64_t host_bytes; /**< encoded bytes in the host tier */
+    uint64_t host_bytes; /**< memory that encoded blocks take in the host tier, in its units of 4 KiB */
     uint64_t file_bytes; /**< in the file tier */
     uint64_t n_states;   /**< state slots of the RECURRENT groups, the null slot not counted */
     uint64_t n_free_states;

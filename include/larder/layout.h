@@ -52,20 +52,20 @@ enum { LARDER_ROLE_TARGET = 1, LARDER_ROLE_DRAFT = 2 /**< of a speculative draft
 typedef struct larder_layer_group {
     uint32_t struct_size;
     larder_group_kind kind; /**< default LARDER_GROUP_FULL */
-    const uint32_t*
-        layers; /**< [n_layers], ascending model layer numbers; borrowed during the call. NULL: 0 .. n_layers-1 */
-    uint32_t n_layers;     /**< 1 to 4096 */
-    uint32_t block_tokens; /**< tokens of a block, a power of two 1 to 4096; default 16 */
-    uint32_t n_kv_heads;   /**< 1 to 4096, over all ranks */
-    uint32_t k_dim;        /**< elements per head of K (or of the latent vector), 1 to 65536; 0 only for RECURRENT */
-    uint32_t v_dim;        /**< elements per head of V, 0 to 65536; 0 for LATENT, INDEX and RECURRENT */
-    larder_dtype k_dtype;  /**< default LARDER_DTYPE_F16 */
-    larder_dtype v_dtype;  /**< default k_dtype */
-    uint32_t scale_bytes;  /**< engine's own scales per token and layer, stored behind K and V; default 0 */
-    uint32_t window;       /**< WINDOW: tokens seen, at least 1 */
-    uint32_t n_sinks;      /**< WINDOW: first tokens always kept */
-    uint64_t state_bytes;  /**< RECURRENT: per sequence and layer */
-    uint32_t checkpoint_tokens; /**< RECURRENT: a state is kept each so many tokens */
+    const uint32_t* layers; /**< [n_layers], ascending model layer numbers, each at most 65535; borrowed during the
+                               call. NULL: 0 .. n_layers-1 */
+    uint32_t n_layers;      /**< 1 to 4096 */
+    uint32_t block_tokens;  /**< tokens of a block, a power of two 1 to 4096; default 16 */
+    uint32_t n_kv_heads;    /**< 1 to 4096, over all ranks */
+    uint32_t k_dim;         /**< elements per head of K (or of the latent vector), 1 to 65536; 0 only for RECURRENT */
+    uint32_t v_dim;         /**< elements per head of V, 0 to 65536; 0 for LATENT, INDEX and RECURRENT */
+    larder_dtype k_dtype;   /**< default LARDER_DTYPE_F16 */
+    larder_dtype v_dtype;   /**< default k_dtype */
+    uint32_t scale_bytes;   /**< engine's own scales per token and layer, stored behind K and V; default 0 */
+    uint32_t window;        /**< WINDOW: tokens seen, at least 1; otherwise 0 */
+    uint32_t n_sinks;       /**< WINDOW: first tokens always kept; otherwise 0 */
+    uint64_t state_bytes;   /**< RECURRENT: per sequence and layer; otherwise 0 */
+    uint32_t checkpoint_tokens; /**< RECURRENT: a state is kept each so many tokens; otherwise 0 */
     larder_hit_rule hit_rule;   /**< default ALL; TRAILING for WINDOW and RECURRENT */
     larder_shard shard;         /**< default SPLIT; REPLICATED for LATENT */
     larder_group_role role;     /**< default TARGET */
@@ -98,7 +98,7 @@ typedef struct larder_layout_options {
     larder_rope rope;                 /**< default POST */
     double rope_base;                 /**< default 10000 */
     larder_span model_digest; /**< anything that names the weights (a file's SHA-256, a revision string); part of the
-                                 identity; may be empty */
+                                 identity; at most 65536 bytes, may be empty */
     larder_span tokenizer_digest; /**< likewise for the tokenizer; may be empty */
     uint32_t vocab_size;          /**< tokens are 0 .. vocab_size-1; 0: any int32 that is not negative */
     uint32_t reserved0;

@@ -22,7 +22,7 @@ LARDER_EXTERN_C_BEGIN
     X(arena_allocs, COUNTER, "blocks handed out")                                                                      \
     X(arena_alloc_failures, COUNTER, "requests that met a full arena")                                                 \
     X(arena_cow_copies, COUNTER, "blocks copied before a write because they were shared")                              \
-    X(prefix_queries, COUNTER, "prefix matches asked for")                                                             \
+    X(prefix_queries, COUNTER, "prefix matches asked of a prefix index")                                               \
     X(prefix_blocks_queried, COUNTER, "full blocks asked for")                                                         \
     X(prefix_blocks_hit, COUNTER, "full blocks found")                                                                 \
     X(prefix_blocks_published, COUNTER, "blocks published")                                                            \
@@ -55,10 +55,10 @@ LARDER_EXTERN_C_BEGIN
     X(io_errors, COUNTER, "failed requests")                                                                           \
     X(codec_encoded_bytes_in, COUNTER, "tensor bytes given to encoders")                                               \
     X(codec_encoded_bytes_out, COUNTER, "stream bytes made by encoders")                                               \
-    X(codec_decoded_bytes_in, COUNTER, "stream bytes given to decoders")                                               \
+    X(codec_decoded_bytes_in, COUNTER, "stream bytes decoded, by the share of layers and tokens asked for")            \
     X(codec_decoded_bytes_out, COUNTER, "tensor bytes made by decoders")                                               \
     X(transfer_bytes, COUNTER, "bytes moved between tiers")                                                            \
-    X(transfer_runs, COUNTER, "contiguous copies after merging")                                                       \
+    X(transfer_runs, COUNTER, "contiguous copies of larder_kv_compact() after merging")                                \
     X(store_leases, GAUGE, "objects held in RAM for readers")                                                          \
     X(store_reservations, GAUGE, "objects being written in place")                                                     \
     X(store_leases_expired, COUNTER, "leases and reservations that ended with their owner")                            \

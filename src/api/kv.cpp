@@ -213,7 +213,7 @@ larder_status larder_kv_explain(larder_kv* kv, const larder_kv_query* query, lar
     LARDER_API_HANDLE(kv, kv);
     LARDER_API_NONNULL(out_n);
     if (n) LARDER_API_NONNULL(out);
-    LARDER_TRY(check_range(stride, 8, 4096, "stride"));
+    LARDER_TRY(check_range(stride, sizeof(larder_kv_block_info), 4096, "stride"));
     return kv->planner->explain(query, out, stride, n, *out_n);
     LARDER_API_END
 }

@@ -13,6 +13,7 @@ larder_status larder_swap_plan(larder_arena* arena, uint32_t group, const larder
     LARDER_API_BEGIN
     LARDER_API_HANDLE(arena, arena);
     if (n_seqs) LARDER_API_NONNULL(seqs);
+    if (n_seqs) LARDER_TRY(check_range(seq_stride, sizeof(larder_swap_seq), 4096, "seq_stride"));
     if (capacity) LARDER_API_NONNULL(runs);
     LARDER_API_NONNULL(info);
     larder_swap_plan_info filled;

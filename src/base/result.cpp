@@ -45,6 +45,11 @@ larder_status fail_device(larder_status status, int device_code, const char* fie
     return status;
 }
 
+larder_status rename_field(larder_status status, const char* from, const char* to) noexcept {
+    if (status < 0 && !std::strcmp(t_error.field, from)) std::snprintf(t_error.field, sizeof t_error.field, "%s", to);
+    return status;
+}
+
 const larder_error_info& last_error() noexcept {
     return t_error;
 }

@@ -18,6 +18,9 @@ namespace larder {
 [[gnu::format(printf, 4, 5)]] larder_status fail_device(larder_status status, int device_code, const char* field,
                                                         const char* format, ...) noexcept;
 
+// The same failure, told by the name that the caller knows the field by.
+larder_status rename_field(larder_status status, const char* from, const char* to) noexcept;
+
 const larder_error_info& last_error() noexcept;
 // Put back a detail that was saved elsewhere (a worker's failure, handed to the thread that asks for it).
 void set_last_error(const larder_error_info& info) noexcept;

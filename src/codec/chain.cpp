@@ -300,6 +300,7 @@ larder_status check_separable(const Chain& c) noexcept {
 larder_status check_chain(const Chain& c) noexcept {
     const auto bad = [](const char* why) { return fail(LARDER_E_INVALID, "chain", "%s", why); };
     if (c.chunk_tokens == 0) return fail(LARDER_E_RANGE, "chain", "chunk is 0");
+    if (c.format != BlockFormat::none && c.quant != Quant::block) return bad("format is for block chains");
     if (c.basis && !needs_profile(c)) return bad("basis is for step and lowrank chains");
     if (c.basis && c.refine)
         return bad("a level with a basis cannot be refined: most components are far smaller than a step");

@@ -238,7 +238,9 @@ larder_status decode_selection(larder_context& c, const Frame& f, const larder_s
     uint64_t out = 0;
     for (uint32_t kv = 0; kv < 2; ++kv)
         out += uint64_t(plane_width(f.shape, kv)) * dtype_bytes(plane_dtype(f.shape, kv));
-    c.stats.add(Stat::codec_decoded_bytes_in, f.total_bytes);
+    const double share =
+        double(t.n_layers) * double(part.n_tokens) / (double(f.shape.n_layers) * double(f.shape.n_tokens));
+    c.stats.add(Stat::codec_decoded_bytes_in, uint64_t(double(f.total_bytes) * share));
     c.stats.add(Stat::codec_decoded_bytes_out, out * t.n_layers * part.n_tokens);
     return LARDER_OK;
 }

@@ -26,6 +26,9 @@ uint32_t dtype_bytes(larder_dtype t) noexcept {
 
 namespace {
 
+constexpr uint32_t max_layer = 65535;
+constexpr uint64_t max_digest_bytes = 65536;
+
 larder_status fill_defaults(larder_layer_group& g) noexcept {
     if (!g.kind) g.kind = LARDER_GROUP_FULL;
     LARDER_TRY(check_range(uint32_t(g.kind), LARDER_GROUP_FULL, LARDER_GROUP_INDEX, "groups.kind"));
@@ -53,6 +56,10 @@ larder_status check_group(const larder_layer_group& g) noexcept {
     if (g.v_dim && g.kind != LARDER_GROUP_FULL && g.kind != LARDER_GROUP_WINDOW)
         return fail(LARDER_E_INVALID, "groups.v_dim", "v_dim must be 0 for a latent, recurrent or index group");
     LARDER_TRY(check_range(g.scale_bytes, 0, 65536, "groups.scale_bytes"));
+    if (g.kind != LARDER_GROUP_WINDOW && (g.window || g.n_sinks))
+        return fail(LARDER_E_INVALID, "groups.window", "only a WINDOW group has a window and sinks");
+    if (!recurrent && (g.state_bytes || g.checkpoint_tokens))
+        return fail(LARDER_E_INVALID, "groups.state_bytes", "only a RECURRENT group has states");
     if (g.kind == LARDER_GROUP_WINDOW) LARDER_TRY(check_range(g.window, 1, UINT32_MAX, "groups.window"));
     if (recurrent) {
         LARDER_TRY(check_range(g.state_bytes, 1, uint64_t(1) << 32, "groups.state_bytes"));
@@ -82,6 +89,7 @@ larder_status larder_layout::add_group(const larder_layer_group* user, uint32_t 
         g.layers.push_back(g.info.layers ? g.info.layers[i] : i);
         if (i && g.layers[i] <= g.layers[i - 1])
             return fail(LARDER_E_INVALID, "groups.layers", "the layers of group %u are not ascending", index);
+        LARDER_TRY(check_range(g.layers[i], 0, max_layer, "groups.layers"));
     }
     groups.push_back(std::move(g));
     groups.back().info.layers = groups.back().layers.data();
@@ -102,6 +110,8 @@ larder_status larder_layout::create(larder_context& c, const larder_layout_optio
         return fail(LARDER_E_RANGE, "rope_base", "rope_base must be positive and finite");
     if ((o.model_digest.n_bytes && !o.model_digest.data) || (o.tokenizer_digest.n_bytes && !o.tokenizer_digest.data))
         return fail(LARDER_E_INVALID, "model_digest", "a digest has a length but no data");
+    LARDER_TRY(check_range(o.model_digest.n_bytes, 0, max_digest_bytes, "model_digest"));
+    LARDER_TRY(check_range(o.tokenizer_digest.n_bytes, 0, max_digest_bytes, "tokenizer_digest"));
     larder_layout* l = c.make_handle<larder_layout>(c);
     larder_status s = LARDER_OK;
     try {

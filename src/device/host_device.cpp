@@ -1,5 +1,7 @@
 #include <cstdio>
 #include <cstring>
+#include <iterator>
+#include <mutex>
 
 #include "base/atomic.h"
 #include "device/copy_blocks.h"
@@ -11,7 +13,7 @@ namespace {
 // Plain memory of the system. Work is done when its call returns, so streams and events order by themselves.
 class HostDevice final : public Device {
   public:
-    explicit HostDevice(Os& os) noexcept : os_(os) {
+    HostDevice(const Allocator& a, Os& os) noexcept : os_(os), ranges_(a) {
         const Topology& t = os.topology();
         info_.kind = DeviceKind::host;
         info_.memory_bytes = t.memory_bytes;
@@ -33,16 +35,16 @@ class HostDevice final : public Device {
             os_.release(*p, n);
             return no_memory(s);
         }
-        return reinterpret_cast<DevicePtr>(*p);
+        return remember(*p, n);
     }
-    void free(DevicePtr p, uint64_t n_bytes) noexcept override { os_.release(pointer(p), round_up(n_bytes)); }
+    void free(DevicePtr p, uint64_t n_bytes) noexcept override { forget(p, round_up(n_bytes)); }
 
     Result<DevicePtr> reserve(uint64_t n_bytes) override {
         Result<std::byte*> p = os_.reserve(n_bytes, info_.granularity_bytes);
         if (!p.ok()) return p.status();
-        return reinterpret_cast<DevicePtr>(*p);
+        return remember(*p, n_bytes);
     }
-    void unreserve(DevicePtr p, uint64_t n_bytes) noexcept override { os_.release(pointer(p), n_bytes); }
+    void unreserve(DevicePtr p, uint64_t n_bytes) noexcept override { forget(p, n_bytes); }
     Result<uint64_t> page_create(uint64_t n_bytes) override {
         Result<OsHandle> h = os_.memfd("larder-page", n_bytes);
         if (!h.ok()) return h.status() == LARDER_E_NOMEM ? no_memory(h.status()) : h.status();
@@ -69,19 +71,23 @@ class HostDevice final : public Device {
 
     larder_status copy_in(DevicePtr dst, const void* src, uint64_t n_bytes, StreamId s) override {
         LARDER_TRY(check(known(s)));
+        LARDER_TRY(check_extent(dst, n_bytes));
         if (n_bytes) std::memcpy(pointer(dst), src, n_bytes);
         return LARDER_OK;
     }
     larder_status copy_out(void* dst, DevicePtr src, uint64_t n_bytes, StreamId s) override {
         LARDER_TRY(check(known(s)));
+        LARDER_TRY(check_extent(src, n_bytes));
         if (n_bytes) std::memcpy(dst, pointer(src), n_bytes);
         return LARDER_OK;
     }
     larder_status copy(DevicePtr dst, DevicePtr src, uint64_t n_bytes, StreamId s) override {
+        LARDER_TRY(check_extent(src, n_bytes));
         return copy_in(dst, pointer(src), n_bytes, s);
     }
     larder_status fill_zero(DevicePtr dst, uint64_t n_bytes, StreamId s) override {
         LARDER_TRY(check(known(s)));
+        LARDER_TRY(check_extent(dst, n_bytes));
         if (n_bytes) std::memset(pointer(dst), 0, n_bytes);
         return LARDER_OK;
     }
@@ -95,6 +101,35 @@ class HostDevice final : public Device {
     }
 
   private:
+    Result<DevicePtr> remember(std::byte* p, size_t n_bytes) {
+        try {
+            std::lock_guard lock(mutex_);
+            ranges_.emplace(reinterpret_cast<DevicePtr>(p), n_bytes);
+        } catch (...) {
+            os_.release(p, n_bytes);
+            throw;
+        }
+        return reinterpret_cast<DevicePtr>(p);
+    }
+    void forget(DevicePtr p, size_t n_bytes) noexcept {
+        {
+            std::lock_guard lock(mutex_);
+            ranges_.erase(p);
+        }
+        os_.release(pointer(p), n_bytes);
+    }
+    // What begins in memory of this device must end in it. Other memory of the process is as good, and its owner's
+    // affair.
+    larder_status check_extent(DevicePtr p, uint64_t n_bytes) const noexcept {
+        std::lock_guard lock(mutex_);
+        const auto after = ranges_.upper_bound(p);
+        if (after == ranges_.begin()) return LARDER_OK;
+        const auto& [begin, size] = *std::prev(after);
+        if (p - begin >= size || n_bytes <= size - (p - begin)) return LARDER_OK;
+        return fail(LARDER_E_INVALID, "n_bytes",
+                    "%llu bytes begin in a range of the device's memory and end outside it",
+                    (unsigned long long)n_bytes);
+    }
     static std::byte* pointer(DevicePtr p) noexcept { return reinterpret_cast<std::byte*>(p); }
     size_t round_up(uint64_t n) const noexcept {
         return (n + info_.granularity_bytes - 1) / info_.granularity_bytes * info_.granularity_bytes;
@@ -117,13 +152,15 @@ class HostDevice final : public Device {
 
     Os& os_;
     DeviceInfo info_;
+    mutable std::mutex mutex_;
+    TreeMap<DevicePtr, uint64_t> ranges_;
     atomic<uint64_t> next_{1};  // streams and events share one row of numbers
 };
 
 }  // namespace
 
 Owned<Device> make_host_device(const Allocator& a, Os& os) {
-    return make_owned<HostDevice>(a, os);
+    return make_owned<HostDevice>(a, a, os);
 }
 
 }  // namespace larder

@@ -323,7 +323,8 @@ larder_status Planner::fork(larder_seq seq, uint64_t n_tokens, std::span<larder_
                     (unsigned long long)s->n_computed, (unsigned long long)n_tokens);
     std::lock_guard lock(mutex_);
     if (free_slots_.size() < out.size())
-        return fail(LARDER_E_BUSY, "max_sequences", "%u sequences are open", config_.max_sequences);
+        return fail(LARDER_E_BUSY, "max_sequences", "%zu sequences are free of %u; %zu are needed", free_slots_.size(),
+                    config_.max_sequences, out.size());
     uint32_t state = 0;
     if (has_states()) {
         if (!state_of(*s, n_tokens, state)) return no_state(*s, n_tokens);

@@ -1,8 +1,6 @@
 #include "kv/worker.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstring>
 
 #include "base/crc32c.h"
 
@@ -99,7 +97,7 @@ larder_status Worker::init_groups() {
                     shard_.first_layer, shard_.end_layer - 1);
     if (engine_memory_) return LARDER_OK;
     storage_ = make_owned<ArenaStorage>(context_.alloc, context_, std::move(shapes));
-    LARDER_TRY(storage_->map(o, 0));
+    LARDER_TRY(rename_field(storage_->map(o, 0), "budget_bytes", "arena_bytes"));
     for (uint32_t g = 0; g < groups_.size(); ++g)
         for (uint32_t l = 0; l < groups_[g].views.size(); ++l)
             groups_[g].views[l] = view_of(groups_[g].shape, *storage_, g, l);
@@ -110,13 +108,7 @@ larder_status Worker::init_codec(const WorkerConfig& config) {
     larder_codec_options o = LARDER_CODEC_OPTIONS_INIT;
     o.chain = config.codec;
     const larder_status made = larder_codec::create(context_, &o, &codec_);
-    if (made < 0) {
-        // The caller knows the chain by the name of this option.
-        larder_error_info why = last_error();
-        if (!std::strcmp(why.field, "chain")) std::snprintf(why.field, sizeof why.field, "codec");
-        set_last_error(why);
-        return made;
-    }
+    if (made < 0) return rename_field(made, "chain", "codec");
     if (codec_->chain.salient_percent)
         return fail(LARDER_E_UNSUPPORTED, "codec",
                     "the codec needs the saliency of tokens, which a KV manager does not have");

@@ -36,7 +36,8 @@ struct InventoryEntry {
 // Told about the progress of a plan; all members may be NULL.
 struct PlanWatch {
     void* ctx = nullptr;
-    // All records have been read and verified, or have failed: nothing is in the blocks yet.
+    // What a load will come to is known: all records have been read and verified, or have failed. With layers_done it
+    // is called before the first layer is there.
     void (*checked)(void* ctx, std::span<const larder_status> statuses) = nullptr;
     void (*layers_done)(void* ctx, uint32_t n) = nullptr;
     void (*moved)(void* ctx, uint64_t n_bytes) = nullptr;
@@ -121,18 +122,33 @@ class Worker {
     larder_status init_codec(const WorkerConfig& config);
 
     void run_loads(const Plan& plan, std::span<larder_status> statuses, const PlanWatch& watch);
+    static void fail_loads(const Plan& plan, std::span<larder_status> statuses) noexcept;
+    void load_by_layers(const Plan& plan, std::span<Load> loads, RecordBuffer& buffer,
+                        std::span<larder_status> statuses, const PlanWatch& watch);
+    void load_by_blocks(const Plan& plan, std::span<Load> loads, RecordBuffer& buffer,
+                        std::span<larder_status> statuses, const PlanWatch& watch);
+    void count_loaded(std::span<const Load> loads, std::span<const larder_status> statuses) noexcept;
     RecordBuffer borrow_buffer() noexcept;
     void give_back(RecordBuffer buffer) noexcept;
     void place_records(std::span<Load* const> loads, std::span<larder_store_get_item> items, RecordBuffer& buffer);
-    void read_records(Vec<Load>& loads, RecordBuffer& buffer, std::span<larder_status> statuses,
+    void read_records(std::span<Load> loads, RecordBuffer& buffer, std::span<larder_status> statuses,
                       const PlanWatch& watch);
     larder_status missing(const larder_key& key);
     larder_status parse(Load& l) const;
-    larder_status check_stream(const Group& g, const PlanOp& op, ByteSpan stream) const noexcept;
+    larder_status check_stream(const Group& g, const PlanOp& op, ByteSpan stream,
+                               uint64_t& workspace_bytes) const noexcept;
     size_t record_header_bytes() const noexcept;
     uint64_t state_record_bytes() const noexcept;
-    void decode_layers(Vec<Load>& loads, std::span<larder_status> statuses, const PlanWatch& watch);
-    larder_status decode_layer(const Load& l, uint32_t group, uint32_t layer, Vec<std::byte>& workspace);
+    struct DecodeScratch {
+        explicit DecodeScratch(const Allocator& a) : planes(a), workspace(a) {}
+        Vec<larder_stream_plane> planes;
+        Vec<std::byte> workspace;
+    };
+    void decode_layers(std::span<const Load> loads, std::span<larder_status> statuses, const PlanWatch& watch);
+    larder_status decode_block(const Load& l, DecodeScratch& scratch);
+    larder_status decode_group(const Load& l, uint32_t group, uint32_t first_layer, uint32_t n_layers,
+                               DecodeScratch& scratch);
+    void load_scales(const Load& l, uint32_t group, uint32_t layer) noexcept;
     larder_status parse_state(Load& l) const;
     void copy_state(uint32_t to, uint32_t from) noexcept;
     void load_state_layer(const Load& l, uint32_t group, uint32_t layer) noexcept;

@@ -15,6 +15,8 @@ constexpr uint16_t record_version = 1;
 constexpr size_t record_head_bytes = 8, record_group_bytes = 8;
 // The record of a state slot: its head has another magic, then the states follow.
 constexpr uint32_t state_magic = 0x4154534c;  // "LSTA"
+// Enough to keep a disk busy.
+constexpr size_t n_loads_at_once = 8;
 static_assert(state_head_bytes == record_head_bytes);
 
 }  // namespace
@@ -35,6 +37,7 @@ struct Worker::Load {
     size_t index = 0;               // into the plan
     MutByteSpan record;             // in the load's buffer
     uint64_t n_bytes = 0;           // as the store says
+    uint64_t workspace_bytes = 0;   // the most that decoding a stream of it wants
     Vec<ByteSpan> streams, scales;  // one per group
 };
 
@@ -123,20 +126,54 @@ void Worker::run_loads(const Plan& plan, std::span<larder_status> statuses, cons
             loads.back().op = &plan.ops[i];
             loads.back().index = i;
         }
-        if (loads.empty()) return give_back(std::move(buffer));
-        read_records(loads, buffer, statuses, watch);
     } catch (const std::bad_alloc&) {
-        // What has no buffer is not loaded: the engine computes it.
-        for (size_t i = 0; i < plan.ops.size(); ++i)
-            if (plan.ops[i].kind == PlanOpKind::load) statuses[i] = LARDER_E_NOMEM;
+        fail_loads(plan, statuses);
+        loads.clear();
     }
-    if (watch.checked) watch.checked(watch.ctx, statuses);
-    decode_layers(loads, statuses, watch);
+    if (!loads.empty() && watch.layers_done)
+        load_by_layers(plan, loads, buffer, statuses, watch);
+    else if (!loads.empty())
+        load_by_blocks(plan, loads, buffer, statuses, watch);
     give_back(std::move(buffer));
 }
 
+// What has no buffer is not loaded: the engine computes it.
+void Worker::fail_loads(const Plan& plan, std::span<larder_status> statuses) noexcept {
+    for (size_t i = 0; i < plan.ops.size(); ++i)
+        if (plan.ops[i].kind == PlanOpKind::load) statuses[i] = LARDER_E_NOMEM;
+}
+
+void Worker::load_by_layers(const Plan& plan, std::span<Load> loads, RecordBuffer& buffer,
+                            std::span<larder_status> statuses, const PlanWatch& watch) {
+    try {
+        read_records(loads, buffer, statuses, watch);
+    } catch (const std::bad_alloc&) {
+        fail_loads(plan, statuses);
+    }
+    if (watch.checked) watch.checked(watch.ctx, statuses);
+    decode_layers(loads, statuses, watch);
+}
+
+// Nobody waits for single layers: a few records at a time, so that they are decoded while the caches still have them.
+void Worker::load_by_blocks(const Plan& plan, std::span<Load> loads, RecordBuffer& buffer,
+                            std::span<larder_status> statuses, const PlanWatch& watch) {
+    DecodeScratch scratch(context_.alloc);
+    try {
+        for (size_t i = 0; i < loads.size(); i += n_loads_at_once) {
+            const std::span<Load> part = loads.subspan(i, std::min(n_loads_at_once, loads.size() - i));
+            read_records(part, buffer, statuses, watch);
+            for (const Load& l : part)
+                if (statuses[l.index] == LARDER_OK) statuses[l.index] = decode_block(l, scratch);
+        }
+    } catch (const std::bad_alloc&) {
+        fail_loads(plan, statuses);
+    }
+    count_loaded(loads, statuses);
+    if (watch.checked) watch.checked(watch.ctx, statuses);
+}
+
 // Every record is in memory, verified and parsed before the first layer is decoded.
-void Worker::read_records(Vec<Load>& loads, RecordBuffer& buffer, std::span<larder_status> statuses,
+void Worker::read_records(std::span<Load> loads, RecordBuffer& buffer, std::span<larder_status> statuses,
                           const PlanWatch& watch) {
     Vec<larder_object_want> wants(loads.size(), larder_object_want LARDER_OBJECT_WANT_INIT, context_.alloc);
     Vec<larder_store_get_item> items(context_.alloc);
@@ -235,7 +272,7 @@ larder_status Worker::parse(Load& l) const {
         const ByteSpan stream = body.take(in.get<uint32_t>());
         const ByteSpan scales = body.take(in.get<uint32_t>());
         if (!in.ok() || !body.ok()) return fail(LARDER_E_TRUNCATED, "record", "the record ends before its last stream");
-        LARDER_TRY(check_stream(g, *l.op, stream));
+        LARDER_TRY(check_stream(g, *l.op, stream, l.workspace_bytes));
         if (scales.size() != (local_tokens(*l.op) ? scale_record_bytes(g) : 0))
             return fail(LARDER_E_IDENTITY, "record", "the record has other scales");
         if (!scales.empty() &&
@@ -247,7 +284,8 @@ larder_status Worker::parse(Load& l) const {
     return body.remaining() == 0 ? LARDER_OK : fail(LARDER_E_FORMAT, "record", "there are bytes behind the record");
 }
 
-larder_status Worker::check_stream(const Group& g, const PlanOp& op, ByteSpan stream) const noexcept {
+larder_status Worker::check_stream(const Group& g, const PlanOp& op, ByteSpan stream,
+                                   uint64_t& workspace_bytes) const noexcept {
     if (!g.stream.n_layers || g.is_state() || !local_tokens(op))
         return stream.empty() ? LARDER_OK
                               : fail(LARDER_E_IDENTITY, "record", "the record has what this rank does not hold");
@@ -262,28 +300,33 @@ larder_status Worker::check_stream(const Group& g, const PlanOp& op, ByteSpan st
         s.k_dim != g.stream.k_dim || s.v_dim != g.stream.v_dim || s.k_dtype != g.stream.k_dtype ||
         (s.v_dim && s.v_dtype != g.stream.v_dtype))
         return fail(LARDER_E_IDENTITY, "record", "the record has another shape");
+    workspace_bytes = std::max<uint64_t>(workspace_bytes, info.decode_workspace);
     return LARDER_OK;
 }
 
-void Worker::decode_layers(Vec<Load>& loads, std::span<larder_status> statuses, const PlanWatch& watch) {
-    Vec<std::byte> workspace(context_.alloc);
+void Worker::decode_layers(std::span<const Load> loads, std::span<larder_status> statuses, const PlanWatch& watch) {
+    DecodeScratch scratch(context_.alloc);
     uint32_t n_done = 0;
     for (uint32_t g = 0; g < groups_.size(); ++g)
         for (uint32_t layer = 0; layer < groups_[g].views.size(); ++layer) {
-            for (Load& l : loads) {
+            for (const Load& l : loads) {
                 if (statuses[l.index] != LARDER_OK || l.op->is_state() != groups_[g].is_state()) continue;
                 if (l.op->is_state()) {
                     load_state_layer(l, g, layer);
                     continue;
                 }
                 try {
-                    statuses[l.index] = decode_layer(l, g, layer, workspace);
+                    statuses[l.index] = decode_group(l, g, layer, 1, scratch);
                 } catch (const std::bad_alloc&) {
                     statuses[l.index] = LARDER_E_NOMEM;
                 }
             }
             if (watch.layers_done) watch.layers_done(watch.ctx, ++n_done);
         }
+    count_loaded(loads, statuses);
+}
+
+void Worker::count_loaded(std::span<const Load> loads, std::span<const larder_status> statuses) noexcept {
     uint64_t n_bytes = 0;
     for (const Load& l : loads)
         if (statuses[l.index] == LARDER_OK) n_bytes += l.op->is_state() ? state_record_bytes() : block_bytes_;
@@ -297,30 +340,45 @@ void Worker::load_state_layer(const Load& l, uint32_t group, uint32_t layer) noe
                 l.streams[group].data() + layer * n, n);
 }
 
-larder_status Worker::decode_layer(const Load& l, uint32_t group, uint32_t layer, Vec<std::byte>& workspace) {
+larder_status Worker::decode_block(const Load& l, DecodeScratch& scratch) {
+    for (uint32_t g = 0; g < groups_.size(); ++g) {
+        if (groups_[g].is_state() != l.op->is_state()) continue;
+        const uint32_t n_layers = uint32_t(groups_[g].views.size());
+        if (l.op->is_state())
+            for (uint32_t layer = 0; layer < n_layers; ++layer) load_state_layer(l, g, layer);
+        else
+            LARDER_TRY(decode_group(l, g, 0, n_layers, scratch));
+    }
+    return LARDER_OK;
+}
+
+larder_status Worker::decode_group(const Load& l, uint32_t group, uint32_t first, uint32_t n_layers,
+                                   DecodeScratch& scratch) {
     const Group& g = groups_[group];
-    const larder_kv_layer_view& v = g.views[layer];
-    const uint32_t n_tokens = local_tokens(*l.op);
-    if (!n_tokens) return LARDER_OK;
-    larder_stream_plane planes[2];
-    set_planes(planes, v, l.op->block);
-    larder_stream_info info = LARDER_STREAM_INFO_INIT;
-    LARDER_TRY(stream_inspect(l.streams[group], info));
-    if (workspace.size() < info.decode_workspace) workspace.resize(info.decode_workspace);
+    if (!local_tokens(*l.op) || !n_layers) return LARDER_OK;
+    scratch.planes.resize(2 * n_layers);
+    for (uint32_t i = 0; i < n_layers; ++i) set_planes(&scratch.planes[2 * i], g.views[first + i], l.op->block);
+    if (scratch.workspace.size() < l.workspace_bytes) scratch.workspace.resize(l.workspace_bytes);
     larder_stream_target t = LARDER_STREAM_TARGET_INIT;
-    t.first_layer = layer;
-    t.n_layers = 1;
-    t.planes = planes;
-    t.workspace = workspace.data();
-    t.workspace_bytes = workspace.size();
+    t.first_layer = first;
+    t.n_layers = n_layers;
+    t.planes = scratch.planes.data();
+    t.workspace = scratch.workspace.data();
+    t.workspace_bytes = scratch.workspace.size();
     LARDER_TRY(stream_decode(context_, l.streams[group], t));
+    for (uint32_t i = 0; i < n_layers; ++i) load_scales(l, group, first + i);
+    return LARDER_OK;
+}
+
+void Worker::load_scales(const Load& l, uint32_t group, uint32_t layer) noexcept {
+    const Group& g = groups_[group];
     const uint64_t token_bytes = g.shape.planes[2].token_bytes;
-    if (!token_bytes) return LARDER_OK;
+    if (!token_bytes) return;
+    const larder_kv_layer_view& v = g.views[layer];
     const std::byte* scales = l.scales[group].data() + uint64_t(layer) * g.shape.block_tokens * token_bytes;
     std::byte* to = static_cast<std::byte*>(v.scales) + l.op->block * v.scale_block_stride_bytes;
-    for (uint32_t i = 0; i < n_tokens; ++i)
+    for (uint32_t i = 0; i < local_tokens(*l.op); ++i)
         std::memcpy(to + i * v.scale_token_stride_bytes, scales + i * token_bytes, token_bytes);
-    return LARDER_OK;
 }
 
 larder_status Worker::encode_group(size_t index, const PlanOp& op, Vec<std::byte>& record, Vec<std::byte>& workspace) {

@@ -122,7 +122,11 @@ larder_status PosixOs::write_all(OsHandle h, const void* buffer, size_t n_bytes,
 }
 
 larder_status PosixOs::sync(OsHandle h) {
-    return retry([&] { return ::fdatasync(h.value); }) == 0 ? LARDER_OK : handle_error("cannot make a file durable");
+    if (retry([&] { return ::fdatasync(h.value); }) != 0) return handle_error("cannot make a file durable");
+    struct stat st;
+    if (::fstat(h.value, &st) == 0 && !st.st_nlink)
+        return fail_os(LARDER_E_IO, ENOENT, "", "the file has been removed: nothing in it is durable");
+    return LARDER_OK;
 }
 
 larder_status PosixOs::sync_dir(const char* path) {

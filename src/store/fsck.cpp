@@ -37,8 +37,8 @@ bool same_record(const ScannedRecord& a, const ScannedRecord& b) noexcept {
     return a.offset == b.offset && a.record.key == b.record.key && a.record.payload_sum == b.record.payload_sum;
 }
 
-// One segment: by its footer and, independently, by its records. What the footer lists and the records do not confirm
-// is corrupt.
+// One segment: by its footer and, independently, by its records. What a footer lists stands whole in it, so only a
+// payload that does not hold is lost; a damaged copy among the records is counted, and written again by a repair.
 larder_status Checker::look_at(uint32_t segment, bool repair) {
     SegmentScan listed(context_.alloc), found(context_.alloc);
     LARDER_TRY(scanner_.load(segment, listed));
@@ -49,17 +49,22 @@ larder_status Checker::look_at(uint32_t segment, bool repair) {
     // What a footer does not list is not part of the store any more, whatever its bytes look like.
     SegmentScan& judged = listed.sealed ? listed : found;
     uint64_t n_corrupt = 0;
+    Vec<const ScannedRecord*> damaged_copies(context_.alloc);
     for (ScannedRecord& r : judged.records) {
-        if (listed.sealed)
-            r.payload_holds = std::any_of(found.records.begin(), found.records.end(),
-                                          [&](auto& f) { return f.payload_holds && same_record(f, r); });
+        if (listed.sealed) r.payload_holds = scanner_.payload_holds(r);
         n_corrupt += !r.payload_holds;
+        if (listed.sealed && r.payload_holds && std::none_of(found.records.begin(), found.records.end(), [&](auto& f) {
+                return f.payload_holds && same_record(f, r);
+            }))
+            damaged_copies.push_back(&r);
     }
+    n_corrupt += damaged_copies.size();
     LARDER_ASSIGN(const bool header_holds, scanner_.header_holds(segment, listed.sequence));
     report_.n_corrupt += n_corrupt;
     report_.n_torn += !listed.sealed;
     if (!header_holds) ++report_.n_corrupt;
     if (repair && (n_corrupt || !listed.sealed || !header_holds)) {
+        for (const ScannedRecord* r : damaged_copies) LARDER_TRY(scanner_.write_record(judged, *r));
         LARDER_TRY(scanner_.write_footer(judged));
         if (!header_holds) LARDER_TRY(scanner_.write_header(judged));
         ++report_.n_repaired;
@@ -132,6 +137,11 @@ larder_status Checker::run(const char* directory, bool repair, RecordSink sink) 
             ++report_.n_corrupt;
         else
             LARDER_TRY(status);
+    }
+    report_.n_torn += file_.ends_inside_a_segment();
+    if (repair && file_.ends_inside_a_segment()) {
+        LARDER_TRY(file_.grow_to(file_.n_segments()));
+        ++report_.n_repaired;
     }
     if (repair && report_.n_repaired) LARDER_TRY(file_.sync());
     for (const SegmentScan& scan : scans_) remember(scan);

@@ -98,6 +98,7 @@ def check_replay(tmp):
     expect("every policy " + err, (code, len(json.loads(out or '{"rows": []}')["rows"])), (0, 24))
     expect("unknown policy", run("replay", trace, "-p", "psychic")[0], 2)
     expect("capacity zero", run("replay", trace, "-c", "0")[0], 2)
+    expect("capacity beyond 64 bits", run("replay", trace, "-c", "99999999999999999999")[0], 2)
 
 
 def expert_hits(steps, slots, policy, lookahead):
@@ -191,6 +192,13 @@ def check_rest(tmp):
     expect("inspect nothing", run("inspect", tmp / "absent")[0], 3)
     expect("fsck nothing", run("fsck", tmp / "absent")[0], 3)
     code, out, _ = run("--json", "fsck", tmp / "absent")
+    odd = subprocess.run([LARDER, "--json", "fsck", b"x\xff"], capture_output=True)
+    expect("errors about a path that is not UTF-8", "error" in json.loads(odd.stdout), True)
+    with open("/dev/full", "w") as full:
+        expect("output that cannot be written", subprocess.run([LARDER, "info"], stdout=full, stderr=subprocess.DEVNULL).returncode, 4)
+    endless = subprocess.run([LARDER, "inspect", "/dev/zero"], capture_output=True, timeout=20)
+    expect("a file without an end is not read to it", endless.returncode, 3)
+    expect("a directory is not a trace", run("replay", tmp)[0], 3)
     expect("errors as JSON", "status" in json.loads(out)["error"], True)
 
 

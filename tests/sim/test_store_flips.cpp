@@ -35,7 +35,8 @@ uint64_t answers(SimFs fs) {
     SimStore s(os);
     const larder_status opened = s.open();
     if (opened < 0) {
-        assert_true(opened == LARDER_E_CORRUPT || opened == LARDER_E_FORMAT || opened == LARDER_E_VERSION);
+        assert_true(opened == LARDER_E_CORRUPT || opened == LARDER_E_FORMAT || opened == LARDER_E_VERSION ||
+                    opened == LARDER_E_TRUNCATED);
         return 0;
     }
     uint64_t right = 0;
@@ -150,6 +151,9 @@ void strangers(void**) {
     fs.resize(*file, 0);
     assert_int_equal(open_status(fs), LARDER_E_FORMAT);
     fs = small_store(true);
+    fs.resize(*file, 100);
+    assert_int_equal(open_status(fs), LARDER_E_TRUNCATED);
+    fs = small_store(true);
     fs.set_read_only("/store", true);
     assert_int_equal(open_status(fs), LARDER_E_READ_ONLY);
 }
@@ -195,11 +199,51 @@ void check_and_repair(void**) {
     assert_int_equal(larder_store_check(s.context(), "/nowhere", 0, nullptr, nullptr, &r), LARDER_E_NOT_FOUND);
 }
 
+// A repair brings nothing back: neither a key that was evicted nor a tenant that was dropped, whichever byte of the log
+// was damaged.
+void repair_keeps_removals(void**) {
+    SimFs fs = small_store(true);
+    {
+        SimOs os(15, std::move(fs));
+        SimStore s(os);
+        assert_int_equal(s.open(), LARDER_OK);
+        const larder_key gone = make_key(2);
+        assert_int_equal(larder_store_evict(s.get(), &gone, 1, LARDER_TIER_HOST | LARDER_TIER_FILE, nullptr),
+                         LARDER_OK);
+        assert_int_equal(larder_store_drop_tenant(s.get(), 1, nullptr), LARDER_OK);
+        assert_int_equal(larder_store_flush(s.get(), nullptr, 0, nullptr), LARDER_OK);
+        s.close();
+        fs = os.fs();
+    }
+    const uint64_t kept = answers(fs);
+    assert_int_equal(kept, 1 << 0 | 1 << 4 | 1 << 6 | 1 << 8);
+    const auto file = fs.lookup("/store/store.larder");
+    std::vector<unsigned char> content(fs.size(*file));
+    assert_int_equal(fs.read(*file, content.data(), content.size(), 0), content.size());
+    Rng rng(test_seed());
+    for (uint64_t at = format::data_offset; at < content.size(); ++at) {
+        if (!content[at] || rng.below(test_long() ? 1 : 40)) continue;
+        SimFs damaged = fs;
+        damaged.flip_bits(*file, at, std::byte(1u << rng.below(8)));
+        SimOs os(16, std::move(damaged));
+        larder_store_report r = LARDER_STORE_REPORT_INIT;
+        {
+            SimStore s(os);
+            larder_store_check(s.context(), "/store", LARDER_CHECK_REPAIR, nullptr, nullptr, &r);
+        }
+        assert_int_equal(answers(os.fs()) & ~kept, 0);
+    }
+}
+
 }  // namespace
 
 int main() {
-    const CMUnitTest tests[] = {cmocka_unit_test(every_byte_sealed), cmocka_unit_test(every_byte_open),
-                                cmocka_unit_test(misdirected),       cmocka_unit_test(strangers),
-                                cmocka_unit_test(truncated),         cmocka_unit_test(check_and_repair)};
+    const CMUnitTest tests[] = {cmocka_unit_test(every_byte_sealed),
+                                cmocka_unit_test(every_byte_open),
+                                cmocka_unit_test(misdirected),
+                                cmocka_unit_test(strangers),
+                                cmocka_unit_test(truncated),
+                                cmocka_unit_test(check_and_repair),
+                                cmocka_unit_test(repair_keeps_removals)};
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

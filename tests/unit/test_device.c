@@ -52,6 +52,8 @@ static void round_trip(larder_device* d) {
     assert_int_equal(larder_device_event_create(d, &f), LARDER_OK);
     assert_int_equal(larder_device_event_query(d, e), LARDER_OK); /* nothing was recorded */
     assert_int_equal(larder_device_fill_zero(d, b, n, t), LARDER_OK);
+    assert_int_equal(larder_device_copy_in(d, a, in, 1 << 20, s), LARDER_E_INVALID); /* more than a has */
+    assert_int_equal(larder_device_copy_out(d, out, a + 8, 1 << 20, s), LARDER_E_INVALID);
     assert_int_equal(larder_device_copy_in(d, a, in, n, s), LARDER_OK);
     assert_int_equal(larder_device_event_record(d, e, s), LARDER_OK);
     assert_int_equal(larder_device_stream_wait(d, t, e), LARDER_OK);

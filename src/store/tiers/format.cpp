@@ -20,6 +20,10 @@ bool same(const std::byte* a, const void* b, size_t n) noexcept {
 
 }  // namespace
 
+bool has_superblock_magic(const std::byte* b) noexcept {
+    return same(b, superblock_magic, superblock_magic_bytes);
+}
+
 void encode_superblock(const Superblock& s, std::byte* b) noexcept {
     std::memset(b, 0, block_bytes);
     put_bytes(b, superblock_magic, 8);
@@ -35,7 +39,7 @@ void encode_superblock(const Superblock& s, std::byte* b) noexcept {
 }
 
 larder_status decode_superblock(const std::byte* b, Superblock& out) noexcept {
-    if (!same(b, superblock_magic, 8)) return LARDER_E_FORMAT;
+    if (!has_superblock_magic(b)) return LARDER_E_FORMAT;
     if (load_le<uint32_t>(b + block_bytes - 4) != crc32c(0, b, block_bytes - 4)) return LARDER_E_CORRUPT;
     out.incompatible = load_le<uint64_t>(b + 16);
     out.compatible = load_le<uint64_t>(b + 24);

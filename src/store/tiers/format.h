@@ -39,6 +39,8 @@ struct Superblock {
     uint64_t incompatible = 0;
     uint64_t compatible = 0;
 };
+inline constexpr size_t superblock_magic_bytes = 8;
+bool has_superblock_magic(const std::byte* block) noexcept;
 void encode_superblock(const Superblock& s, std::byte* block) noexcept;
 // OK; E_FORMAT (no magic); E_CORRUPT (checksum or a field that cannot be); E_VERSION.
 larder_status decode_superblock(const std::byte* block, Superblock& out) noexcept;

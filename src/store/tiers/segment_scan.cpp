@@ -71,6 +71,24 @@ bool SegmentScanner::parse_table(ByteSpan table, const Trailer& t, SegmentScan& 
     return in.remaining() == 0;
 }
 
+namespace {
+
+bool extents_hold(const std::byte* segment, const ScannedRecord& r) noexcept {
+    const std::byte* payload = segment + r.offset + r.record.payload_offset();
+    for (uint32_t i = 0; i < r.record.n_extents(); ++i) {
+        const uint64_t begin = uint64_t(i) * extent_bytes;
+        if (crc32c(0, payload + begin, std::min<uint64_t>(extent_bytes, r.record.n_bytes - begin)) != r.sums[i])
+            return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+bool SegmentScanner::payload_holds(const ScannedRecord& r) const noexcept {
+    return extents_hold(whole_.data(), r);
+}
+
 bool SegmentScanner::parse_record(const std::byte* mem, uint32_t offset, SegmentScan& out) {
     const uint64_t size = file_.segment_bytes();
     ScannedRecord r;
@@ -84,12 +102,7 @@ bool SegmentScanner::parse_record(const std::byte* mem, uint32_t offset, Segment
         std::memcpy(r.sums.data(), mem + offset + record_header_bytes, size_t(n) * 4);
         r.payload_holds = payload_sum(r.sums) == r.record.payload_sum;
     }
-    const std::byte* payload = mem + offset + r.record.payload_offset();
-    for (uint32_t i = 0; i < n && r.payload_holds; ++i) {
-        const uint64_t begin = uint64_t(i) * extent_bytes;
-        r.payload_holds =
-            crc32c(0, payload + begin, std::min<uint64_t>(extent_bytes, r.record.n_bytes - begin)) == r.sums[i];
-    }
+    r.payload_holds = r.payload_holds && extents_hold(mem, r);
     out.n_corrupt += !r.payload_holds;
     out.records.push_back(std::move(r));
     return out.records.back().payload_holds;
@@ -135,6 +148,17 @@ larder_status SegmentScanner::write_header(const SegmentScan& scan) {
     LARDER_TRY(read(tail_, block_bytes, file_.segment_offset(scan.segment)));
     encode_segment_header(file_.place(scan.segment, scan.sequence), tail_.data());
     return file_.write(tail_.data(), block_bytes, file_.segment_offset(scan.segment));
+}
+
+larder_status SegmentScanner::write_record(const SegmentScan& scan, const ScannedRecord& r) {
+    const uint64_t begin = align_down<uint64_t>(r.offset, block_bytes);
+    const uint64_t end =
+        align_up<uint64_t>(r.offset + record_header_bytes + r.record.table_bytes(), uint64_t(block_bytes));
+    LARDER_TRY(read(whole_, end - begin, file_.segment_offset(scan.segment) + begin));
+    std::byte* at = whole_.data() + (r.offset - begin);
+    encode_record(r.record, file_.place(scan.segment, scan.sequence), r.offset, at);
+    std::memcpy(at + record_header_bytes, r.sums.data(), r.record.table_bytes());
+    return file_.write(whole_.data(), end - begin, file_.segment_offset(scan.segment) + begin);
 }
 
 larder_status SegmentScanner::write_footer(const SegmentScan& scan) {

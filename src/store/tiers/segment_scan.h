@@ -34,6 +34,10 @@ class SegmentScanner {
     // Give a segment a footer that lists what holds: the one that a crash left open, or one that was damaged.
     larder_status write_footer(const SegmentScan& scan);
     larder_status write_header(const SegmentScan& scan);
+    // Whether the payload that a footer lists is there. The segment is the one of the last scan().
+    bool payload_holds(const ScannedRecord& r) const noexcept;
+    // Write a record's header and its table of checksums again, where they are.
+    larder_status write_record(const SegmentScan& scan, const ScannedRecord& r);
     // Whether the header of the segment is the one that belongs to this sequence.
     Result<bool> header_holds(uint32_t segment, uint64_t sequence);
     uint64_t read_bytes() const noexcept { return read_bytes_; }

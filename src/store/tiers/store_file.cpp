@@ -23,6 +23,10 @@ uint32_t StoreFile::n_segments() const noexcept {
 }
 
 larder_status StoreFile::open(const char* directory, Mode mode, uint64_t segment_bytes_if_new) {
+    return rename_field(open_in(directory, mode, segment_bytes_if_new), "path", "directory");
+}
+
+larder_status StoreFile::open_in(const char* directory, Mode mode, uint64_t segment_bytes_if_new) {
     if (mode == Mode::open_or_create) LARDER_TRY(os_.make_dir(directory));
     LARDER_TRY(take_lock(directory, mode));
     path_ = name(directory, "store.larder");
@@ -98,7 +102,24 @@ larder_status StoreFile::create(const char* directory, uint64_t segment_bytes) {
     return parent_status == LARDER_E_PERMISSION ? LARDER_OK : parent_status;
 }
 
+// Shorter than a block, so that nothing can be read directly: a store that was cut, or a stranger.
+larder_status StoreFile::refuse_short_file() {
+    std::byte head[superblock_magic_bytes];
+    bool ours = false;
+    if (n_bytes_ >= sizeof head) {
+        LARDER_ASSIGN(const OpenFile f, os_.open(path_.c_str(), open_flag::read));
+        const larder_status status = os_.read_all(f.handle, head, sizeof head, 0);
+        os_.close(f.handle);
+        LARDER_TRY(status);
+        ours = has_superblock_magic(head);
+    }
+    if (!ours) return fail(LARDER_E_FORMAT, "store.larder", "store.larder is not a store file");
+    return fail(LARDER_E_TRUNCATED, "store.larder", "the file has %llu bytes; a store begins with %llu",
+                (unsigned long long)n_bytes_, (unsigned long long)data_offset);
+}
+
 larder_status StoreFile::read_superblocks() {
+    if (n_bytes_ < block_bytes) return refuse_short_file();
     LARDER_ASSIGN(PageBuffer blocks, PageBuffer::make(os_, data_offset));
     LARDER_TRY(read(blocks.data(), data_offset, 0));
     bool any = false, magic = false;
@@ -155,6 +176,14 @@ larder_status StoreFile::shrink_to(uint32_t n) {
     LARDER_TRY(os_.truncate(data_.handle, end));
     n_bytes_ = end;
     return LARDER_OK;
+}
+
+larder_status StoreFile::sync() {
+    LARDER_TRY(os_.sync(data_.handle));
+    LARDER_ASSIGN(const uint64_t n_bytes, os_.size(data_.handle));
+    if (n_bytes >= n_bytes_) return LARDER_OK;
+    return fail(LARDER_E_IO, "store.larder", "the file has %llu bytes; it had %llu, and somebody else has cut it",
+                (unsigned long long)n_bytes, (unsigned long long)n_bytes_);
 }
 
 larder_status StoreFile::read(std::byte* buffer, size_t n, uint64_t offset) {

@@ -41,15 +41,21 @@ class StoreFile {
     // of format::block_bytes.
     larder_status read(std::byte* buffer, size_t n_bytes, uint64_t offset);
     larder_status write(const std::byte* buffer, size_t n_bytes, uint64_t offset) {
-        return os_.write_all(data_.handle, buffer, n_bytes, offset);
+        return rename_field(os_.write_all(data_.handle, buffer, n_bytes, offset), "", "store.larder");
     }
-    larder_status sync() { return os_.sync(data_.handle); }
+    larder_status sync();
+    // The file ends inside a segment: somebody cut it.
+    bool ends_inside_a_segment() const noexcept {
+        return n_bytes_ > format::data_offset && (n_bytes_ - format::data_offset) % super_.segment_bytes;
+    }
 
   private:
+    larder_status open_in(const char* directory, Mode mode, uint64_t segment_bytes_if_new);
     larder_status take_lock(const char* directory, Mode mode);
     larder_status create(const char* directory, uint64_t segment_bytes);
     larder_status open_data(Mode mode);
     larder_status read_superblocks();
+    larder_status refuse_short_file();
     String name(const char* directory, const char* file) const;
 
     Os& os_;
