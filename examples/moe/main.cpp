@@ -117,14 +117,15 @@ Run generate(engine::Decoder& d, std::span<const int32_t> prompt, uint32_t n_tok
 
 double replayed(larder_context* context, const engine::Shape& s, const std::vector<uint16_t>& ids, uint32_t slots,
                 larder_expert_policy policy) {
-    larder_expert_trace t = LARDER_EXPERT_TRACE_INIT;
+    larder_moe_routing t = LARDER_MOE_ROUTING_INIT;
+    t.type = LARDER_MOE_I16;
+    t.order = LARDER_MOE_TOKENS_FIRST;
     t.n_layers = s.n_layers;
     t.n_experts = s.n_experts;
-    t.top_k = s.topk;
+    t.k = s.topk;
     t.n_tokens = ids.size() / s.n_layers / s.topk;
+    t.n_bytes = ids.size() * sizeof ids[0];
     t.ids = ids.data();
-    t.id_bytes = 2;
-    t.token_major = 1;
     larder_expert_replay_options o = LARDER_EXPERT_REPLAY_OPTIONS_INIT;
     o.policy = policy;
     o.layer_slots = slots;
