@@ -131,7 +131,7 @@ struct KillPoint {
 constexpr KillPoint points[] = {
     {FaultClass::open, {1, 2}},
     {FaultClass::space, {1, 2, 3, 4, 5, 6}},
-    {FaultClass::read, {1, 2, 3, 5, 9}},
+    {FaultClass::read, {1, 2, 3, 4, 5}},
     {FaultClass::write, {1}},
     {FaultClass::sync, {1, 2, 3, 4, 5, 6, 8, 12, 20, 40, 80, 160, 320}},
     {FaultClass::lock, {1}},

@@ -238,7 +238,8 @@ struct Auto : Model {
             s.shadow->refer(id, request, hit, last);
             s.score += hit;
         }
-        while (!evicted && sides[0].in_shadow.size() > limit) {
+        const auto too_large = [&](const Side& s) { return s.in_shadow.size() > (evicted ? 2 * limit : limit); };
+        while (std::any_of(sides.begin(), sides.end(), too_large)) {
             every *= 2;
             for (Side& s : sides)
                 for (uint64_t i : std::set<uint64_t>(s.in_shadow))
