@@ -3,7 +3,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 
-.PHONY: all setup build format check test test-long demo demo-moe bench docs install clean gpu-check
+.PHONY: all setup build format check test test-long demo demo-moe bench docs install clean
 all: build
 
 setup:

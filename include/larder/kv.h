@@ -72,7 +72,8 @@ typedef struct larder_kv_options {
     uint32_t max_sequences;              /**< open at once, 1 to 65536; default 1024 */
     uint32_t low_watermark;  /**< per mille of the arena: below it, free and freely evictable blocks make write-back
                                 start; default 100 */
-    uint32_t high_watermark; /**< per mille at which write-back stops; default 200; not below low_watermark */
+    uint32_t high_watermark; /**< per mille at which write-back stops; default 200, or low_watermark when
+                                that is more; not below low_watermark */
     uint32_t n_states; /**< RECURRENT groups: state slots, the null slot not counted, 2 to 2^28-2. A sequence holds
                           up to two, published states the others. Part of arena_bytes. Default: a quarter of
                           arena_bytes, at most 4 per sequence; 2 per sequence when n_blocks is given */
@@ -112,7 +113,7 @@ typedef struct larder_kv_extra {
     uint8_t digest[32]; /**< of its content */
 } larder_kv_extra;
 
-/** What is asked for. Either tokens or keys. */
+/** What is asked for. Either tokens or keys; neither is an empty prompt, of which nothing is found. */
 typedef struct larder_kv_query {
     uint32_t struct_size;
     uint32_t peek;         /**< 1: only look; no lease is made and nothing is counted as used */

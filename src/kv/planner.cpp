@@ -210,6 +210,7 @@ larder_status Planner::view(const larder_seq* seqs, uint32_t n, const larder_kv_
     LARDER_TRY(check_range(o.group, 0, layout_.groups.size() - 1, "group"));
     if (!o.format) o.format = LARDER_KV_VIEW_BLOCK_TABLE;
     LARDER_TRY(check_range(uint32_t(o.format), LARDER_KV_VIEW_BLOCK_TABLE, LARDER_KV_VIEW_CSR, "format"));
+    LARDER_TRY(check_range(o.include_reserved, 0, 1, "include_reserved"));
     if (!o.dst && o.dst_stride) return fail(LARDER_E_INVALID, "dst", "dst is NULL");
     return view_rows(seqs, n, o);
 }

@@ -45,8 +45,10 @@ Worker::~Worker() {
 
 larder_status Worker::init(const WorkerConfig& config) {
     LARDER_TRY(init_groups());
-    if (!config.host_bytes && !config.directory) return LARDER_OK;
-    LARDER_TRY(init_codec(config));
+    const bool tiers = config.host_bytes || config.directory;
+    // A name that does not exist is told now, and not when a tier is added.
+    if (tiers || config.codec) LARDER_TRY(init_codec(config));
+    if (!tiers) return LARDER_OK;
     return init_store(config);
 }
 

@@ -201,7 +201,9 @@ class Os {
     // A symbol of a shared library, which is opened for it and stays open. A name without '/' is looked for beside this
     // library, then wherever the system looks. E_NOT_FOUND (the library cannot be opened, the message says why);
     // E_UNSUPPORTED (it has no such symbol, or there are no libraries here).
-    virtual Result<void*> library_symbol(const char* library, const char* symbol);
+    virtual Result<void*> library_symbol(const char*, const char*) {
+        return fail(LARDER_E_UNSUPPORTED, "library", "this system has no shared libraries");
+    }
 
     virtual const Topology& topology() noexcept = 0;
     virtual bool is_simulated() const noexcept { return false; }

@@ -7,10 +7,6 @@
 
 namespace larder {
 
-Result<void*> Os::library_symbol(const char*, const char*) {
-    return fail(LARDER_E_UNSUPPORTED, "library", "this system has no shared libraries");
-}
-
 namespace {
 
 // Where this library was loaded from: what was installed with it lies beside it.

@@ -102,7 +102,7 @@ void larder_store::sum_payload(const Object& o, uint64_t n_bytes, ExtentSums& su
     });
 }
 
-// Nobody else looks into the memory of what is being written, nor at its list of pieces.
+// Nobody else looks into the memory of what is being written. Its list of pieces changes under the mutex alone.
 void larder_store::prepare_commit(const larder_lease* leases, uint32_t n, const uint64_t* n_bytes,
                                   Vec<ExtentSums>& sums) {
     sums.reserve(n);
@@ -115,6 +115,7 @@ void larder_store::prepare_commit(const larder_lease* leases, uint32_t n, const 
         const uint64_t size = n_bytes ? n_bytes[i] : o->n_bytes;
         sums.emplace_back(context->alloc, extent_count(size));
         sum_payload(*o, size, sums.back());
+        Lock lock(mutex_);
         o->host.reserve(o->host.size() + HostTier::n_orders);
     }
 }

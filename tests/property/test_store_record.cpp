@@ -97,7 +97,7 @@ void every_policy(void**) {
         const larder_record_report r = check(bed.context, bed.record);
         assert_int_equal(r.policy, info.policy);
         assert_int_equal(r.n_differences, 0);
-        assert_true(r.n_evictions > 50 && r.n_hits > 50);
+        if (n >= 1000) assert_true(r.n_evictions > 50 && r.n_hits > 50);
     }
 }
 

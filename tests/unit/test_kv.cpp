@@ -378,6 +378,9 @@ void test_bad_options(void** state) {
     o.high_watermark = 400;
     assert_int_equal(open(), LARDER_E_RANGE);
     o.low_watermark = o.high_watermark = 0;
+    o.codec = "no such preset";
+    assert_int_equal(open(), LARDER_E_NOT_FOUND);
+    o.codec = nullptr;
     o.tenant_key = {"short", 5};
     assert_int_equal(open(), LARDER_E_RANGE);
     o.tenant_key = {nullptr, 0};
