@@ -19,7 +19,6 @@ larder_expert_cache::~larder_expert_cache() {
     for (auto& channel : channels_) {
         if (channel->has_event) device_->device->event_destroy(channel->event);
         if (channel->has_stream) device_->device->stream_destroy(channel->stream);
-        context->alloc.free(channel->staging, o_.chunk_bytes, slot_align);
     }
     for (auto& p : precisions_) {
         if (open_) p->source.close();
@@ -28,6 +27,8 @@ larder_expert_cache::~larder_expert_cache() {
         else if (p->memory)
             context->os.release(reinterpret_cast<std::byte*>(p->memory), p->memory_bytes);
     }
+    // A copy without an end reads it until the device's memory is free.
+    for (auto& channel : channels_) context->alloc.free(channel->staging, o_.chunk_bytes, slot_align);
     if (device_) device_->unref();
 }
 

@@ -186,5 +186,6 @@ struct larder_expert_cache final : larder::Handle {
     larder::Vec<larder::Owned<Precision>> precisions_;
     larder::Vec<larder::Owned<Layer>> layers_;
     larder::Vec<larder::Owned<Channel>> channels_;
+    larder::atomic<bool> broken_{false};  // a copy to the device has no end that can be seen
     larder::LoadQueue queue_;
 };

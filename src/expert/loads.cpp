@@ -74,12 +74,22 @@ larder_status larder_expert_cache::transfer(Channel& c, Precision& p, uint32_t s
     }
 }
 
-// Done when it returns: what is told ready may be read on any stream.
+// Done when it returns: what is told ready may be read on any stream. A copy of which the end cannot be seen may still
+// write to its slot: then nothing is loaded any more.
 larder_status larder_expert_cache::copy_in(Channel& c, DevicePtr dst, const void* src, uint64_t n_bytes) {
     Device& d = *device_->device;
+    if (broken_.load(larder::acquire)) return fail(LARDER_E_DEVICE, "device", "an earlier copy to the device has no end");
     LARDER_TRY(d.copy_in(dst, src, n_bytes, c.stream));
-    LARDER_TRY(d.event_record(c.event, c.stream));
-    return d.event_wait(c.event);
+    const auto settle = [&] {
+        LARDER_TRY(d.event_record(c.event, c.stream));
+        return d.event_wait(c.event);
+    };
+    const larder_status status = settle();
+    if (status >= 0) return status;
+    const larder_error_info why = last_error();
+    if (settle() < 0) broken_.store(true, larder::release);
+    set_last_error(why);
+    return status;
 }
 
 void larder_expert_cache::end_chunk(uint32_t precision, uint32_t slot, const Chunk& chunk,
