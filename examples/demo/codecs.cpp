@@ -27,7 +27,8 @@ double seconds_since(Clock::time_point start) {
 struct Window {
     std::vector<int32_t> tokens;  // prompt, then the scored ones
     std::unique_ptr<engine::PrivateKv> kv;
-    std::vector<float> logits;  // [scored_tokens - 1][vocab]
+    std::vector<float> logits;    // [scored_tokens - 1][vocab]
+    std::vector<float> saliency;  // [prompt_tokens] mean attention of the last ones that see a token (ZipCache)
 };
 
 class Bench {
@@ -50,7 +51,13 @@ class Bench {
         for (Window& w : windows_) {
             w.kv = std::make_unique<engine::PrivateKv>(model.shape);
             const engine::Slice prompt{std::span(w.tokens).first(prompt_tokens), 0, &w.kv->view()};
+            engine::AttentionWatch watch;
+            decoder_.watch_attention(&watch);
             decoder_.step({&prompt, 1});
+            decoder_.watch_attention(nullptr);
+            w.saliency = std::move(watch.received);
+            for (uint32_t t = 0; t < prompt_tokens; ++t)
+                w.saliency[t] /= float(std::min(watch.n_last, prompt_tokens - t));
             const auto logits = score(w, w.kv->view());
             w.logits.assign(logits.begin(), logits.end());
         }
@@ -140,6 +147,7 @@ class Bench {
         for (const Window& w : windows_) {
             const auto sources = planes(w.kv->view());
             source.planes = sources.data();
+            source.saliency = w.saliency.data();
             auto start = Clock::now();
             check(larder_stream_encode(codec, &source, stream.data(), stream.size(), nullptr, 0, &n_bytes),
                   "larder_stream_encode");

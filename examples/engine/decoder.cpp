@@ -144,7 +144,26 @@ void Decoder::attend_slice(size_t l, const Slice& slice, size_t first_row) {
             }
         kernels_.attend(queries_.data(), queries_.size(), keys_.data(), values_.data(), s.head_dim, scale,
                         scratch_.data());
+        if (!watch_) continue;
+        watch_->received.resize(std::max(watch_->received.size(), n_keys));
+        for (const AttendRow& row : queries_)
+            if (row.n_keys + watch_->n_last > n_keys) add_attention(row, scale);
     }
+}
+
+// From the packed keys that the kernel had: softmax of one query's scores.
+void Decoder::add_attention(const AttendRow& row, float scale) {
+    const size_t n = model_.shape.head_dim;
+    weights_.resize(row.n_keys);
+    float most = -INFINITY, sum = 0;
+    for (size_t t = 0; t < row.n_keys; ++t) {
+        const float* column = &keys_[t / lanes * lanes * n + t % lanes];
+        float score = 0;
+        for (size_t d = 0; d < n; ++d) score += row.query[d] * column[d * lanes];
+        most = std::max(most, weights_[t] = score * scale);
+    }
+    for (float& w : weights_) sum += w = std::exp(w - most);
+    for (size_t t = 0; t < row.n_keys; ++t) watch_->received[t] += weights_[t] / sum;
 }
 
 // One kv head of the sequence as floats, packed for Kernels::attend. What fills up the last group

@@ -20,6 +20,12 @@ struct Slice {
     const KvView* kv = nullptr;
 };
 
+// How much attention tokens get, for codecs that keep some better than others.
+struct AttentionWatch {
+    uint32_t n_last = 64;         // of each slice so many last tokens are asked what they look at
+    std::vector<float> received;  // [tokens] weights, summed over those that asked, layers and heads
+};
+
 enum class Rows { last, all };  // whose logits are wanted, of each slice
 
 class Decoder {
@@ -36,6 +42,9 @@ class Decoder {
     // depend on who keeps them, nor on the order in which they come.
     void set_experts(Experts* experts) { experts_ = experts; }
 
+    // Whom to add attention weights to from now on; null: nobody. The bits do not depend on it.
+    void watch_attention(AttentionWatch* watch) { watch_ = watch; }
+
     const Model& model() const { return model_; }
 
   private:
@@ -48,6 +57,7 @@ class Decoder {
     void check(std::span<const Slice> slices) const;
     void attention(size_t layer, std::span<const Slice> slices);
     void attend_slice(size_t layer, const Slice& slice, size_t first_row);
+    void add_attention(const AttendRow& row, float scale);
     void gather(size_t layer, size_t head, const KvView& kv, size_t n_keys);
     void rotate(float* heads, size_t n_heads, uint32_t position) const;
     void product(const std::vector<float>& x, size_t x_stride, const Matrix& w, std::vector<float>& y);
@@ -69,6 +79,8 @@ class Decoder {
     std::vector<float> keys_, values_;  // of one kv head, packed for Kernels::attend
     std::vector<float> gathered_, scratch_, logits_;
     std::vector<AttendRow> queries_;
+    AttentionWatch* watch_ = nullptr;
+    std::vector<float> weights_;  // [keys] of one query
     Experts* experts_ = nullptr;
     std::vector<uint32_t> chosen_, once_;     // [rows][topk]; each expert of them once
     std::vector<float> gates_;                // [rows][topk]

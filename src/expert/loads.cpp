@@ -78,7 +78,8 @@ larder_status larder_expert_cache::transfer(Channel& c, Precision& p, uint32_t s
 // write to its slot: then nothing is loaded any more.
 larder_status larder_expert_cache::copy_in(Channel& c, DevicePtr dst, const void* src, uint64_t n_bytes) {
     Device& d = *device_->device;
-    if (broken_.load(larder::acquire)) return fail(LARDER_E_DEVICE, "device", "an earlier copy to the device has no end");
+    if (broken_.load(larder::acquire))
+        return fail(LARDER_E_DEVICE, "device", "an earlier copy to the device has no end");
     LARDER_TRY(d.copy_in(dst, src, n_bytes, c.stream));
     const auto settle = [&] {
         LARDER_TRY(d.event_record(c.event, c.stream));

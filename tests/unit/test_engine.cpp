@@ -61,6 +61,24 @@ void bits_do_not_depend_on_chunks_or_processor(void**) {
     }
 }
 
+// Each query that is asked gives away a weight of 1 in each head of each layer, and changes nothing by being asked.
+void attention_is_watched(void**) {
+    const Model m = parse_model(TinyModel().file(), "tiny");
+    const auto tokens = some_tokens(100, m.shape.vocab, 9);
+    Decoder d(m);
+    PrivateKv kv(m.shape), watched(m.shape);
+    const auto want = logits_of(d, kv.view(), tokens, tokens.size());
+    AttentionWatch watch{10, {}};
+    d.watch_attention(&watch);
+    assert_true(same_bits(logits_of(d, watched.view(), tokens, tokens.size()), want));
+    assert_int_equal(watch.received.size(), tokens.size());
+    double sum = 0;
+    for (float w : watch.received) sum += w;
+    assert_true(std::fabs(sum - 10.0 * m.shape.n_heads * m.shape.n_layers) < 1e-3);
+    // Only the last token sees the last token; the first is seen by all ten.
+    assert_true(watch.received.back() < float(m.shape.n_heads * m.shape.n_layers));
+}
+
 // The same sequence with its rows scattered over small blocks in a shuffled order, as in a paged
 // arena.
 void bits_do_not_depend_on_paging(void**) {
@@ -417,6 +435,7 @@ int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(bits_do_not_depend_on_chunks_or_processor),
         cmocka_unit_test(bits_do_not_depend_on_paging),
+        cmocka_unit_test(attention_is_watched),
         cmocka_unit_test(bits_do_not_depend_on_the_batch),
         cmocka_unit_test(a_mixture_s_bits_do_not_depend_on_chunks_either),
         cmocka_unit_test(a_mixture_of_equals_is_the_dense_model),
